@@ -1,0 +1,30 @@
+//! Named bounds of every list, history and payload, each with its reason.
+
+/// A policy is one LSTM of 128 cells (about 350 KB); anything far above is not one of ours.
+pub const POLICY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A manifest is a page of JSON.
+pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
+/// Ticks a new policy is warmed up on: an hour at one tick a minute, several batches of the published load.
+pub const WARM_UP_TICKS: usize = 60;
+/// Ticks missing before a recurrent state is too old to go on from.
+pub const LSTM_GAP_TICKS_MAX: u64 = 3;
+/// A page of waiting tasks that one tick reads at most; deeper queues are counted as this many ("at least").
+pub const QUEUE_ROWS_MAX: usize = 50_000;
+/// Machines of one pool that one describe returns at most, all pages together.
+pub const MACHINES_MAX: usize = 10_000;
+/// EC2's client tokens hold at most 64 ASCII characters.
+pub const CLIENT_TOKEN_LEN_MAX: usize = 64;
+/// Days a decision is kept before its table expires it.
+pub const DECISION_DAYS: u64 = 90;
+/// Seconds after which a claimed decision that was not settled is taken up by the reconciler.
+pub const PENDING_S_MAX: u64 = 120;
+/// First back-off after a launch without capacity, seconds; doubled each time.
+pub const NO_CAPACITY_BACKOFF_S: u64 = 180;
+/// Longest back-off after launches without capacity, seconds.
+pub const NO_CAPACITY_BACKOFF_S_MAX: u64 = 1800;
+/// Ticks whose window is read to compute the wait ratios of the recent past.
+pub const WAIT_WINDOW_S: u64 = 3600;
+/// Age at which an outside metric no longer describes the fleet, seconds; CloudWatch is 1–3 minutes late.
+pub const METRIC_AGE_S_MAX: u64 = 240;
+/// Length of a pool's name; it is part of keys and tags.
+pub const POOL_NAME_LEN_MAX: usize = 64;

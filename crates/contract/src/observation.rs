@@ -1,0 +1,285 @@
+//! What the controller knows at one tick, and its one encoding as the network's input.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{ACTION_COUNT, Action, SIZE_COUNT};
+use crate::capacity::Counts;
+
+/// Version of the stored form of [`Observation`].
+pub const OBSERVATION_VERSION: u32 = 1;
+
+/// Everything measured at one tick, in plain units. Stored in the decision record, so that every decision can be
+/// replayed bit for bit. `None` means missing or too old to be believed; it is never replaced by a zero here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Version of this form.
+    pub version: u32,
+    /// Machines by size, from the instance records; may lag EC2 by the time a record takes to be written.
+    pub fleet: [Counts; SIZE_COUNT],
+    /// Cores of one machine of each size.
+    pub cores: [u32; SIZE_COUNT],
+    /// Mean share of busy cores over ready machines; outside metric, may be minutes old.
+    pub cpu_util_avg: Option<f64>,
+    /// 90th percentile (nearest rank) of the share of busy cores over ready machines; outside metric.
+    pub cpu_util_p90: Option<f64>,
+    /// Mean share of used memory over ready machines; outside metric.
+    pub mem_util_avg: Option<f64>,
+    /// 90th percentile (nearest rank) of the share of used memory over ready machines; outside metric.
+    pub mem_util_p90: Option<f64>,
+    /// Of the tasks submitted in the last window ([`crate::limits::WAIT_WINDOW_S`]), the share that waits now.
+    pub wait_ratio_window: Option<f64>,
+    /// Of the tasks submitted since the last tick, the share that waits now.
+    pub wait_ratio_recent: Option<f64>,
+    /// Tasks that wait now.
+    pub queue_depth: Option<u32>,
+    /// Tasks that run now.
+    pub running: Option<u32>,
+    /// Age of the task that waits longest, seconds; 0 if none waits.
+    pub oldest_wait_s: Option<f64>,
+    /// Tasks submitted since the last tick.
+    pub arrivals: Option<u32>,
+    /// Seconds since the last task was submitted; the window's length if none was.
+    pub since_arrival_s: Option<f64>,
+    /// The last action that was carried out.
+    pub last_action: Action,
+    /// Seconds since that action.
+    pub since_action_s: f64,
+    /// Seconds until the next action is allowed.
+    pub cooldown_left_s: f64,
+    /// Sizes whose launches failed for lack of capacity and are not tried again yet.
+    pub no_capacity: [bool; SIZE_COUNT],
+}
+
+impl Observation {
+    /// An observation of an empty fleet with nothing measured: every outside quantity missing.
+    pub fn empty(cores: [u32; SIZE_COUNT]) -> Self {
+        Self {
+            version: OBSERVATION_VERSION,
+            fleet: [Counts::default(); SIZE_COUNT],
+            cores,
+            cpu_util_avg: None,
+            cpu_util_p90: None,
+            mem_util_avg: None,
+            mem_util_p90: None,
+            wait_ratio_window: None,
+            wait_ratio_recent: None,
+            queue_depth: None,
+            running: None,
+            oldest_wait_s: None,
+            arrivals: None,
+            since_arrival_s: None,
+            last_action: Action::Nothing,
+            since_action_s: 0.0,
+            cooldown_left_s: 0.0,
+            no_capacity: [false; SIZE_COUNT],
+        }
+    }
+
+    /// Cores of all machines, booting ones included.
+    pub fn billed_cores(&self) -> u32 {
+        self.fleet.iter().zip(self.cores).map(|(n, cores)| n.total() * cores).sum()
+    }
+
+    /// Cores of the machines in service.
+    pub fn ready_cores(&self) -> u32 {
+        self.fleet.iter().zip(self.cores).map(|(n, cores)| n.ready * cores).sum()
+    }
+
+    /// Whether a quantity is missing or not a finite number, so that the observation cannot justify a scale-in.
+    pub fn is_doubtful(&self) -> bool {
+        FEATURES.iter().any(|feature| feature.is_missing(self))
+    }
+
+    /// The names of the features that are missing or not finite.
+    pub fn missing(&self) -> Vec<&'static str> {
+        FEATURES.iter().filter(|feature| feature.is_missing(self)).map(|feature| feature.name).collect()
+    }
+}
+
+/// How a plain value becomes a number of about the size of one. Values outside the range are clamped to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// `x / max`.
+    Linear {
+        /// The value that becomes 1.
+        max: f64,
+    },
+    /// `ln(1 + x) / ln(1 + max)`: for quantities that span orders of magnitude.
+    Log {
+        /// The value that becomes 1.
+        max: f64,
+    },
+}
+
+impl Scale {
+    fn apply(self, x: f64) -> f32 {
+        let y = match self {
+            Scale::Linear { max } => x / max,
+            Scale::Log { max } => x.max(0.0).ln_1p() / max.ln_1p(),
+        };
+        y.clamp(0.0, 1.0) as f32
+    }
+}
+
+/// One input of the network.
+pub struct Feature {
+    /// Its name, in the documentation, the schema hash and explanations.
+    pub name: &'static str,
+    /// Its scaling.
+    pub scale: Scale,
+    /// The plain value that stands in for a missing one. It is neutral, and a missing value also forbids scale-in.
+    pub if_missing: f64,
+    /// Reads it from an observation.
+    get: fn(&Observation) -> Option<f64>,
+}
+
+impl Feature {
+    /// The plain value, if it is there and finite.
+    pub fn value(&self, observation: &Observation) -> Option<f64> {
+        (self.get)(observation).filter(|x| x.is_finite())
+    }
+
+    fn is_missing(&self, observation: &Observation) -> bool {
+        self.value(observation).is_none()
+    }
+}
+
+const fn feature(name: &'static str, scale: Scale, if_missing: f64, get: fn(&Observation) -> Option<f64>) -> Feature {
+    Feature { name, scale, if_missing, get }
+}
+
+fn count(n: Option<u32>) -> Option<f64> {
+    n.map(f64::from)
+}
+
+fn flag(on: bool) -> Option<f64> {
+    Some(f64::from(u8::from(on)))
+}
+
+const RATIO: Scale = Scale::Linear { max: 1.0 };
+const READY: Scale = Scale::Linear { max: 32.0 };
+const BOOTING: Scale = Scale::Linear { max: 8.0 };
+const TASKS: Scale = Scale::Log { max: 10_000.0 };
+const HOUR: Scale = Scale::Log { max: 3600.0 };
+
+/// The network's inputs, in order: the seven of the published system, repaired, and what it lacked.
+pub const FEATURES: [Feature; FEATURE_COUNT] = [
+    feature("billed_cores", Scale::Linear { max: 128.0 }, 0.0, |o| Some(f64::from(o.billed_cores()))),
+    feature("cpu_util_avg", RATIO, 0.5, |o| o.cpu_util_avg),
+    feature("cpu_util_p90", RATIO, 0.5, |o| o.cpu_util_p90),
+    feature("mem_util_avg", RATIO, 0.5, |o| o.mem_util_avg),
+    feature("mem_util_p90", RATIO, 0.5, |o| o.mem_util_p90),
+    feature("wait_ratio_window", RATIO, 0.0, |o| o.wait_ratio_window),
+    feature("wait_ratio_recent", RATIO, 0.0, |o| o.wait_ratio_recent),
+    feature("ready_s", READY, 0.0, |o| Some(f64::from(o.fleet[0].ready))),
+    feature("ready_m", READY, 0.0, |o| Some(f64::from(o.fleet[1].ready))),
+    feature("ready_l", READY, 0.0, |o| Some(f64::from(o.fleet[2].ready))),
+    feature("booting_s", BOOTING, 0.0, |o| Some(f64::from(o.fleet[0].booting))),
+    feature("booting_m", BOOTING, 0.0, |o| Some(f64::from(o.fleet[1].booting))),
+    feature("booting_l", BOOTING, 0.0, |o| Some(f64::from(o.fleet[2].booting))),
+    feature("queue_depth", TASKS, 0.0, |o| count(o.queue_depth)),
+    feature("queue_per_core", Scale::Log { max: 100.0 }, 0.0, |o| {
+        count(o.queue_depth).map(|n| n / f64::from(o.ready_cores().max(1)))
+    }),
+    feature("running", TASKS, 0.0, |o| count(o.running)),
+    feature("oldest_wait_s", Scale::Log { max: 86_400.0 }, 0.0, |o| o.oldest_wait_s),
+    feature("arrivals", TASKS, 0.0, |o| count(o.arrivals)),
+    feature("since_arrival_s", HOUR, 0.0, |o| o.since_arrival_s),
+    feature("last_action_0", RATIO, 0.0, |o| flag(o.last_action.index() == 0)),
+    feature("last_action_1", RATIO, 0.0, |o| flag(o.last_action.index() == 1)),
+    feature("last_action_2", RATIO, 0.0, |o| flag(o.last_action.index() == 2)),
+    feature("last_action_3", RATIO, 0.0, |o| flag(o.last_action.index() == 3)),
+    feature("last_action_4", RATIO, 0.0, |o| flag(o.last_action.index() == 4)),
+    feature("last_action_5", RATIO, 0.0, |o| flag(o.last_action.index() == 5)),
+    feature("last_action_6", RATIO, 0.0, |o| flag(o.last_action.index() == 6)),
+    feature("since_action_s", HOUR, 0.0, |o| Some(o.since_action_s)),
+    feature("cooldown_left_s", Scale::Linear { max: 600.0 }, 0.0, |o| Some(o.cooldown_left_s)),
+    feature("no_capacity_s", RATIO, 0.0, |o| flag(o.no_capacity[0])),
+    feature("no_capacity_m", RATIO, 0.0, |o| flag(o.no_capacity[1])),
+    feature("no_capacity_l", RATIO, 0.0, |o| flag(o.no_capacity[2])),
+];
+
+/// How many inputs the network has.
+pub const FEATURE_COUNT: usize = 24 + ACTION_COUNT;
+
+/// The network's input: one number in [0, 1] for each row of [`FEATURES`].
+pub type Features = [f32; FEATURE_COUNT];
+
+/// Turns an observation into the network's input. The only place where that happens.
+pub fn encode(observation: &Observation) -> Features {
+    std::array::from_fn(|i| {
+        let feature = &FEATURES[i];
+        feature.scale.apply(feature.value(observation).unwrap_or(feature.if_missing))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(name: &str) -> usize {
+        FEATURES.iter().position(|f| f.name == name).unwrap()
+    }
+
+    fn complete() -> Observation {
+        Observation {
+            cpu_util_avg: Some(0.25),
+            cpu_util_p90: Some(1.0),
+            mem_util_avg: Some(0.0),
+            mem_util_p90: Some(0.0),
+            wait_ratio_window: Some(0.1),
+            wait_ratio_recent: Some(1.0),
+            queue_depth: Some(99),
+            running: Some(3),
+            oldest_wait_s: Some(60.0),
+            arrivals: Some(50),
+            since_arrival_s: Some(0.0),
+            fleet: [Counts { ready: 2, booting: 1 }, Counts::default(), Counts { ready: 1, booting: 0 }],
+            ..Observation::empty([2, 4, 8])
+        }
+    }
+
+    #[test]
+    fn features_by_hand() {
+        let x = encode(&complete());
+        assert_eq!(x[at("billed_cores")], 14.0 / 128.0);
+        assert_eq!(x[at("cpu_util_avg")], 0.25);
+        assert_eq!(x[at("ready_s")], 2.0 / 32.0);
+        assert_eq!(x[at("booting_s")], 1.0 / 8.0);
+        assert_eq!(x[at("queue_depth")], (100f64.ln() / 10_001f64.ln()) as f32);
+        assert_eq!(x[at("queue_per_core")], ((1.0 + 99.0 / 12.0f64).ln() / 101f64.ln()) as f32);
+        assert_eq!(x[at("last_action_0")], 1.0);
+        assert_eq!(x[at("last_action_3")], 0.0);
+    }
+
+    #[test]
+    fn a_missing_value_is_neutral_and_makes_the_observation_doubtful() {
+        let whole = complete();
+        assert!(!whole.is_doubtful());
+        for bad in [None, Some(f64::NAN), Some(f64::INFINITY)] {
+            let o = Observation { cpu_util_avg: bad, ..whole.clone() };
+            assert_eq!(encode(&o)[at("cpu_util_avg")], 0.5);
+            assert_eq!(o.missing(), ["cpu_util_avg"]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_input_is_finite_and_in_range(x in any::<f64>(), n in any::<u32>(), s in any::<f64>()) {
+            let o = Observation {
+                cpu_util_avg: Some(x), oldest_wait_s: Some(x), queue_depth: Some(n), since_action_s: s, ..complete()
+            };
+            for v in encode(&o) {
+                prop_assert!((0.0..=1.0).contains(&v), "{v}");
+            }
+        }
+
+        #[test]
+        fn a_stored_observation_encodes_to_the_same_bits(x in 0.0f64..1.0, w in 0.0f64..1e6) {
+            let o = Observation { cpu_util_avg: Some(x), oldest_wait_s: Some(w), ..complete() };
+            let back: Observation = serde_json::from_str(&serde_json::to_string(&o).unwrap()).unwrap();
+            prop_assert_eq!(encode(&back).map(f32::to_bits), encode(&o).map(f32::to_bits));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A pool's configuration: read once, all problems listed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::SIZE_COUNT;
+use crate::capacity::Bounds;
+use crate::control::Mode;
+use crate::limits::POOL_NAME_LEN_MAX;
+
+/// Version of the stored form of [`PoolConfig`].
+pub const POOL_VERSION: u32 = 1;
+
+/// How one pool is run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    /// Version of this form.
+    pub version: u32,
+    /// The pool's name, part of every key and tag.
+    pub pool: String,
+    /// What the control loop may do.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The three machine sizes, small to large.
+    pub sizes: [SizeConfig; SIZE_COUNT],
+    /// Seconds between two ticks.
+    #[serde(default = "default_tick_s")]
+    pub tick_s: u64,
+    /// Seconds after an accepted action in which no other is accepted.
+    #[serde(default)]
+    pub cooldown_s: u64,
+    /// What an hour of waiting of one task is worth.
+    #[serde(default = "default_queue_usd")]
+    pub queue_usd_per_task_hour: f64,
+    /// Launches in any hour at most; none means no limit.
+    #[serde(default)]
+    pub launches_per_hour_max: Option<u32>,
+    /// Subnets to launch in, tried in order; none means the launch template's own.
+    #[serde(default)]
+    pub subnets: Vec<String>,
+    /// Boot time that the twin assumes until it has records of its own.
+    #[serde(default = "default_boot_s")]
+    pub boot_s: f64,
+    /// Where each outside metric comes from, by feature name.
+    pub metrics: BTreeMap<String, MetricSource>,
+    /// Base URL of Graphite, if a metric comes from there.
+    #[serde(default)]
+    pub graphite_url: Option<String>,
+    /// The fallback rule's setting: tasks waiting or running that one core is given.
+    #[serde(default = "default_tasks_per_core")]
+    pub rule_tasks_per_core: f64,
+}
+
+fn default_tick_s() -> u64 {
+    60
+}
+
+fn default_queue_usd() -> f64 {
+    0.036
+}
+
+fn default_boot_s() -> f64 {
+    71.0
+}
+
+fn default_tasks_per_core() -> f64 {
+    1.5
+}
+
+/// One machine size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizeConfig {
+    /// Its name, for people: S, M, L.
+    pub name: String,
+    /// Name of its launch template.
+    pub launch_template: String,
+    /// Cores of one machine.
+    pub cores: u32,
+    /// Memory of one machine.
+    pub memory_mb: u64,
+    /// Its price.
+    pub usd_per_hour: f64,
+    /// How many there may be.
+    pub bounds: Bounds,
+}
+
+/// Where a metric comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "lowercase", deny_unknown_fields)]
+pub enum MetricSource {
+    /// A CloudWatch metric with the dimension `Pool` = the pool's name.
+    CloudWatch {
+        /// The namespace.
+        namespace: String,
+        /// The metric's name.
+        metric: String,
+        /// The statistic, for example `Average` or `p90`.
+        statistic: String,
+    },
+    /// A Graphite target that answers with one series.
+    Graphite {
+        /// The target expression.
+        target: String,
+    },
+}
+
+/// Features that come from outside metrics; a pool must say where each comes from.
+pub const OUTSIDE_METRICS: [&str; 4] = ["cpu_util_avg", "cpu_util_p90", "mem_util_avg", "mem_util_p90"];
+
+/// All that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use the pool configuration: {}", .problems.join("; "))]
+pub struct PoolError {
+    /// One entry a problem, each naming its field.
+    pub problems: Vec<String>,
+}
+
+impl PoolConfig {
+    /// Reads and validates a configuration.
+    ///
+    /// # Errors
+    /// Lists every problem found, or where the JSON is broken.
+    pub fn from_json(text: &str) -> Result<Self, PoolError> {
+        let config: Self = serde_json::from_str(text).map_err(|e| PoolError { problems: vec![e.to_string()] })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks the whole configuration.
+    ///
+    /// # Errors
+    /// Lists every problem found.
+    pub fn validate(&self) -> Result<(), PoolError> {
+        let mut problems = Vec::new();
+        let mut check = |ok: bool, problem: String| {
+            if !ok {
+                problems.push(problem);
+            }
+        };
+        check(self.version == POOL_VERSION, format!("version: {} is not {POOL_VERSION}", self.version));
+        check(is_pool_name(&self.pool), format!("pool: {:?} is not 1 to 64 of a-z, 0-9 and '-'", self.pool));
+        check(self.tick_s > 0, "tick_s: must be above 0".into());
+        check(
+            self.queue_usd_per_task_hour.is_finite() && self.queue_usd_per_task_hour >= 0.0,
+            "queue_usd_per_task_hour: must be a number at or above 0".into(),
+        );
+        check(self.boot_s.is_finite() && self.boot_s >= 0.0, "boot_s: must be a number at or above 0".into());
+        check(
+            self.rule_tasks_per_core.is_finite() && self.rule_tasks_per_core > 0.0,
+            "rule_tasks_per_core: must be a number above 0".into(),
+        );
+        for (i, size) in self.sizes.iter().enumerate() {
+            check(size.cores > 0, format!("sizes[{i}].cores: must be above 0"));
+            check(!size.launch_template.is_empty(), format!("sizes[{i}].launch_template: must be given"));
+            check(
+                size.usd_per_hour.is_finite() && size.usd_per_hour > 0.0,
+                format!("sizes[{i}].usd_per_hour: must be a number above 0"),
+            );
+        }
+        for name in OUTSIDE_METRICS {
+            check(self.metrics.contains_key(name), format!("metrics.{name}: no source is given"));
+        }
+        for (name, source) in &self.metrics {
+            check(OUTSIDE_METRICS.contains(&name.as_str()), format!("metrics.{name}: no such metric"));
+            let needs_url = matches!(source, MetricSource::Graphite { .. });
+            check(
+                !needs_url || self.graphite_url.is_some(),
+                format!("metrics.{name}: comes from Graphite, but graphite_url is not given"),
+            );
+        }
+        if problems.is_empty() { Ok(()) } else { Err(PoolError { problems }) }
+    }
+
+    /// Cores of one machine of each size.
+    pub fn cores(&self) -> [u32; SIZE_COUNT] {
+        std::array::from_fn(|i| self.sizes[i].cores)
+    }
+
+    /// Bounds of each size.
+    pub fn bounds(&self) -> [Bounds; SIZE_COUNT] {
+        std::array::from_fn(|i| self.sizes[i].bounds)
+    }
+}
+
+/// Whether a name can stand in keys, tags and object names.
+pub fn is_pool_name(name: &str) -> bool {
+    (1..=POOL_NAME_LEN_MAX).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json() -> serde_json::Value {
+        let size = |name: &str, cores: u32| {
+            serde_json::json!({"name": name, "launch_template": format!("lt-{name}"), "cores": cores,
+                "memory_mb": 4096 * cores, "usd_per_hour": 0.1 * f64::from(cores), "bounds": {"min": 1, "max": 9}})
+        };
+        let metric = serde_json::json!({"source": "graphite", "target": "a.b"});
+        serde_json::json!({"version": 1, "pool": "demo", "sizes": [size("S", 2), size("M", 4), size("L", 8)],
+            "graphite_url": "http://127.0.0.1:1", "metrics": {"cpu_util_avg": metric, "cpu_util_p90": metric,
+            "mem_util_avg": metric, "mem_util_p90": metric}})
+    }
+
+    #[test]
+    fn a_whole_configuration_is_read_with_its_defaults() {
+        let config = PoolConfig::from_json(&json().to_string()).unwrap();
+        assert_eq!(config.mode, Mode::Active);
+        assert_eq!(config.tick_s, 60);
+        assert_eq!(config.cores(), [2, 4, 8]);
+    }
+
+    #[test]
+    fn every_problem_is_listed_with_its_field() {
+        let mut v = json();
+        v["pool"] = "No Good".into();
+        v["sizes"][1]["cores"] = 0.into();
+        v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
+        v["graphite_url"] = serde_json::Value::Null;
+        let problems = PoolConfig::from_json(&v.to_string()).unwrap_err().problems;
+        for field in ["pool:", "sizes[1].cores:", "metrics.mem_util_avg:", "metrics.cpu_util_avg: comes from Graphite"]
+        {
+            assert!(problems.iter().any(|p| p.starts_with(field)), "{field} in {problems:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_and_crossed_bounds_are_refused() {
+        let mut v = json();
+        v["sizes"][0]["bounds"] = serde_json::json!({"min": 3, "max": 2});
+        assert!(PoolConfig::from_json(&v.to_string()).unwrap_err().to_string().contains("min 3 is above max 2"));
+        let mut v = json();
+        v["colour"] = "red".into();
+        assert!(PoolConfig::from_json(&v.to_string()).unwrap_err().to_string().contains("colour"));
+    }
+}

@@ -1,0 +1,114 @@
+//! Checks any plan against the configuration and the fleet before it is carried out: the last line before EC2.
+
+use contract::capacity::Counts;
+use contract::limits::CLIENT_TOKEN_LEN_MAX;
+use contract::plan::{LaunchPlan, Plan};
+use contract::pool::PoolConfig;
+
+use crate::plan::Inventory;
+
+/// What is wrong with a plan. Any note forbids carrying it out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Note {
+    /// The size does not exist.
+    #[error("size {0} is not one of the pool's")]
+    UnknownSize(usize),
+    /// More or fewer machines than one decision may launch or stop.
+    #[error("{0} machines in one plan; one decision moves one")]
+    Count(usize),
+    /// The launch would pass the maximum, counting machines that only EC2 or only the records know.
+    #[error("{have} machines of the size are there or on their way, and {max} is the maximum")]
+    AboveMax {
+        /// Machines counted.
+        have: u32,
+        /// The maximum.
+        max: u32,
+    },
+    /// The stop would pass the minimum.
+    #[error("{have} machines of the size are there, and {min} is the minimum")]
+    BelowMin {
+        /// Machines counted.
+        have: u32,
+        /// The minimum.
+        min: u32,
+    },
+    /// A machine in the plan is not ours.
+    #[error("{0} does not carry our tags for this pool, or is not alive")]
+    NotOurs(String),
+    /// The template is not the size's.
+    #[error("launch template {0:?} is not the size's")]
+    Template(String),
+    /// EC2 would refuse the token.
+    #[error("the client token has {0} characters")]
+    Token(usize),
+}
+
+/// All that is wrong with `plan`; empty if it may be carried out.
+pub fn check(plan: &Plan, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<Note> {
+    match plan {
+        Plan::Launch(launch) => check_launch(launch, config, inventory),
+        Plan::Terminate { instance_ids, size } => check_terminate(instance_ids, *size, config, inventory),
+    }
+}
+
+fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<Note> {
+    let Some(size) = config.sizes.get(plan.size) else { return vec![Note::UnknownSize(plan.size)] };
+    let mut notes = Vec::new();
+    if plan.count != 1 {
+        notes.push(Note::Count(plan.count as usize));
+    }
+    if plan.launch_template != size.launch_template {
+        notes.push(Note::Template(plan.launch_template.clone()));
+    }
+    if plan.client_token.is_empty() || plan.client_token.len() > CLIENT_TOKEN_LEN_MAX {
+        notes.push(Note::Token(plan.client_token.len()));
+    }
+    let have = at_most(plan.size, inventory);
+    if let Some(max) = size.bounds.max().filter(|_| !size.bounds.may_grow(have)) {
+        notes.push(Note::AboveMax { have, max });
+    }
+    notes
+}
+
+fn check_terminate(ids: &[String], size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<Note> {
+    let Some(bounds) = config.sizes.get(size).map(|s| s.bounds) else { return vec![Note::UnknownSize(size)] };
+    let mut notes = Vec::new();
+    if ids.len() != 1 {
+        notes.push(Note::Count(ids.len()));
+    }
+    for id in ids {
+        if !inventory.cloud.iter().any(|m| m.alive && m.instance_id == *id) {
+            notes.push(Note::NotOurs(id.clone()));
+        }
+    }
+    let have = at_least(size, inventory).total();
+    if !bounds.may_shrink(have) {
+        notes.push(Note::BelowMin { have, min: bounds.min() });
+    }
+    notes
+}
+
+/// Machines of a size that may exist: alive in EC2, or recorded and not yet visible there.
+fn at_most(size: usize, inventory: &Inventory<'_>) -> u32 {
+    let in_cloud = inventory.cloud.iter().filter(|m| m.alive && m.size == Some(size)).count();
+    let unseen = inventory
+        .records
+        .iter()
+        .filter(|r| r.size == size && !inventory.cloud.iter().any(|m| m.instance_id == r.instance_id))
+        .count();
+    (in_cloud + unseen) as u32
+}
+
+/// Machines of a size that exist for certain: alive in EC2 and recorded.
+pub fn at_least(size: usize, inventory: &Inventory<'_>) -> Counts {
+    let mut counts = Counts::default();
+    for record in inventory.records.iter().filter(|r| r.size == size) {
+        if inventory.cloud.iter().any(|m| m.alive && m.instance_id == record.instance_id) {
+            match record.ready_ms {
+                Some(_) => counts.ready += 1,
+                None => counts.booting += 1,
+            }
+        }
+    }
+    counts
+}

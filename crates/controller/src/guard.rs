@@ -1,0 +1,209 @@
+//! The guard rails: which actions are allowed now, and why the others are not. Cloud and twin call the same code.
+//!
+//! It knows counts, bounds and times; it does not know EC2, metrics or the policy.
+
+use std::fmt;
+
+use contract::capacity::{Bounds, Counts};
+use contract::control::Mode;
+use contract::{ACTION_COUNT, Action, Mask, SIZE_COUNT};
+
+/// Everything that the guard looks at. Slices have one entry a machine type; the twin may have any number of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// What the pool may do; the kill switch counts as [`Mode::Observe`] to the evaluator and refuses every claim.
+    pub mode: Mode,
+    /// Machines by type.
+    pub fleet: &'a [Counts],
+    /// Bounds by type.
+    pub bounds: &'a [Bounds],
+    /// Types that are not tried for lack of capacity.
+    pub no_capacity: &'a [bool],
+    /// Now, milliseconds.
+    pub now_ms: u64,
+    /// No action before this time, milliseconds.
+    pub next_allowed_ms: u64,
+    /// Whether data are missing, so that nothing may be stopped.
+    pub doubtful: bool,
+    /// Launches still allowed in this hour; none means no limit.
+    pub launches_left: Option<u32>,
+}
+
+/// Why an action is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refusal {
+    /// The pool has no such machine type.
+    UnknownType,
+    /// The pool does not act.
+    Mode,
+    /// The last action is too recent.
+    Cooldown,
+    /// There are as many machines of the type as there may be.
+    AtMax,
+    /// There are as few machines of the type as there must be.
+    AtMin,
+    /// EC2 had no capacity for the type a short while ago.
+    NoCapacity,
+    /// The budget of launches is used up.
+    Budget,
+    /// Data are missing or doubtful: nothing is stopped.
+    Doubtful,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::UnknownType => "unknown type",
+            Refusal::Mode => "mode",
+            Refusal::Cooldown => "cooldown",
+            Refusal::AtMax => "at max",
+            Refusal::AtMin => "at min",
+            Refusal::NoCapacity => "no capacity",
+            Refusal::Budget => "launch budget",
+            Refusal::Doubtful => "doubtful data",
+        })
+    }
+}
+
+/// Whether `action` is allowed now.
+///
+/// # Errors
+/// The first reason against it: mode, cooldown, bounds, then what is particular to launches and stops.
+pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
+    let Some(size) = action.size() else { return Ok(()) };
+    let (Some(counts), Some(bounds)) = (s.fleet.get(size), s.bounds.get(size)) else {
+        return Err(Refusal::UnknownType);
+    };
+    let launches = matches!(action, Action::Launch(_));
+    refuse_if(s.mode == Mode::Off || (launches && s.mode == Mode::Drain), Refusal::Mode)?;
+    refuse_if(s.now_ms < s.next_allowed_ms, Refusal::Cooldown)?;
+    if launches {
+        refuse_if(!bounds.may_grow(counts.total()), Refusal::AtMax)?;
+        refuse_if(s.no_capacity.get(size).copied().unwrap_or(false), Refusal::NoCapacity)?;
+        refuse_if(s.launches_left == Some(0), Refusal::Budget)
+    } else {
+        refuse_if(!bounds.may_shrink(counts.total()), Refusal::AtMin)?;
+        refuse_if(s.doubtful, Refusal::Doubtful)
+    }
+}
+
+fn refuse_if(condition: bool, refusal: Refusal) -> Result<(), Refusal> {
+    if condition { Err(refusal) } else { Ok(()) }
+}
+
+/// The verdict on each of the policy's actions, by action number.
+pub fn verdicts(s: &Situation<'_>) -> [Result<(), Refusal>; ACTION_COUNT] {
+    std::array::from_fn(|i| permit(Action::from(i as u16), s))
+}
+
+/// The mask of allowed actions, an input of the network.
+pub fn mask(s: &Situation<'_>) -> Mask {
+    debug_assert_eq!(s.fleet.len(), SIZE_COUNT, "the policy's mask is for the contract's sizes");
+    verdicts(s).map(|verdict| verdict.is_ok())
+}
+
+/// Which booting or ready machine a stop takes: what V2 of the twin calls the victim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopCandidate {
+    /// Core-milliseconds of work that would be lost.
+    pub lost_core_ms: u64,
+    /// Tasks that run on it.
+    pub running: u32,
+    /// Whether it is in service; a booting machine goes first.
+    pub ready: bool,
+    /// Order of launch; the youngest goes first.
+    pub launch_order: u64,
+}
+
+/// The order in which machines are stopped, smallest first: idle before busy; least work lost; fewest running tasks;
+/// booting before ready; youngest.
+pub fn stop_order(c: &StopCandidate) -> impl Ord + use<> {
+    (c.running > 0, c.lost_core_ms, c.running, c.ready, std::cmp::Reverse(c.launch_order))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bounds(min: u32, max: u32) -> [Bounds; 3] {
+        [Bounds::new(min, Some(max)).unwrap(); 3]
+    }
+
+    fn situation<'a>(fleet: &'a [Counts; 3], bounds: &'a [Bounds; 3]) -> Situation<'a> {
+        Situation {
+            mode: Mode::Active,
+            fleet,
+            bounds,
+            no_capacity: &[false; 3],
+            now_ms: 1000,
+            next_allowed_ms: 0,
+            doubtful: false,
+            launches_left: None,
+        }
+    }
+
+    #[test]
+    fn each_rail_refuses_what_it_is_for() {
+        let b = bounds(1, 3);
+        let fleet = [Counts { ready: 1, booting: 0 }, Counts { ready: 2, booting: 1 }, Counts { ready: 2, booting: 0 }];
+        let s = situation(&fleet, &b);
+        assert_eq!(permit(Action::Stop(0), &s), Err(Refusal::AtMin));
+        assert_eq!(permit(Action::Launch(1), &s), Err(Refusal::AtMax));
+        assert_eq!(permit(Action::Launch(2), &s), Ok(()));
+        assert_eq!(permit(Action::Launch(3), &s), Err(Refusal::UnknownType));
+        let late = Situation { next_allowed_ms: 1001, ..s };
+        assert_eq!(permit(Action::Launch(2), &late), Err(Refusal::Cooldown));
+        assert_eq!(permit(Action::Launch(2), &Situation { next_allowed_ms: 1000, ..s }), Ok(()));
+        let dry = Situation { no_capacity: &[false, false, true], ..s };
+        assert_eq!(permit(Action::Launch(2), &dry), Err(Refusal::NoCapacity));
+        assert_eq!(permit(Action::Launch(2), &Situation { launches_left: Some(0), ..s }), Err(Refusal::Budget));
+        assert_eq!(permit(Action::Stop(2), &Situation { doubtful: true, ..s }), Err(Refusal::Doubtful));
+        let drain = Situation { mode: Mode::Drain, ..s };
+        assert_eq!(permit(Action::Launch(2), &drain), Err(Refusal::Mode));
+        assert_eq!(permit(Action::Stop(2), &drain), Ok(()));
+    }
+
+    #[test]
+    fn the_stop_order_is_the_one_of_the_twin() {
+        let idle_old = StopCandidate { lost_core_ms: 0, running: 0, ready: true, launch_order: 1 };
+        let idle_young = StopCandidate { launch_order: 5, ..idle_old };
+        let booting = StopCandidate { ready: false, launch_order: 2, ..idle_old };
+        let just_started = StopCandidate { running: 1, ..idle_old };
+        let deep = StopCandidate { running: 1, lost_core_ms: 900, launch_order: 9, ..idle_old };
+        let mut all = [deep, just_started, idle_old, idle_young, booting];
+        all.sort_by_key(stop_order);
+        assert_eq!(all, [booting, idle_young, idle_old, just_started, deep]);
+    }
+
+    fn any_counts() -> impl Strategy<Value = Counts> {
+        (0u32..6, 0u32..6).prop_map(|(ready, booting)| Counts { ready, booting })
+    }
+
+    proptest! {
+        #[test]
+        fn no_permitted_action_leaves_the_bounds(
+            fleet in [any_counts(), any_counts(), any_counts()], lo in 0u32..4, span in 0u32..4, a in 0u16..7,
+            doubtful: bool, next in 0u64..3000,
+        ) {
+            let b = bounds(lo, lo + span);
+            let s = Situation { doubtful, next_allowed_ms: next, ..situation(&fleet, &b) };
+            let action = Action::from(a);
+            if permit(action, &s).is_ok() {
+                match action {
+                    Action::Nothing => {}
+                    Action::Launch(i) => prop_assert!(fleet[i as usize].total() < lo + span),
+                    Action::Stop(i) => prop_assert!(fleet[i as usize].total() > lo && !doubtful),
+                }
+                prop_assert!(action == Action::Nothing || next <= s.now_ms);
+            }
+        }
+
+        #[test]
+        fn doing_nothing_is_always_allowed(fleet in [any_counts(), any_counts(), any_counts()], next: u64) {
+            let b = bounds(0, 0);
+            let s = Situation { mode: Mode::Off, next_allowed_ms: next, ..situation(&fleet, &b) };
+            prop_assert!(mask(&s)[0]);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The pure core of the control loop: guard, rule, plan, check, reconcile, and the ports to the outside.
+//!
+//! No IO, no clock, no randomness: time is an argument. The twin runs the same guard as the cloud.
+
+pub mod check;
+pub mod guard;
+pub mod plan;
+pub mod ports;
+pub mod reconcile;
+pub mod rule;

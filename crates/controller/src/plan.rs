@@ -1,0 +1,124 @@
+//! From a claimed decision to an immutable plan: what to launch, or exactly which machine to stop.
+
+use std::collections::{BTreeMap, HashMap};
+
+use contract::action::Action;
+use contract::limits::CLIENT_TOKEN_LEN_MAX;
+use contract::plan::{LaunchPlan, Plan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
+use contract::pool::PoolConfig;
+use contract::record::{InstanceRecord, TaskRecord};
+use contract::schema::sha256_hex;
+
+use crate::guard::{StopCandidate, stop_order};
+use crate::ports::CloudInstance;
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlan {
+    /// The decision asks for nothing.
+    #[error("the decision asks for nothing")]
+    Nothing,
+    /// EC2 and the records together know no machine of the size that may be stopped.
+    #[error("no machine of the size is both in EC2 with our tags and in our records")]
+    NoVictim,
+}
+
+/// What the planner looks at: the records, EC2's fresh answer, and the tasks that run now.
+#[derive(Clone, Copy, Debug)]
+pub struct Inventory<'a> {
+    /// Records of machines that were not terminated.
+    pub records: &'a [InstanceRecord],
+    /// Machines with our tags, from a fresh and complete describe.
+    pub cloud: &'a [CloudInstance],
+    /// Tasks that wait or run now.
+    pub tasks: &'a [TaskRecord],
+}
+
+/// The plan for `action` of the decision at `tick`.
+///
+/// # Errors
+/// If the action asks for nothing or there is nothing to stop.
+pub fn plan(
+    action: Action,
+    tick: u64,
+    config: &PoolConfig,
+    inventory: &Inventory<'_>,
+    now_ms: u64,
+) -> Result<Plan, NoPlan> {
+    match action {
+        Action::Nothing => Err(NoPlan::Nothing),
+        Action::Launch(size) => Ok(Plan::Launch(launch(usize::from(size), tick, config))),
+        Action::Stop(size) => {
+            let size = usize::from(size);
+            let victim = victim(size, inventory, now_ms).ok_or(NoPlan::NoVictim)?;
+            Ok(Plan::Terminate { instance_ids: vec![victim], size })
+        }
+    }
+}
+
+/// The launch of one machine. The subnet rotates with the tick, so that one dead zone does not stop the fleet.
+fn launch(size: usize, tick: u64, config: &PoolConfig) -> LaunchPlan {
+    let ticks = tick / config.tick_s;
+    let subnet = match config.subnets.len() {
+        0 => None,
+        n => Some(config.subnets[(ticks % n as u64) as usize].clone()),
+    };
+    LaunchPlan {
+        size,
+        launch_template: config.sizes[size].launch_template.clone(),
+        subnet,
+        count: 1,
+        tags: tags(&config.pool, tick, size),
+        client_token: client_token(&config.pool, tick),
+    }
+}
+
+/// The ownership tags of a machine.
+pub fn tags(pool: &str, tick: u64, size: usize) -> BTreeMap<String, String> {
+    [
+        (TAG_MANAGED, TAG_MANAGED_VALUE.to_owned()),
+        (TAG_POOL, pool.to_owned()),
+        (TAG_DECISION, tick.to_string()),
+        (TAG_SIZE, size.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// Hash of the decision's id: at most 64 ASCII characters, the same for every repetition of the same decision.
+pub fn client_token(pool: &str, tick: u64) -> String {
+    let token = sha256_hex(format!("{pool}/{tick}").as_bytes());
+    debug_assert!(token.len() <= CLIENT_TOKEN_LEN_MAX);
+    token
+}
+
+/// The machine whose stop loses least (the twin's rule V2), among those that EC2 reports alive with our tags and that
+/// a record of ours describes.
+fn victim(size: usize, inventory: &Inventory<'_>, now_ms: u64) -> Option<String> {
+    let load = load_by_machine(inventory.tasks, now_ms);
+    let alive = |id: &str| inventory.cloud.iter().any(|m| m.alive && m.instance_id == id);
+    inventory
+        .records
+        .iter()
+        .filter(|r| r.size == size && r.terminated_ms.is_none() && alive(&r.instance_id))
+        .min_by_key(|r| {
+            let (running, lost_core_ms) = load.get(r.instance_id.as_str()).copied().unwrap_or_default();
+            let order =
+                StopCandidate { lost_core_ms, running, ready: r.ready_ms.is_some(), launch_order: r.launched_ms };
+            (stop_order(&order), r.instance_id.clone())
+        })
+        .map(|r| r.instance_id.clone())
+}
+
+/// Running tasks and core-milliseconds already worked, by machine.
+fn load_by_machine(tasks: &[TaskRecord], now_ms: u64) -> HashMap<&str, (u32, u64)> {
+    let mut load: HashMap<&str, (u32, u64)> = HashMap::new();
+    for task in tasks {
+        if let (Some(id), Some(started), None) = (&task.instance_id, task.started_ms, task.finished_ms) {
+            let entry = load.entry(id.as_str()).or_default();
+            entry.0 += 1;
+            entry.1 += u64::from(task.cores) * now_ms.saturating_sub(started);
+        }
+    }
+    load
+}

@@ -1,0 +1,74 @@
+//! The fallback rule that production stands on when there is no policy to trust: queue-proportional, as KEDA scales,
+//! one machine a tick.
+//!
+//! It wants `(waiting + running) / tasks_per_core` cores and takes the allowed action that comes nearest.
+
+use contract::{Action, Mask, Observation};
+
+/// The rule's name in decisions, back-tests and manifests.
+pub const NAME: &str = "production";
+
+/// The action of the rule: launch while at least half a machine is missing, largest step first; stop an idle surplus.
+///
+/// Without a queue depth it does nothing, for then nothing is known.
+pub fn decide(o: &Observation, tasks_per_core: f64, mask: &Mask) -> Action {
+    debug_assert!(tasks_per_core > 0.0, "checked by the configuration");
+    let (Some(queue), Some(running)) = (o.queue_depth, o.running) else { return Action::Nothing };
+    let wanted = f64::from(queue + running) / tasks_per_core;
+    let gap = wanted - f64::from(o.billed_cores());
+    let allowed = steps(o).into_iter().filter(|(action, _)| mask[action.index()]);
+    let best = allowed.min_by(|a, b| distance(gap, a.1).total_cmp(&distance(gap, b.1)));
+    best.map_or(Action::Nothing, |(action, _)| action)
+}
+
+/// How far from the wanted cores an action that changes them by `step` leaves the fleet.
+fn distance(gap: f64, step: f64) -> f64 {
+    (gap - step).abs()
+}
+
+/// Every action with the cores that it adds; doing nothing comes first and so wins ties.
+fn steps(o: &Observation) -> [(Action, f64); contract::ACTION_COUNT] {
+    std::array::from_fn(|i| {
+        let action = Action::from(i as u16);
+        let step = match action {
+            Action::Nothing => 0.0,
+            Action::Launch(s) => f64::from(o.cores[usize::from(s)]),
+            Action::Stop(s) => -f64::from(o.cores[usize::from(s)]),
+        };
+        (action, step)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::capacity::Counts;
+
+    fn observation(queue: u32, running: u32, large: u32) -> Observation {
+        let one = Counts { ready: 1, booting: 0 };
+        Observation {
+            queue_depth: Some(queue),
+            running: Some(running),
+            fleet: [one, one, Counts { ready: large, booting: 0 }],
+            ..Observation::empty([2, 4, 8])
+        }
+    }
+
+    #[test]
+    fn it_moves_the_fleet_towards_the_wanted_cores() {
+        let all = [true; 7];
+        assert_eq!(decide(&observation(50, 14, 1), 1.5, &all), Action::Launch(2));
+        assert_eq!(decide(&observation(0, 0, 3), 1.5, &all), Action::Stop(2));
+        assert_eq!(decide(&observation(0, 21, 1), 1.5, &all), Action::Nothing);
+        assert_eq!(decide(&observation(3, 21, 1), 1.5, &all), Action::Launch(0));
+    }
+
+    #[test]
+    fn it_respects_the_mask_and_does_nothing_in_the_dark() {
+        let mut mask = [true; 7];
+        mask[Action::Launch(2).index()] = false;
+        assert_eq!(decide(&observation(50, 14, 1), 1.5, &mask), Action::Launch(1));
+        let dark = Observation { queue_depth: None, ..observation(50, 14, 1) };
+        assert_eq!(decide(&dark, 1.5, &[true; 7]), Action::Nothing);
+    }
+}
