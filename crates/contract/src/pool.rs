@@ -45,9 +45,6 @@ pub struct PoolConfig {
     pub boot_s: f64,
     /// Where each outside metric comes from, by feature name.
     pub metrics: BTreeMap<String, MetricSource>,
-    /// Base URL of Graphite, if a metric comes from there.
-    #[serde(default)]
-    pub graphite_url: Option<String>,
     /// The fallback rule's setting: tasks waiting or running that one core is given.
     #[serde(default = "default_tasks_per_core")]
     pub rule_tasks_per_core: f64,
@@ -102,6 +99,8 @@ pub enum MetricSource {
     },
     /// A Graphite target that answers with one series.
     Graphite {
+        /// Graphite's base URL; sources with the same one are asked in one request.
+        url: String,
         /// The target expression.
         target: String,
     },
@@ -165,11 +164,10 @@ impl PoolConfig {
         }
         for (name, source) in &self.metrics {
             check(OUTSIDE_METRICS.contains(&name.as_str()), format!("metrics.{name}: no such metric"));
-            let needs_url = matches!(source, MetricSource::Graphite { .. });
-            check(
-                !needs_url || self.graphite_url.is_some(),
-                format!("metrics.{name}: comes from Graphite, but graphite_url is not given"),
-            );
+            if let MetricSource::Graphite { url, .. } = source {
+                let is_http = url.starts_with("http://") || url.starts_with("https://");
+                check(is_http, format!("metrics.{name}: url {url:?} does not begin with http:// or https://"));
+            }
         }
         if problems.is_empty() { Ok(()) } else { Err(PoolError { problems }) }
     }
@@ -200,9 +198,9 @@ mod tests {
             serde_json::json!({"name": name, "launch_template": format!("lt-{name}"), "cores": cores,
                 "memory_mb": 4096 * cores, "usd_per_hour": 0.1 * f64::from(cores), "bounds": {"min": 1, "max": 9}})
         };
-        let metric = serde_json::json!({"source": "graphite", "target": "a.b"});
+        let metric = serde_json::json!({"source": "graphite", "url": "http://127.0.0.1:1", "target": "a.b"});
         serde_json::json!({"version": 1, "pool": "demo", "sizes": [size("S", 2), size("M", 4), size("L", 8)],
-            "graphite_url": "http://127.0.0.1:1", "metrics": {"cpu_util_avg": metric, "cpu_util_p90": metric,
+            "metrics": {"cpu_util_avg": metric, "cpu_util_p90": metric,
             "mem_util_avg": metric, "mem_util_p90": metric}})
     }
 
@@ -220,10 +218,9 @@ mod tests {
         v["pool"] = "No Good".into();
         v["sizes"][1]["cores"] = 0.into();
         v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
-        v["graphite_url"] = serde_json::Value::Null;
+        v["metrics"]["cpu_util_avg"]["url"] = "graphite.local".into();
         let problems = PoolConfig::from_json(&v.to_string()).unwrap_err().problems;
-        for field in ["pool:", "sizes[1].cores:", "metrics.mem_util_avg:", "metrics.cpu_util_avg: comes from Graphite"]
-        {
+        for field in ["pool:", "sizes[1].cores:", "metrics.mem_util_avg:", "metrics.cpu_util_avg: url"] {
             assert!(problems.iter().any(|p| p.starts_with(field)), "{field} in {problems:?}");
         }
     }

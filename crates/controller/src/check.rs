@@ -112,3 +112,51 @@ pub fn at_least(size: usize, inventory: &Inventory<'_>) -> Counts {
     }
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{self, Inventory};
+    use crate::samples::{config, machine, record};
+    use contract::Action;
+
+    #[test]
+    fn a_plan_within_the_bounds_has_no_notes() {
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[] };
+        for action in [Action::Launch(0), Action::Stop(0)] {
+            let plan = plan::plan(action, 60, &config(), &inventory, 60_000).unwrap();
+            assert_eq!(check(&plan, &config(), &inventory), []);
+        }
+    }
+
+    #[test]
+    fn machines_that_only_one_side_knows_count_against_growth_and_not_for_shrinking() {
+        let records = [record("i-1", 0, 1), record("i-unseen", 0, 2)];
+        let orphan = crate::ports::CloudInstance { instance_id: "i-orphan".into(), ..machine(&records[0]) };
+        let cloud = [machine(&records[0]), orphan];
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[] };
+        let launch = plan::plan(Action::Launch(0), 60, &config(), &inventory, 60_000).unwrap();
+        assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
+        let stop = plan::plan(Action::Stop(0), 60, &config(), &inventory, 60_000).unwrap();
+        assert_eq!(check(&stop, &config(), &inventory), [Note::BelowMin { have: 1, min: 1 }]);
+    }
+
+    #[test]
+    fn foreign_machines_wrong_templates_and_counts_are_noted() {
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[] };
+        let foreign = Plan::Terminate { instance_ids: vec!["i-other".into()], size: 0 };
+        assert_eq!(check(&foreign, &config(), &inventory), [Note::NotOurs("i-other".into())]);
+        let Plan::Launch(mut launch) = plan::plan(Action::Launch(1), 60, &config(), &inventory, 0).unwrap() else {
+            panic!("a launch")
+        };
+        launch.count = 40;
+        launch.launch_template = "somebody-elses".into();
+        launch.client_token = "x".repeat(65);
+        let notes = check(&Plan::Launch(launch), &config(), &inventory);
+        assert_eq!(notes, [Note::Count(40), Note::Template("somebody-elses".into()), Note::Token(65)]);
+    }
+}

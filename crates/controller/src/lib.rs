@@ -8,3 +8,5 @@ pub mod plan;
 pub mod ports;
 pub mod reconcile;
 pub mod rule;
+#[cfg(test)]
+mod samples;

@@ -122,3 +122,51 @@ fn load_by_machine(tasks: &[TaskRecord], now_ms: u64) -> HashMap<&str, (u32, u64
     }
     load
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{config, machine, record, running};
+
+    #[test]
+    fn a_launch_says_everything_and_is_the_same_each_time() {
+        let mut config = config();
+        config.subnets = vec!["subnet-a".into(), "subnet-b".into()];
+        let none = Inventory { records: &[], cloud: &[], tasks: &[] };
+        let first = plan(Action::Launch(2), 600, &config, &none, 600_000).unwrap();
+        assert_eq!(first, plan(Action::Launch(2), 600, &config, &none, 999_000).unwrap());
+        let Plan::Launch(launch) = first else { panic!("a launch") };
+        assert_eq!((launch.size, launch.count, launch.launch_template.as_str()), (2, 1, "lt-L"));
+        assert_eq!(launch.subnet.as_deref(), Some("subnet-a"));
+        assert_eq!(launch.tags[TAG_POOL], "p");
+        assert_eq!(launch.tags[TAG_DECISION], "600");
+        assert_eq!(launch.client_token.len(), 64);
+        assert_ne!(launch.client_token, client_token("p", 660));
+    }
+
+    #[test]
+    fn the_machine_that_loses_least_is_stopped() {
+        let records = [record("i-old", 0, 10), record("i-idle", 0, 20), record("i-new", 0, 30), record("i-m", 1, 40)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
+        let stop = |tasks: &[TaskRecord], cloud: &[CloudInstance]| {
+            let inventory = Inventory { records: &records, cloud, tasks };
+            plan(Action::Stop(0), 60, &config(), &inventory, 9000)
+        };
+        let terminate = |id: &str| Ok(Plan::Terminate { instance_ids: vec![id.to_owned()], size: 0 });
+        assert_eq!(stop(&tasks, &cloud), terminate("i-idle"));
+        let all_busy = [tasks[0].clone(), tasks[1].clone(), running("c", "i-idle", 2000)];
+        assert_eq!(stop(&all_busy, &cloud), terminate("i-new"));
+        assert_eq!(stop(&[], &cloud), terminate("i-new"));
+    }
+
+    #[test]
+    fn a_machine_that_ec2_does_not_report_with_our_tags_is_never_chosen() {
+        let records = [record("i-foreign", 0, 10)];
+        let inventory = Inventory { records: &records, cloud: &[], tasks: &[] };
+        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory, 9000), Err(NoPlan::NoVictim));
+        let dying = [CloudInstance { alive: false, ..machine(&records[0]) }];
+        let inventory = Inventory { cloud: &dying, ..inventory };
+        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory, 9000), Err(NoPlan::NoVictim));
+    }
+}

@@ -84,3 +84,36 @@ fn lost(record: &InstanceRecord, cloud: &[CloudInstance], now_ms: u64) -> Option
     let too_new = now_ms < record.launched_ms + UNSEEN_S_MAX * 1000;
     (!in_cloud && !too_new).then(|| Step::MarkLost(record.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{config, machine, record};
+
+    const NOW: u64 = 10_000_000;
+
+    #[test]
+    fn agreement_needs_no_step() {
+        let records = [record("i-1", 0, 1)];
+        assert_eq!(reconcile(&config(), &records, &[machine(&records[0])], &[], NOW), []);
+    }
+
+    #[test]
+    fn a_machine_without_a_record_is_adopted_with_the_time_of_its_decision() {
+        let stray = CloudInstance { decision: Some(600), ..machine(&record("i-1", 1, 5)) };
+        let steps = reconcile(&config(), &[], std::slice::from_ref(&stray), &[], NOW);
+        let [Step::Adopt(adopted)] = steps.as_slice() else { panic!("{steps:?}") };
+        assert_eq!((adopted.size, adopted.launched_ms, adopted.decision), (1, 600_000, Some(600)));
+        assert_eq!(adopted.usd_per_hour, config().sizes[1].usd_per_hour);
+        let nameless = CloudInstance { size: None, ..stray };
+        assert_eq!(reconcile(&config(), &[], &[nameless], &[], NOW), [Step::Orphan("i-1".into())]);
+    }
+
+    #[test]
+    fn a_machine_that_is_gone_is_marked_but_not_while_ec2_may_not_show_it_yet() {
+        let old = record("i-1", 0, 1);
+        assert_eq!(reconcile(&config(), std::slice::from_ref(&old), &[], &[], NOW), [Step::MarkLost(old)]);
+        let new = record("i-2", 0, NOW - UNSEEN_S_MAX * 1000 + 1);
+        assert_eq!(reconcile(&config(), &[new], &[], &[], NOW), []);
+    }
+}
