@@ -6,6 +6,7 @@ pub mod action;
 pub mod capacity;
 pub mod control;
 pub mod decision;
+pub mod event;
 pub mod limits;
 pub mod manifest;
 pub mod observation;

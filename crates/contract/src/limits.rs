@@ -28,3 +28,11 @@ pub const WAIT_WINDOW_S: u64 = 3600;
 pub const METRIC_AGE_S_MAX: u64 = 240;
 /// Length of a pool's name; it is part of keys and tags.
 pub const POOL_NAME_LEN_MAX: usize = 64;
+/// Hours of submissions that one read of the history covers at most; longer than decisions are kept.
+pub const HISTORY_HOURS_MAX: u64 = 24 * 400;
+/// Rows that one read of the history returns at most; a longer one is an error, never a quiet cut.
+pub const HISTORY_ROWS_MAX: usize = 5_000_000;
+/// Attempts to write what a batch write left unprocessed; the SDK's own retries do not cover it.
+pub const BATCH_ATTEMPTS_MAX: u32 = 8;
+/// Bytes of one answer of Graphite: a handful of series over some minutes is a few kilobytes.
+pub const GRAPHITE_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,0 +1,164 @@
+//! Collects what is known at a tick, everything at once, and turns it into the observation.
+//!
+//! What cannot be read is marked as missing, never as zero. Only what no decision can do without is an error: the
+//! configuration, the head, the machines' records and the last decision.
+
+use contract::action::SIZE_COUNT;
+use contract::capacity::Counts;
+use contract::control::{Head, KillSwitch};
+use contract::decision::Decision;
+use contract::limits::{METRIC_AGE_S_MAX, WAIT_WINDOW_S};
+use contract::observation::{OBSERVATION_VERSION, Observation};
+use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
+use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
+use controller::ports::{Control, Decisions, Instances, Metrics, Point, Port, Tasks};
+
+use crate::handler::Ports;
+
+/// Everything read for one tick.
+#[derive(Clone, Debug)]
+pub struct Collected {
+    /// The head, with the cooldown.
+    pub head: Head,
+    /// The kill switch.
+    pub switch: KillSwitch,
+    /// The decision before this one, if there is one.
+    pub last: Option<Decision>,
+    /// Machines launched in the last hour; read only if the pool limits them.
+    pub launched_last_hour: u32,
+    /// What the network and the guard see.
+    pub observation: Observation,
+}
+
+/// Reads all sources concurrently.
+///
+/// # Errors
+/// If one of the sources fails that no decision can do without.
+pub async fn collect<T, I, D, C, M, P>(
+    ports: &Ports<T, I, D, C, M, P>,
+    config: &PoolConfig,
+    tick: u64,
+) -> Port<Collected>
+where
+    T: Tasks,
+    I: Instances,
+    D: Decisions,
+    C: Control,
+    M: Metrics,
+{
+    let (pool, now_ms) = (config.pool.as_str(), tick * 1000);
+    let window_ms = WAIT_WINDOW_S * 1000;
+    let sources: Vec<MetricSource> = OUTSIDE_METRICS.iter().map(|name| config.metrics[*name].clone()).collect();
+    let (head, switch, no_capacity, last, alive, launched, open, arrivals, metrics) = tokio::join!(
+        ports.control.head(pool),
+        ports.control.kill_switch(),
+        ports.control.no_capacity(pool),
+        ports.decisions.before(pool, tick, 1),
+        ports.instances.alive(pool),
+        launched_last_hour(&ports.instances, config, now_ms),
+        ports.tasks.open(pool),
+        ports.tasks.arrival_times(pool, now_ms.saturating_sub(window_ms), now_ms),
+        ports.metrics.latest(pool, &sources, METRIC_AGE_S_MAX * 1000, now_ms),
+    );
+    let head = head?;
+    let observation = Observation {
+        fleet: fleet(&alive?),
+        ..observe(config, &head, no_capacity?, &known("tasks", open), &known("arrivals", arrivals), now_ms)
+    };
+    let observation = with_metrics(observation, known("metrics", metrics), now_ms);
+    let last = last?.into_iter().next();
+    Ok(Collected { head, switch: switch?, last, launched_last_hour: launched?, observation })
+}
+
+/// A source whose failure makes the observation doubtful and nothing worse.
+fn known<T>(source: &str, result: Port<T>) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!(source, %error, "source is missing at this tick")).ok()
+}
+
+async fn launched_last_hour<I: Instances>(instances: &I, config: &PoolConfig, now_ms: u64) -> Port<u32> {
+    if config.launches_per_hour_max.is_none() {
+        return Ok(0);
+    }
+    let records = instances.launched(&config.pool, now_ms.saturating_sub(3_600_000), now_ms).await?;
+    Ok(records.iter().filter(|r| r.decision.is_some()).count() as u32)
+}
+
+/// Machines by size, by whether their worker takes tasks.
+fn fleet(alive: &[InstanceRecord]) -> [Counts; SIZE_COUNT] {
+    let mut fleet = [Counts::default(); SIZE_COUNT];
+    for record in alive.iter().filter(|r| r.size < SIZE_COUNT) {
+        match record.ready_ms {
+            Some(_) => fleet[record.size].ready += 1,
+            None => fleet[record.size].booting += 1,
+        }
+    }
+    fleet
+}
+
+/// The observation without machines and outside metrics.
+fn observe(
+    config: &PoolConfig,
+    head: &Head,
+    no_capacity: NoCapacity,
+    open: &Option<Vec<TaskRecord>>,
+    arrivals: &Option<Vec<u64>>,
+    now_ms: u64,
+) -> Observation {
+    let in_state = |state: TaskState| {
+        open.as_ref().map(|t| t.iter().filter(move |t| t.state() == state && t.submitted_ms <= now_ms))
+    };
+    let waiting: Option<Vec<u64>> = in_state(TaskState::Waiting).map(|t| t.map(|t| t.submitted_ms).collect());
+    let seconds_since = |ms: u64| now_ms.saturating_sub(ms) as f64 / 1000.0;
+    let step_ms = config.tick_s * 1000;
+    let ratio_since = |from_ms: u64| -> Option<f64> {
+        let submitted = arrivals.as_ref()?.iter().filter(|t| **t > from_ms).count();
+        let waiting = waiting.as_ref()?.iter().filter(|t| **t > from_ms).count();
+        Some(if submitted == 0 { 0.0 } else { waiting as f64 / submitted as f64 })
+    };
+    Observation {
+        version: OBSERVATION_VERSION,
+        queue_depth: waiting.as_ref().map(|w| w.len() as u32),
+        running: in_state(TaskState::Running).map(|t| t.count() as u32),
+        oldest_wait_s: waiting.as_ref().map(|w| w.iter().min().map_or(0.0, |t| seconds_since(*t))),
+        arrivals: arrivals.as_ref().map(|a| a.iter().filter(|t| **t > now_ms.saturating_sub(step_ms)).count() as u32),
+        since_arrival_s: arrivals.as_ref().map(|a| a.iter().max().map_or(WAIT_WINDOW_S as f64, |t| seconds_since(*t))),
+        wait_ratio_window: ratio_since(now_ms.saturating_sub(WAIT_WINDOW_S * 1000)),
+        wait_ratio_recent: ratio_since(now_ms.saturating_sub(step_ms)),
+        last_action: head.last_action,
+        since_action_s: seconds_since(head.last_action_ms),
+        cooldown_left_s: head.next_allowed_ms.saturating_sub(now_ms) as f64 / 1000.0,
+        no_capacity: no_capacity.flags(now_ms),
+        ..Observation::empty(config.cores())
+    }
+}
+
+/// Adds the outside metrics that are young enough and possible.
+fn with_metrics(o: Observation, points: Option<Vec<Option<Point>>>, now_ms: u64) -> Observation {
+    let points = points.unwrap_or_default();
+    let get = |i: usize| points.get(i).copied().flatten().and_then(|p| believable(p, now_ms));
+    Observation { cpu_util_avg: get(0), cpu_util_p90: get(1), mem_util_avg: get(2), mem_util_p90: get(3), ..o }
+}
+
+/// A share that is young enough, finite and between 0 and 1.
+fn believable(point: Point, now_ms: u64) -> Option<f64> {
+    let young = point.at_ms <= now_ms && now_ms - point.at_ms <= METRIC_AGE_S_MAX * 1000;
+    (young && (0.0..=1.0).contains(&point.value)).then_some(point.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_absurd_and_future_points_are_missing() {
+        let now_ms = 10_000_000;
+        let at = |age_s: u64, value: f64| believable(Point { at_ms: now_ms - age_s * 1000, value }, now_ms);
+        assert_eq!(at(60, 0.5), Some(0.5));
+        assert_eq!(at(METRIC_AGE_S_MAX, 0.5), Some(0.5));
+        assert_eq!(at(METRIC_AGE_S_MAX + 1, 0.5), None);
+        for absurd in [-0.1, 1.1, 55.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(at(60, absurd), None);
+        }
+        assert_eq!(believable(Point { at_ms: now_ms + 1, value: 0.5 }, now_ms), None);
+    }
+}

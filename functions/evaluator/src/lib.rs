@@ -1,0 +1,8 @@
+//! The evaluator: once a tick it collects, observes, infers, guards, and writes one decision.
+//!
+//! It never changes EC2 and writes nothing but decisions. `main.rs` wires the adapters; [`handler`] is the whole logic.
+
+pub mod collect;
+pub mod handler;
+pub mod ladder;
+pub mod policies;

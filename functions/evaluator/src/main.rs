@@ -1,0 +1,2 @@
+//! Wires the evaluator to AWS.
+fn main() {}

@@ -1,0 +1,178 @@
+//! Keeps the last policy that was good, takes up a promoted one, and carries the recurrent state from tick to tick.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use contract::decision::{Decision, LstmState};
+use contract::limits::{LSTM_GAP_TICKS_MAX, POLICY_BYTES_MAX, WARM_UP_TICKS};
+use contract::manifest::Pointer;
+use contract::{Features, Mask, observation};
+use controller::ports::{Decisions, PolicyStore, Port};
+use policy::{Policy, State};
+
+use crate::ladder::PolicyStep;
+
+/// Policies held in memory: the ones in charge, and why others were refused. Only a cache: losing it costs a load.
+#[derive(Default)]
+pub struct Policies {
+    /// Verified policies by hash. A stack serves few pools, so all of them fit.
+    good: Mutex<HashMap<String, Arc<Policy>>>,
+    /// The pool's last good policy.
+    in_charge: Mutex<HashMap<String, String>>,
+    /// Refused ones by hash, so that a bad policy is fetched once, not every tick.
+    refused: Mutex<HashMap<String, String>>,
+}
+
+/// The policy to use at a tick, and what is wrong with the promoted one if that is another.
+pub struct InCharge {
+    /// A verified policy.
+    pub policy: Arc<Policy>,
+    /// Why the pointer's policy is not the one, if so.
+    pub warning: Option<String>,
+}
+
+impl Policies {
+    /// The policy for this tick: the pointer's if it can be verified, else the last good one: this process's, the last
+    /// decision's, or the pointer's predecessor.
+    ///
+    /// # Errors
+    /// Says why there is none, for the decision's record.
+    pub async fn in_charge<P: PolicyStore>(
+        &self,
+        store: &P,
+        pool: &str,
+        last: Option<&Decision>,
+    ) -> Result<InCharge, String> {
+        let mut problems = Vec::new();
+        for sha256 in self.candidates(store.pointer(pool).await, pool, last, &mut problems) {
+            match self.load(store, &sha256).await {
+                Ok(policy) => {
+                    self.in_charge.lock().expect("no panic while held").insert(pool.to_owned(), sha256);
+                    let warning = (!problems.is_empty()).then(|| problems.join("; "));
+                    return Ok(InCharge { policy, warning });
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            problems.push("the pool has no policy yet".into());
+        }
+        Err(problems.join("; "))
+    }
+
+    /// Hashes to try, best first, each once.
+    fn candidates(
+        &self,
+        pointer: Port<Option<(Pointer, String)>>,
+        pool: &str,
+        last: Option<&Decision>,
+        problems: &mut Vec<String>,
+    ) -> Vec<String> {
+        let pointer = pointer.unwrap_or_else(|error| {
+            problems.push(format!("pointer: {error}"));
+            None
+        });
+        let held = self.in_charge.lock().expect("no panic while held").get(pool).cloned();
+        let used = last.and_then(|d| d.lstm.as_ref()).map(|state| state.policy.clone());
+        let (current, previous) = match pointer {
+            Some((pointer, _)) => (Some(pointer.sha256), pointer.previous),
+            None => (None, None),
+        };
+        let mut hashes: Vec<String> = Vec::new();
+        for sha256 in [current, held, used, previous].into_iter().flatten() {
+            if !hashes.contains(&sha256) {
+                hashes.push(sha256);
+            }
+        }
+        hashes
+    }
+
+    /// A verified policy, from memory or from the store. An unreachable store is tried again at the next tick; a policy
+    /// that was read and found bad is not.
+    async fn load<P: PolicyStore>(&self, store: &P, sha256: &str) -> Result<Arc<Policy>, String> {
+        if let Some(policy) = self.good.lock().expect("no panic while held").get(sha256) {
+            return Ok(policy.clone());
+        }
+        if let Some(problem) = self.refused.lock().expect("no panic while held").get(sha256) {
+            return Err(problem.clone());
+        }
+        let short = sha256.get(..12).unwrap_or(sha256);
+        let manifest = store.manifest(sha256).await.map_err(|e| format!("policy {short}: {e}"))?;
+        let bytes =
+            store.file(sha256, "policy.onnx", POLICY_BYTES_MAX).await.map_err(|e| format!("policy {short}: {e}"))?;
+        let loaded = match manifest.sha256 == sha256 {
+            true => Policy::load(&bytes, &manifest).map_err(|e| e.to_string()),
+            false => Err("its manifest names another policy".to_owned()),
+        };
+        match loaded {
+            Ok(policy) => {
+                let policy = Arc::new(policy);
+                self.good.lock().expect("no panic while held").insert(sha256.to_owned(), policy.clone());
+                Ok(policy)
+            }
+            Err(problem) => {
+                let problem = format!("policy {short} refused: {problem}");
+                self.refused.lock().expect("no panic while held").insert(sha256.to_owned(), problem.clone());
+                Err(problem)
+            }
+        }
+    }
+}
+
+/// One step of `policy` from the last decision's state, or from a state warmed up on the stored observations if the
+/// last decision was another policy's or is too long ago.
+///
+/// # Errors
+/// Says why the policy cannot decide.
+pub async fn step<D: Decisions>(
+    policy: &Policy,
+    decisions: &D,
+    last: Option<&Decision>,
+    at: At<'_>,
+    features: &Features,
+    mask: &Mask,
+) -> Result<PolicyStep, String> {
+    let mut state = match carried(policy, last, &at) {
+        Some(state) => state,
+        None => warmed_up(policy, decisions, &at).await?,
+    };
+    let out = policy.step(features, mask, &mut state).map_err(|e| e.to_string())?;
+    Ok(PolicyStep {
+        sha256: policy.sha256().to_owned(),
+        best: out.best(mask),
+        probabilities: out.probabilities,
+        value: out.value,
+        lstm: LstmState { policy: policy.sha256().to_owned(), h: state.h, c: state.c },
+    })
+}
+
+/// Where in a pool's time a step is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// The pool.
+    pub pool: &'a str,
+    /// The tick, seconds.
+    pub tick: u64,
+    /// Seconds between two ticks.
+    pub tick_s: u64,
+}
+
+/// The last decision's state, if it is this policy's and young enough.
+fn carried(policy: &Policy, last: Option<&Decision>, at: &At<'_>) -> Option<State> {
+    let last = last?;
+    let gap_ticks = at.tick.saturating_sub(last.tick) / at.tick_s;
+    let state = last.lstm.as_ref().filter(|s| s.policy == policy.sha256() && gap_ticks <= LSTM_GAP_TICKS_MAX)?;
+    (state.h.len() == policy.cells() && state.c.len() == policy.cells())
+        .then(|| State { h: state.h.clone(), c: state.c.clone() })
+}
+
+/// A state after the last ticks' observations, as if this policy had been in charge.
+async fn warmed_up<D: Decisions>(policy: &Policy, decisions: &D, at: &At<'_>) -> Result<State, String> {
+    let mut state = policy.zero_state();
+    let past = decisions.before(at.pool, at.tick, WARM_UP_TICKS).await.map_err(|e| e.to_string())?;
+    for decision in past.iter().rev() {
+        let features = observation::encode(&decision.observation);
+        policy.step(&features, &decision.mask, &mut state).map_err(|e| e.to_string())?;
+    }
+    Ok(state)
+}

@@ -1,0 +1,257 @@
+//! Claim → plan → act → settle, for one decision.
+
+use contract::action::Action;
+use contract::control::{Head, Mode};
+use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
+use contract::plan::{LaunchPlan, Plan};
+use contract::pool::PoolConfig;
+use contract::record::InstanceRecord;
+use controller::check::check;
+use controller::plan::{Inventory, plan};
+use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
+
+/// Ticks after which a decision is too late to be carried out: what it saw is no longer so.
+const LATE_TICKS: u64 = 5;
+
+/// The executor's outside world.
+pub struct Ports<T, I, D, C, K> {
+    /// The task table, read: what runs where.
+    pub tasks: T,
+    /// The machines' records, written.
+    pub instances: I,
+    /// The decision log: claimed and settled.
+    pub decisions: D,
+    /// Configuration, head and memory of missing capacity.
+    pub control: C,
+    /// EC2.
+    pub cloud: K,
+}
+
+/// The executor over its ports.
+pub struct Executor<T, I, D, C, K> {
+    pub(crate) ports: Ports<T, I, D, C, K>,
+}
+
+/// What became of one record of the stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done {
+    /// Nothing was to be done, and why.
+    Dropped(String),
+    /// It was settled with this outcome.
+    Settled(Outcome),
+    /// It was claimed and could not be finished; the reconciler takes it up.
+    Pending(String),
+}
+
+impl<T, I, D, C, K> Executor<T, I, D, C, K>
+where
+    T: Tasks,
+    I: Instances,
+    D: Decisions,
+    C: Control,
+    K: Cloud,
+{
+    /// An executor over these ports.
+    pub fn new(ports: Ports<T, I, D, C, K>) -> Self {
+        Self { ports }
+    }
+
+    /// Carries out one decision, once, however often it is delivered.
+    ///
+    /// # Errors
+    /// If something failed before the claim, so that the record may be delivered again.
+    pub async fn execute(&self, pool: &str, tick: u64) -> Port<Done> {
+        let Some(decision) = self.ports.decisions.get(pool, tick).await? else {
+            return Ok(Done::Dropped("the table has no such decision".into()));
+        };
+        if decision.verdict != Verdict::Act || decision.action == Action::Nothing {
+            return Ok(Done::Dropped("it asks for nothing".into()));
+        }
+        if let Some(intent) = &decision.intent {
+            return Ok(Done::Dropped(format!("duplicate of a decision that is {:?}", intent.state)));
+        }
+        let config = self.ports.control.config(pool).await?;
+        let head = self.ports.control.head(pool).await?;
+        if let Some(because) = self.refusal(&config, &head, &decision).await? {
+            return self.refuse(&decision, because).await;
+        }
+        let now_ms = tick * 1000;
+        match self.ports.decisions.claim(&decision, &head, &next_head(&config, &head, &decision), now_ms).await? {
+            Claim::Won(generation) => Ok(self.carry_out(&config, &decision, generation).await),
+            Claim::Duplicate(intent) => {
+                Ok(Done::Dropped(format!("duplicate of a decision that is {:?}", intent.state)))
+            }
+            Claim::Cooldown => self.refuse(&decision, "cooldown".into()).await,
+            Claim::Killed => self.refuse(&decision, "kill switch".into()).await,
+            Claim::Raced => Err(PortError::conflict("claim", "another claim moved the head at the same moment")),
+        }
+    }
+
+    /// Why the decision is not even claimed, if so.
+    async fn refusal(&self, config: &PoolConfig, head: &Head, decision: &Decision) -> Port<Option<String>> {
+        if matches!(config.mode, Mode::Off | Mode::Observe) {
+            return Ok(Some(format!("mode {:?}", config.mode).to_lowercase()));
+        }
+        if config.mode == Mode::Drain && matches!(decision.action, Action::Launch(_)) {
+            return Ok(Some("mode drain launches nothing".into()));
+        }
+        if head.last_action_ms > decision.tick * 1000 {
+            return Ok(Some("late: a younger decision was claimed".into()));
+        }
+        let newest = self.ports.decisions.before(&decision.pool, u64::MAX / 1000, 1).await?;
+        let age_s = newest.first().map_or(0, |d| d.tick.saturating_sub(decision.tick));
+        Ok((age_s > LATE_TICKS * config.tick_s).then(|| format!("late by {age_s} s")))
+    }
+
+    async fn refuse(&self, decision: &Decision, because: String) -> Port<Done> {
+        let outcome = Outcome::Refused { because };
+        let intent = settled(0, decision.tick * 1000, None, outcome.clone());
+        match self.ports.decisions.put_intent(&decision.pool, decision.tick, &intent).await {
+            Ok(()) => Ok(Done::Settled(outcome)),
+            Err(error) if error.kind == Kind::Conflict => Ok(Done::Dropped("claimed by another executor".into())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Plans, checks, stores the plan, acts and settles. After the claim nothing is an error of the batch any more:
+    /// what cannot be finished stays pending, and the reconciler takes it up.
+    async fn carry_out(&self, config: &PoolConfig, decision: &Decision, generation: u64) -> Done {
+        match self.plan_and_act(config, decision, generation).await {
+            Ok(outcome) => Done::Settled(outcome),
+            Err(error) => {
+                tracing::error!(pool = decision.pool, tick = decision.tick, generation, %error, "left pending");
+                Done::Pending(error.to_string())
+            }
+        }
+    }
+
+    async fn plan_and_act(&self, config: &PoolConfig, decision: &Decision, generation: u64) -> Port<Outcome> {
+        let pool = &decision.pool;
+        let now_ms = decision.tick * 1000;
+        let (records, cloud, tasks) = tokio::join!(
+            self.ports.instances.alive(pool),
+            self.ports.cloud.describe(pool),
+            self.ports.tasks.open(pool),
+        );
+        let (records, cloud, tasks) = (records?, cloud?, tasks?);
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &tasks };
+        let plan = match plan(decision.action, decision.tick, config, &inventory, now_ms) {
+            Ok(plan) => plan,
+            Err(why) => {
+                let outcome = Outcome::Nothing { because: why.to_string() };
+                return self.settle(decision, generation, now_ms, None, outcome).await;
+            }
+        };
+        let notes = check(&plan, config, &inventory);
+        if !notes.is_empty() {
+            let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
+            let outcome = Outcome::Failed { error: format!("the plan was refused: {}", notes.join("; ")) };
+            return self.settle(decision, generation, now_ms, Some(plan), outcome).await;
+        }
+        let pending = Intent {
+            state: IntentState::Pending,
+            generation,
+            claimed_ms: now_ms,
+            plan: Some(plan.clone()),
+            outcome: None,
+        };
+        self.ports.decisions.put_intent(pool, decision.tick, &pending).await?;
+        self.act_and_settle(config, decision, generation, plan, now_ms).await
+    }
+
+    /// Carries a stored plan out, for the first time or again, and settles.
+    pub(crate) async fn act_and_settle(
+        &self,
+        config: &PoolConfig,
+        decision: &Decision,
+        generation: u64,
+        plan: Plan,
+        now_ms: u64,
+    ) -> Port<Outcome> {
+        let outcome = match &plan {
+            Plan::Launch(launch) => self.launch(config, decision, launch).await?,
+            Plan::Terminate { instance_ids, .. } => self.terminate(&decision.pool, instance_ids, now_ms).await?,
+        };
+        self.settle(decision, generation, now_ms, Some(plan), outcome).await
+    }
+
+    async fn launch(&self, config: &PoolConfig, decision: &Decision, plan: &LaunchPlan) -> Port<Outcome> {
+        let now_ms = decision.tick * 1000;
+        match self.ports.cloud.launch(plan).await {
+            Ok(machines) => {
+                for machine in &machines {
+                    self.ports.instances.put_new(&new_record(config, decision, plan.size, machine)).await?;
+                }
+                let memory = self.ports.control.no_capacity(&decision.pool).await?;
+                if memory.backoff_s[plan.size] > 0 {
+                    self.ports.control.put_no_capacity(&decision.pool, &memory.worked(plan.size)).await?;
+                }
+                Ok(Outcome::Launched { instance_ids: machines.into_iter().map(|m| m.instance_id).collect() })
+            }
+            Err(error) if error.kind == Kind::NoCapacity => {
+                let memory = self.ports.control.no_capacity(&decision.pool).await?;
+                self.ports.control.put_no_capacity(&decision.pool, &memory.failed(plan.size, now_ms)).await?;
+                Ok(Outcome::NoCapacity { code: error.code })
+            }
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => Ok(Outcome::Failed { error: error.to_string() }),
+        }
+    }
+
+    async fn terminate(&self, pool: &str, instance_ids: &[String], now_ms: u64) -> Port<Outcome> {
+        match self.ports.cloud.terminate(instance_ids).await {
+            Ok(()) => {
+                for record in self.ports.instances.alive(pool).await? {
+                    if instance_ids.contains(&record.instance_id) {
+                        self.ports.instances.mark_terminated(&record, now_ms).await?;
+                    }
+                }
+                Ok(Outcome::Terminated { instance_ids: instance_ids.to_vec() })
+            }
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => Ok(Outcome::Failed { error: error.to_string() }),
+        }
+    }
+
+    pub(crate) async fn settle(
+        &self,
+        decision: &Decision,
+        generation: u64,
+        claimed_ms: u64,
+        plan: Option<Plan>,
+        outcome: Outcome,
+    ) -> Port<Outcome> {
+        let intent = settled(generation, claimed_ms, plan, outcome.clone());
+        self.ports.decisions.put_intent(&decision.pool, decision.tick, &intent).await?;
+        Ok(outcome)
+    }
+}
+
+fn settled(generation: u64, claimed_ms: u64, plan: Option<Plan>, outcome: Outcome) -> Intent {
+    Intent { state: IntentState::Settled, generation, claimed_ms, plan, outcome: Some(outcome) }
+}
+
+/// The head after this decision's claim: the cooldown begins here.
+fn next_head(config: &PoolConfig, head: &Head, decision: &Decision) -> Head {
+    let now_ms = decision.tick * 1000;
+    Head {
+        generation: head.generation + 1,
+        next_allowed_ms: now_ms + config.cooldown_s * 1000,
+        last_action: decision.action,
+        last_action_ms: now_ms,
+    }
+}
+
+/// The record of a new machine. Its launch time is the tick: the control loop has no other clock.
+fn new_record(config: &PoolConfig, decision: &Decision, size: usize, machine: &CloudInstance) -> InstanceRecord {
+    InstanceRecord {
+        pool: config.pool.clone(),
+        instance_id: machine.instance_id.clone(),
+        size,
+        usd_per_hour: config.sizes[size].usd_per_hour,
+        launched_ms: decision.tick * 1000,
+        ready_ms: None,
+        terminated_ms: None,
+        decision: Some(decision.tick),
+    }
+}

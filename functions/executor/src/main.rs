@@ -1,0 +1,2 @@
+//! Wires the executor to AWS.
+fn main() {}
