@@ -119,6 +119,23 @@ impl Scale {
         };
         y.clamp(0.0, 1.0) as f32
     }
+
+    /// The plain value behind a scaled one; what was clamped stays at the end of the range.
+    pub fn invert(self, y: f32) -> f64 {
+        match self {
+            Scale::Linear { max } => f64::from(y) * max,
+            Scale::Log { max } => (f64::from(y) * max.ln_1p()).exp_m1(),
+        }
+    }
+}
+
+/// The plain value of the feature called `name` in a network's input.
+///
+/// # Panics
+/// If there is no such feature: a bug of the caller.
+pub fn plain(features: &Features, name: &str) -> f64 {
+    let i = FEATURES.iter().position(|f| f.name == name).unwrap_or_else(|| panic!("no feature {name}"));
+    FEATURES[i].scale.invert(features[i])
 }
 
 /// One input of the network.
@@ -251,6 +268,14 @@ mod tests {
         assert_eq!(x[at("queue_per_core")], ((1.0 + 99.0 / 12.0f64).ln() / 101f64.ln()) as f32);
         assert_eq!(x[at("last_action_0")], 1.0);
         assert_eq!(x[at("last_action_3")], 0.0);
+    }
+
+    #[test]
+    fn plain_values_come_back_from_the_input() {
+        let x = encode(&complete());
+        for (name, value) in [("queue_depth", 99.0), ("ready_s", 2.0), ("oldest_wait_s", 60.0), ("running", 3.0)] {
+            assert!((plain(&x, name) - value).abs() < 1e-3, "{name}: {}", plain(&x, name));
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! It wants `(waiting + running) / tasks_per_core` cores and takes the allowed action that comes nearest.
 
-use contract::{Action, Mask, Observation};
+use contract::capacity::Bounds;
+use contract::{Action, Mask, Observation, SIZE_COUNT};
 
 /// The rule's name in decisions, back-tests and manifests.
 pub const NAME: &str = "production";
@@ -19,6 +20,18 @@ pub fn decide(o: &Observation, tasks_per_core: f64, mask: &Mask) -> Action {
     let allowed = steps(o).into_iter().filter(|(action, _)| mask[action.index()]);
     let best = allowed.min_by(|a, b| distance(gap, a.1).total_cmp(&distance(gap, b.1)));
     best.map_or(Action::Nothing, |(action, _)| action)
+}
+
+/// The name of [`below_min`] in decisions.
+pub const MINIMUM: &str = "minimum";
+
+/// The launch that brings a fleet below its minimum (new, or after losses) back to it, if one is allowed now. It comes
+/// before any policy: the minimum is a promise, not a wish.
+pub fn below_min(o: &Observation, bounds: &[Bounds; SIZE_COUNT], mask: &Mask) -> Option<Action> {
+    (0..SIZE_COUNT)
+        .filter(|i| o.fleet[*i].total() < bounds[*i].min())
+        .map(|i| Action::Launch(i as u16))
+        .find(|action| mask[action.index()])
 }
 
 /// How far from the wanted cores an action that changes them by `step` leaves the fleet.
@@ -61,6 +74,19 @@ mod tests {
         assert_eq!(decide(&observation(0, 0, 3), 1.5, &all), Action::Stop(2));
         assert_eq!(decide(&observation(0, 21, 1), 1.5, &all), Action::Nothing);
         assert_eq!(decide(&observation(3, 21, 1), 1.5, &all), Action::Launch(0));
+    }
+
+    #[test]
+    fn a_fleet_below_its_minimum_is_brought_back_smallest_size_first() {
+        let bounds =
+            [Bounds::new(1, Some(9)).unwrap(), Bounds::new(2, Some(9)).unwrap(), Bounds::new(0, None).unwrap()];
+        let o = observation(0, 0, 0);
+        assert_eq!(below_min(&o, &bounds, &[true; 7]), Some(Action::Launch(1)));
+        let mut mask = [true; 7];
+        mask[Action::Launch(1).index()] = false;
+        assert_eq!(below_min(&o, &bounds, &mask), None);
+        let low = [Bounds::new(1, None).unwrap(); 3];
+        assert_eq!(below_min(&observation(0, 0, 1), &low, &[true; 7]), None);
     }
 
     #[test]

@@ -1,6 +1,18 @@
 //! The environment that a policy learns in: reset, step, and what a step returns.
 
-use contract::{Action, Features, Mask};
+use std::sync::Arc;
+
+use contract::capacity::Counts;
+use contract::observation::encode;
+use contract::{Action, Features, Mask, Observation, SIZE_COUNT};
+use controller::guard;
+
+use crate::job::Workload;
+use crate::observe::Observer;
+use crate::sim::{Phase, Sim};
+use crate::spec::EnvSpec;
+use crate::summary::Outcome;
+use crate::units::s_from_ms;
 
 /// What the agent sees after a reset or a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,4 +41,113 @@ pub trait Environment: Send {
     fn reset(&mut self, seed: u64) -> Seen;
     /// Carries `action` out (a refused one does nothing) and lets one tick pass.
     fn step(&mut self, action: Action) -> Step;
+}
+
+/// The twin as an environment: the engine, seen through the contract's observation and the production guard.
+///
+/// Reusable: a reset keeps all memory, and a step allocates nothing once the buffers have grown.
+#[derive(Clone, Debug)]
+pub struct TwinEnv {
+    spec: Arc<EnvSpec>,
+    sim: Sim,
+    /// Memory for perturbed jobs.
+    spare: Arc<Workload>,
+    observer: Observer,
+    trace: Option<Vec<TracePoint>>,
+}
+
+/// The fleet and the queue at one tick, for charts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TracePoint {
+    /// The time since the episode's start.
+    pub t_s: f64,
+    /// Machines by type.
+    pub fleet: [Counts; SIZE_COUNT],
+    /// Tasks waiting.
+    pub queue: u32,
+    /// Tasks running.
+    pub running: u32,
+}
+
+impl TwinEnv {
+    /// An environment; reset it first.
+    pub fn new(spec: Arc<EnvSpec>) -> Self {
+        let sim = Sim::new(spec.config().clone());
+        let observer = Observer::new(spec.cores());
+        Self { spec, sim, spare: Arc::default(), observer, trace: None }
+    }
+
+    /// The same, and every tick of an episode is kept for [`TwinEnv::trace`].
+    pub fn with_trace(self) -> Self {
+        Self { trace: Some(Vec::new()), ..self }
+    }
+
+    /// What a rule or an explanation looks at: the observation behind the features last returned.
+    pub fn observation(&self) -> &Observation {
+        self.observer.observation()
+    }
+
+    /// The actions that the guard allows now.
+    pub fn mask(&self) -> Mask {
+        guard::mask(&self.sim.situation())
+    }
+
+    /// The episode so far in dollars, waits and counts.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::of(&self.sim)
+    }
+
+    /// One point for the start and each step, if the environment was made [`TwinEnv::with_trace`].
+    pub fn trace(&self) -> &[TracePoint] {
+        self.trace.as_deref().unwrap_or(&[])
+    }
+
+    /// What is simulated.
+    pub fn spec(&self) -> &Arc<EnvSpec> {
+        &self.spec
+    }
+
+    /// The engine, for everything else that one may want to know.
+    pub fn sim(&self) -> &Sim {
+        &self.sim
+    }
+
+    /// Whether the episode is over.
+    pub fn is_over(&self) -> bool {
+        self.sim.phase() != Phase::Going
+    }
+
+    fn see(&mut self) -> Seen {
+        self.observer.observe(&self.sim);
+        if let Some(trace) = &mut self.trace {
+            trace.push(TracePoint {
+                t_s: s_from_ms(self.sim.now_ms()),
+                fleet: self.observer.observation().fleet,
+                queue: self.sim.queue_depth(),
+                running: self.sim.running_tasks(),
+            });
+        }
+        Seen { features: encode(self.observer.observation()), mask: self.mask() }
+    }
+}
+
+impl Environment for TwinEnv {
+    fn reset(&mut self, seed: u64) -> Seen {
+        let last = self.sim.take_workload();
+        if Arc::strong_count(&last) == 1 {
+            self.spare = last;
+        }
+        let jobs = self.spec.jobs_of(seed, std::mem::take(&mut self.spare));
+        self.sim.reset(jobs, seed);
+        self.observer.reset();
+        if let Some(trace) = &mut self.trace {
+            trace.clear();
+        }
+        self.see()
+    }
+
+    fn step(&mut self, action: Action) -> Step {
+        let reward = self.sim.step(action);
+        Step { seen: self.see(), reward, done: self.is_over() }
+    }
 }

@@ -1,2 +1,36 @@
 //! The digital twin: an exact discrete-event simulator of a fleet and its queue.
+//!
+//! The same seed and the same actions give the same milliseconds; there is no clock, no IO and no global randomness.
+//! [`sim`] is the engine, [`env`] and [`spec`] the environment that policies learn in, [`scenario`] and [`outcome`] the
+//! file format of `twinscaler simulate`, [`workload`] and [`history`] the jobs, [`baselines`] the rules to compare with,
+//! [`summary`] what an episode came to.
+
+pub mod baselines;
+pub mod boot;
+pub mod config;
 pub mod env;
+mod fit;
+mod fleet;
+pub mod history;
+pub mod job;
+pub mod limits;
+mod load;
+mod observe;
+pub mod outcome;
+mod queue;
+mod running;
+pub mod scenario;
+pub mod sim;
+pub mod spec;
+pub mod summary;
+pub mod units;
+pub mod workload;
+
+pub use baselines::run_policy;
+pub use boot::BootModel;
+pub use config::{MachineType, ScenarioError, SimConfig};
+pub use env::{Environment, Seen, Step, TracePoint, TwinEnv};
+pub use history::History;
+pub use job::{Job, Workload};
+pub use spec::{EnvSpec, Perturbation};
+pub use summary::Outcome;

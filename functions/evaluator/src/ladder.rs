@@ -35,26 +35,30 @@ pub struct PolicyStep {
     pub lstm: LstmState,
 }
 
-/// Chooses: the policy's best action, unless there is no policy or the observation is doubtful; then the rule's. The
-/// network's state goes on in either case, so that it is warm when the data are back.
+/// Chooses. Three rungs: a fleet below its minimum is brought back first; then the policy's best action; and the rule's,
+/// if there is no policy or the observation is doubtful. The network's state goes on in any case, so that it is warm
+/// when the data are back.
 pub fn choose(policy: Result<PolicyStep, String>, o: &Observation, mask: &Mask, config: &PoolConfig) -> Choice {
-    let by_rule = |because: String| {
-        let action = rule::decide(o, config.rule_tasks_per_core, mask);
-        (Decider::Rule { name: rule::NAME.to_owned(), because }, action)
+    let trusted = match &policy {
+        Err(because) => Err(because.clone()),
+        Ok(_) if o.is_doubtful() => Err(format!("missing: {}", o.missing().join(", "))),
+        Ok(step) => Ok(step),
     };
-    match policy {
-        Err(because) => {
-            let (decider, action) = by_rule(because);
-            Choice { decider, action, probabilities: None, value: None, lstm: None }
-        }
-        Ok(step) => {
-            let (decider, action) = if o.is_doubtful() {
-                by_rule(format!("missing: {}", o.missing().join(", ")))
-            } else {
-                (Decider::Policy { sha256: step.sha256 }, step.best)
-            };
-            let (probabilities, value) = (Some(step.probabilities), Some(step.value));
-            Choice { decider, action, probabilities, value, lstm: Some(step.lstm) }
-        }
+    let (decider, action) = match (rule::below_min(o, &config.bounds(), mask), trusted) {
+        (Some(launch), _) => (by(rule::MINIMUM, "the fleet is below its minimum"), launch),
+        (None, Ok(step)) => (Decider::Policy { sha256: step.sha256.clone() }, step.best),
+        (None, Err(because)) => (by(rule::NAME, &because), rule::decide(o, config.rule_tasks_per_core, mask)),
+    };
+    let step = policy.ok();
+    Choice {
+        decider,
+        action,
+        probabilities: step.as_ref().map(|s| s.probabilities),
+        value: step.as_ref().map(|s| s.value),
+        lstm: step.map(|s| s.lstm),
     }
+}
+
+fn by(rule: &str, because: &str) -> Decider {
+    Decider::Rule { name: rule.to_owned(), because: because.to_owned() }
 }

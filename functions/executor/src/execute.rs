@@ -10,6 +10,8 @@ use controller::check::check;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 
+use crate::event::{BatchAnswer, Failure, Record};
+
 /// Ticks after which a decision is too late to be carried out: what it saw is no longer so.
 const LATE_TICKS: u64 = 5;
 
@@ -54,6 +56,21 @@ where
     /// An executor over these ports.
     pub fn new(ports: Ports<T, I, D, C, K>) -> Self {
         Self { ports }
+    }
+
+    /// Carries out a batch of the stream, in order. The first record that fails before its claim ends the batch: it and
+    /// all after it are delivered again, for the stream's order is the order of the decisions.
+    pub async fn batch(&self, records: Vec<Record>) -> BatchAnswer {
+        for Record { pool, tick, sequence_number } in records {
+            match self.execute(&pool, tick).await {
+                Ok(done) => tracing::info!(pool, tick, ?done, "executed"),
+                Err(error) => {
+                    tracing::error!(pool, tick, %error, "to be delivered again");
+                    return BatchAnswer { failures: vec![Failure { sequence_number }] };
+                }
+            }
+        }
+        BatchAnswer::default()
     }
 
     /// Carries out one decision, once, however often it is delivered.

@@ -1,2 +1,40 @@
-//! Wires the executor to AWS.
-fn main() {}
+//! Wires the executor to AWS: clients once, then a stream batch or a reconciliation an invocation.
+
+use aws::ec2::Ec2;
+use aws::settings::Settings;
+use aws::tables::Tables;
+use executor::event::Event;
+use executor::{Executor, Ports};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_target(false).init();
+    let settings = Settings::read(|name| std::env::var(name).ok())?;
+    let config = aws::config::load().await;
+    let tables = Tables::new(&config, settings.tables);
+    let executor = Executor::new(Ports {
+        tasks: tables.tasks,
+        instances: tables.instances,
+        decisions: tables.decisions,
+        control: tables.control,
+        cloud: Ec2::new(&config),
+    });
+    let executor = &executor;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        let event = Event::from_json(event.payload).inspect_err(|error| tracing::error!(error, "event refused"))?;
+        Ok::<_, Error>(match event {
+            Event::Stream(records) => serde_json::to_value(executor.batch(records).await)?,
+            Event::Schedule(tick) => {
+                let done = executor.reconcile(&tick).await.inspect_err(|error| {
+                    tracing::error!(pool = tick.pool, tick = tick.seconds(), %error, "reconciliation stopped");
+                })?;
+                json!({ "reconciled": done })
+            }
+        })
+    }))
+    .await
+}

@@ -1,0 +1,36 @@
+//! The SDK's configuration, loaded once and shared by all services.
+//!
+//! The SDK's standard retries, with jitter, are the only retry layer; nothing above a port repeats a call. Region,
+//! credentials (environment, profile, container, instance) and endpoints come from the usual chain.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+
+/// Attempts of one call, the first included.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// Time to connect. Inside one region a connection stands in milliseconds.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time of one attempt.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time of a call, all attempts and pauses included: a function of 30 s survives one that uses it up.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// A loader with our retries and time-outs; set an endpoint, a region or credentials on it, or just load it.
+pub fn loader() -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(CALL_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+        .timeout_config(timeouts)
+}
+
+/// The configuration of the environment this runs in.
+pub async fn load() -> SdkConfig {
+    loader().load().await
+}

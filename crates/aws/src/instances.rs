@@ -1,0 +1,145 @@
+//! The records of machines, by launch, with a sparse index of those that were not terminated.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use contract::limits::{HISTORY_ROWS_MAX, MACHINES_MAX};
+use contract::record::InstanceRecord;
+use controller::ports::{Instances, Kind, Port, PortError};
+
+use crate::errors::failed;
+use crate::tables::{Item, n, records, s, time_id_key, time_key, to_item};
+
+/// The index of machines that were not terminated.
+const ALIVE_INDEX: &str = "alive";
+
+/// The adapter of the table of machines.
+#[derive(Clone, Debug)]
+pub struct InstanceTable {
+    client: Client,
+    table: String,
+}
+
+fn key(record: &InstanceRecord) -> String {
+    time_id_key(record.launched_ms, &record.instance_id)
+}
+
+/// The item of a machine: its fields, its key, and its place in the index while it is alive.
+fn item(record: &InstanceRecord) -> Port<Item> {
+    let mut item = to_item("PutItem", record)?;
+    item.insert("launched_instance".into(), s(key(record)));
+    if record.terminated_ms.is_none() {
+        item.insert("alive_pool".into(), s(&record.pool));
+    }
+    Ok(item)
+}
+
+impl InstanceTable {
+    /// The adapter of the table with this name.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
+    /// An update of a record that is there already.
+    fn update(&self, record: &InstanceRecord) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("pool", s(&record.pool))
+            .key("launched_instance", s(key(record)))
+            .condition_expression("attribute_exists(#pool)")
+            .expression_attribute_names("#pool", "pool")
+    }
+}
+
+async fn send(update: UpdateItemFluentBuilder, record: &InstanceRecord) -> Port<()> {
+    match update.send().await {
+        Ok(_) => Ok(()),
+        Err(e) if e.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {
+            let id = &record.instance_id;
+            Err(PortError::not_found("UpdateItem", format!("no record of {id} launched at {}", record.launched_ms)))
+        }
+        Err(e) => Err(failed("UpdateItem")(e)),
+    }
+}
+
+impl Instances for InstanceTable {
+    async fn alive(&self, pool: &str) -> Port<Vec<InstanceRecord>> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(ALIVE_INDEX)
+            .key_condition_expression("#p = :p")
+            .expression_attribute_names("#p", "alive_pool")
+            .expression_attribute_values(":p", s(pool));
+        records(query, MACHINES_MAX).await
+    }
+
+    async fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
+        if from_ms >= to_ms {
+            return Ok(Vec::new());
+        }
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("#p = :p AND #t BETWEEN :from AND :to")
+            .expression_attribute_names("#p", "pool")
+            .expression_attribute_names("#t", "launched_instance")
+            .expression_attribute_values(":p", s(pool))
+            .expression_attribute_values(":from", s(time_key(from_ms)))
+            .expression_attribute_values(":to", s(time_key(to_ms)));
+        records(query, HISTORY_ROWS_MAX).await
+    }
+
+    async fn put_new(&self, record: &InstanceRecord) -> Port<()> {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(record)?))
+            .condition_expression("attribute_not_exists(#pool)")
+            .expression_attribute_names("#pool", "pool");
+        match call.send().await.map_err(failed("PutItem")) {
+            Err(e) if e.kind != Kind::Conflict => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    async fn mark_ready(&self, record: &InstanceRecord, ready_ms: u64) -> Port<()> {
+        let update = self
+            .update(record)
+            .update_expression("SET #r = :r")
+            .expression_attribute_names("#r", "ready_ms")
+            .expression_attribute_values(":r", n(ready_ms));
+        send(update, record).await
+    }
+
+    async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> Port<()> {
+        let update = self
+            .update(record)
+            .update_expression("SET #t = if_not_exists(#t, :t) REMOVE #a")
+            .expression_attribute_names("#t", "terminated_ms")
+            .expression_attribute_names("#a", "alive_pool")
+            .expression_attribute_values(":t", n(terminated_ms));
+        send(update, record).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testkit::builders;
+
+    #[test]
+    fn a_machine_lies_under_its_pool_and_launch_and_in_the_index_while_alive() {
+        let record = builders::instance("p", "i-1", 0, 1_700_000_000_000);
+        let of = item(&record).unwrap();
+        assert_eq!(of["pool"], s("p"));
+        assert_eq!(of["launched_instance"], s("1700000000000#i-1"));
+        assert_eq!(of["alive_pool"], s("p"));
+        let gone = InstanceRecord { terminated_ms: Some(1), ..record };
+        assert!(!item(&gone).unwrap().contains_key("alive_pool"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Asks each outside source for its own metrics, side by side; one that fails costs its own metrics only.
+
+use contract::pool::MetricSource;
+use controller::ports::{Metrics, Point, Port, PortError};
+use futures_util::future::join_all;
+
+/// The two sources of outside metrics as one.
+#[derive(Clone, Debug)]
+pub struct Sources<C, G> {
+    cloudwatch: C,
+    graphite: G,
+}
+
+/// What is asked in one request: all metrics of CloudWatch, or those of one Graphite server.
+#[derive(Debug, PartialEq)]
+enum Origin<'a> {
+    CloudWatch,
+    Graphite(&'a str),
+}
+
+fn origin(source: &MetricSource) -> Origin<'_> {
+    match source {
+        MetricSource::CloudWatch { .. } => Origin::CloudWatch,
+        MetricSource::Graphite { url, .. } => Origin::Graphite(url),
+    }
+}
+
+/// Places of the sources, by origin, in the order of first appearance.
+fn by_origin(sources: &[MetricSource]) -> Vec<(Origin<'_>, Vec<usize>)> {
+    let mut groups: Vec<(Origin<'_>, Vec<usize>)> = Vec::new();
+    for (place, source) in sources.iter().enumerate() {
+        let origin = origin(source);
+        match groups.iter_mut().find(|(known, _)| *known == origin) {
+            Some((_, places)) => places.push(place),
+            None => groups.push((origin, vec![place])),
+        }
+    }
+    groups
+}
+
+impl<C: Metrics, G: Metrics> Sources<C, G> {
+    /// Metrics from both.
+    pub fn new(cloudwatch: C, graphite: G) -> Self {
+        Self { cloudwatch, graphite }
+    }
+}
+
+/// What became of one origin's request: nothing, with a warning, if it failed.
+fn answer(origin: &Origin<'_>, wanted: usize, answer: Port<Vec<Option<Point>>>) -> Vec<Option<Point>> {
+    let answer = answer.and_then(|points| match points.len() == wanted {
+        true => Ok(points),
+        false => Err(PortError::invalid("latest", format!("{} points for {wanted} metrics", points.len()))),
+    });
+    answer.unwrap_or_else(|error| {
+        tracing::warn!(?origin, %error, metrics = wanted, "a source of metrics failed");
+        vec![None; wanted]
+    })
+}
+
+impl<C: Metrics, G: Metrics> Metrics for Sources<C, G> {
+    /// Never fails: metrics whose source failed are missing, and the evaluator knows what to do without.
+    async fn latest(
+        &self,
+        pool: &str,
+        sources: &[MetricSource],
+        window_ms: u64,
+        to_ms: u64,
+    ) -> Port<Vec<Option<Point>>> {
+        let groups = by_origin(sources);
+        let reads = groups.iter().map(|(origin, places)| async move {
+            let of: Vec<MetricSource> = places.iter().map(|place| sources[*place].clone()).collect();
+            let points = match origin {
+                Origin::CloudWatch => self.cloudwatch.latest(pool, &of, window_ms, to_ms).await,
+                Origin::Graphite(_) => self.graphite.latest(pool, &of, window_ms, to_ms).await,
+            };
+            answer(origin, of.len(), points)
+        });
+        let mut points = vec![None; sources.len()];
+        for ((_, places), answers) in groups.iter().zip(join_all(reads).await) {
+            for (place, point) in places.iter().zip(answers) {
+                points[*place] = point;
+            }
+        }
+        Ok(points)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use controller::ports::Kind;
+    use testkit::builders::cloudwatch;
+    use testkit::{World, fault, op};
+
+    fn graphite(url: &str, target: &str) -> MetricSource {
+        MetricSource::Graphite { url: url.into(), target: target.into() }
+    }
+
+    fn point(value: f64) -> Point {
+        Point { at_ms: 1000, value }
+    }
+
+    fn world(points: &[(&MetricSource, f64)]) -> World {
+        let world = World::new();
+        points.iter().for_each(|(source, value)| world.add_point("p", source, point(*value)));
+        world
+    }
+
+    #[tokio::test]
+    async fn each_source_answers_for_its_own_metrics_in_their_places() {
+        let (a, b, c) = (graphite("http://1", "a"), cloudwatch("b"), graphite("http://1", "c"));
+        let sources = Sources::new(world(&[(&b, 2.0)]), world(&[(&a, 1.0), (&c, 3.0)]));
+        let latest = sources.latest("p", &[a, b, c, graphite("http://1", "d")], 60_000, 1000).await.unwrap();
+        assert_eq!(latest, [Some(point(1.0)), Some(point(2.0)), Some(point(3.0)), None]);
+        assert_eq!(sources.graphite.count(op::METRICS_LATEST), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_costs_its_own_metrics_only() {
+        let (a, b, c) = (graphite("http://1", "a"), graphite("http://2", "b"), cloudwatch("c"));
+        let sources = Sources::new(world(&[(&c, 3.0)]), world(&[(&a, 1.0), (&b, 2.0)]));
+        sources.graphite.fail_next(op::METRICS_LATEST, fault(op::METRICS_LATEST, "Timeout", Kind::Unavailable));
+        let latest = sources.latest("p", &[a, b, c], 60_000, 1000).await.unwrap();
+        assert_eq!(latest, [None, Some(point(2.0)), Some(point(3.0))]);
+    }
+
+    #[tokio::test]
+    async fn with_all_sources_down_everything_is_missing_and_nothing_fails() {
+        let sources = Sources::new(World::new(), World::new());
+        sources.cloudwatch.take_down(op::METRICS_LATEST, Kind::Denied);
+        sources.graphite.take_down(op::METRICS_LATEST, Kind::Unavailable);
+        let asked = [cloudwatch("a"), graphite("http://1", "b")];
+        assert_eq!(sources.latest("p", &asked, 60_000, 1000).await.unwrap(), [None, None]);
+    }
+}

@@ -1,0 +1,370 @@
+//! The adapters against the local cloud: conditions, indexes and pages as a real service has them.
+
+use std::time::Duration;
+
+use aws::SdkConfig;
+use aws::cloudwatch::CloudWatch;
+use aws::ec2::Ec2;
+use aws::graphite::Graphite;
+use aws::s3::PolicyBucket;
+use aws::sources::Sources;
+use aws::tables::{TableNames, Tables};
+use aws_config::Region;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+use contract::action::Action;
+use contract::control::{Head, KillSwitch};
+use contract::decision::{Decision, Intent, IntentState, Outcome};
+use contract::manifest::Pointer;
+use contract::pool::MetricSource;
+use contract::record::{NoCapacity, TaskRecord};
+use controller::ports::*;
+use localcloud::{LocalCloud, Options};
+use testkit::builders::{self, TICK};
+use tokio::io::AsyncWriteExt;
+
+async fn config(cloud: &LocalCloud, endpoint: &str) -> SdkConfig {
+    let env: std::collections::BTreeMap<String, String> = cloud.env().into_iter().collect();
+    let of = |name: &str| env[name].clone();
+    let credentials = Credentials::new(of("AWS_ACCESS_KEY_ID"), of("AWS_SECRET_ACCESS_KEY"), None, None, "test");
+    aws::config::loader()
+        .endpoint_url(endpoint)
+        .region(Region::new(of("AWS_REGION")))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .load()
+        .await
+}
+
+/// One start for all of them: bringing the cloud up takes longer than everything that is tried in it.
+#[tokio::test]
+async fn the_adapters_keep_their_promises() {
+    let cloud = LocalCloud::start(Options::default()).await.unwrap();
+    let config_ = config(&cloud, cloud.endpoint()).await;
+    let tables = create_tables(&config_).await;
+    tasks(&tables).await;
+    many_tasks_take_many_pages(&tables).await;
+    instances(&tables).await;
+    control(&tables).await;
+    decisions(&tables).await;
+    claims(&tables).await;
+    claims_side_by_side_have_one_winner(&tables).await;
+    policies(&config_).await;
+    metrics(&cloud, &config_).await;
+    machines(&config(&cloud, cloud.ec2_endpoint()).await).await;
+}
+
+/// A table's keys, by name and whether they are numbers; an index's partition key shares the sort key.
+struct Keys {
+    table: &'static str,
+    partition: &'static str,
+    sort: (&'static str, ScalarAttributeType),
+    index: Option<(&'static str, &'static str)>,
+}
+
+fn schema(partition: &str, sort: &str) -> Vec<KeySchemaElement> {
+    [(partition, KeyType::Hash), (sort, KeyType::Range)]
+        .map(|(name, of)| KeySchemaElement::builder().attribute_name(name).key_type(of).build().unwrap())
+        .into()
+}
+
+async fn create(client: &aws_sdk_dynamodb::Client, keys: Keys) {
+    let text = ScalarAttributeType::S;
+    let mut attributes = vec![(keys.partition, text.clone()), keys.sort.clone()];
+    attributes.extend(keys.index.map(|(_, partition)| (partition, text)));
+    let attributes = attributes
+        .into_iter()
+        .map(|(name, of)| AttributeDefinition::builder().attribute_name(name).attribute_type(of).build().unwrap());
+    let index = keys.index.map(|(name, partition)| {
+        let all = Projection::builder().projection_type(ProjectionType::All).build();
+        let schema = schema(partition, keys.sort.0);
+        let index = GlobalSecondaryIndex::builder().index_name(name).set_key_schema(Some(schema)).projection(all);
+        vec![index.build().unwrap()]
+    });
+    let call = client
+        .create_table()
+        .table_name(keys.table)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_attribute_definitions(Some(attributes.collect()))
+        .set_key_schema(Some(schema(keys.partition, keys.sort.0)))
+        .set_global_secondary_indexes(index);
+    call.send().await.unwrap();
+}
+
+async fn create_tables(config: &SdkConfig) -> Tables {
+    let client = aws_sdk_dynamodb::Client::new(config);
+    let (text, number) = (ScalarAttributeType::S, ScalarAttributeType::N);
+    let key = |table, partition, sort, index| Keys { table, partition, sort, index };
+    create(&client, key("T", "pool_hour", ("submitted_task", text.clone()), Some(("open", "open_pool")))).await;
+    create(&client, key("I", "pool", ("launched_instance", text.clone()), Some(("alive", "alive_pool")))).await;
+    create(&client, key("D", "pool", ("tick", number), None)).await;
+    create(&client, key("C", "pool", ("item", text), None)).await;
+    let names = TableNames { tasks: "T".into(), instances: "I".into(), decisions: "D".into(), control: "C".into() };
+    Tables::new(config, names)
+}
+
+async fn tasks(tables: &Tables) {
+    let tasks = &tables.tasks;
+    let hour = 3_600_000;
+    let waiting = builders::task("p", "b", 2 * hour - 1);
+    let running = TaskRecord { started_ms: Some(2 * hour), attempts: 1, ..builders::task("p", "a", hour) };
+    let other = builders::task("other", "a", hour);
+    for task in [&waiting, &running, &other] {
+        tasks.put(task).await.unwrap();
+    }
+    assert_eq!(tasks.open("p").await.unwrap(), [running.clone(), waiting.clone()]);
+    let finished = TaskRecord { finished_ms: Some(3 * hour), ..running };
+    tasks.put(&finished).await.unwrap();
+    assert_eq!(tasks.open("p").await.unwrap(), [waiting.clone()]);
+    let last = builders::task("p", "c", 2 * hour);
+    tasks.put(&last).await.unwrap();
+    assert_eq!(tasks.submitted("p", hour, 2 * hour).await.unwrap(), [finished, waiting.clone()]);
+    assert_eq!(tasks.arrival_times("p", hour, 2 * hour).await.unwrap(), [2 * hour - 1, 2 * hour]);
+    assert_eq!(tasks.arrival_times("p", 0, hour).await.unwrap(), [hour]);
+    assert_eq!(tasks.submitted("p", hour + 1, hour + 1).await.unwrap(), []);
+}
+
+/// More than DynamoDB gives in one page, which is a megabyte.
+async fn many_tasks_take_many_pages(tables: &Tables) {
+    let padding = "x".repeat(1000);
+    let many: Vec<TaskRecord> =
+        (0..1200).map(|i| builders::task("many", &format!("{i:04}-{padding}"), 1000 + i)).collect();
+    tables.tasks.put_many(&many).await.unwrap();
+    assert_eq!(tables.tasks.open("many").await.unwrap(), many);
+    assert_eq!(tables.tasks.submitted("many", 0, 10_000).await.unwrap(), many);
+}
+
+async fn instances(tables: &Tables) {
+    let instances = &tables.instances;
+    let record = builders::instance("p", "i-1", 1, 1000);
+    let later = builders::instance("p", "i-0", 0, 2000);
+    instances.put_new(&later).await.unwrap();
+    instances.put_new(&record).await.unwrap();
+    instances.mark_ready(&record, 1500).await.unwrap();
+    instances.put_new(&record).await.unwrap();
+    let ready = contract::record::InstanceRecord { ready_ms: Some(1500), ..record.clone() };
+    assert_eq!(instances.alive("p").await.unwrap(), [ready, later.clone()]);
+    instances.mark_terminated(&record, 3000).await.unwrap();
+    instances.mark_terminated(&record, 4000).await.unwrap();
+    assert_eq!(instances.alive("p").await.unwrap(), [later]);
+    assert_eq!(instances.launched("p", 1000, 2000).await.unwrap()[0].terminated_ms, Some(3000));
+    let unknown = builders::instance("p", "i-9", 0, 1000);
+    assert_eq!(instances.mark_ready(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(instances.mark_terminated(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(instances.launched("p", 0, u64::MAX / 2).await.unwrap().len(), 2);
+}
+
+async fn control(tables: &Tables) {
+    let control = &tables.control;
+    assert_eq!(control.config("p").await.unwrap_err().kind, Kind::NotFound);
+    let config = builders::pool_config("p");
+    control.put_config(&config).await.unwrap();
+    assert_eq!(control.config("p").await.unwrap(), config);
+    assert_eq!(control.head("p").await.unwrap(), Head::default());
+    assert_eq!(control.no_capacity("p").await.unwrap(), NoCapacity::default());
+    let memory = NoCapacity::default().failed(2, 1000);
+    control.put_no_capacity("p", &memory).await.unwrap();
+    assert_eq!(control.no_capacity("p").await.unwrap(), memory);
+    assert!(!control.kill_switch().await.unwrap().engaged);
+}
+
+async fn decisions(tables: &Tables) {
+    let decisions = &tables.decisions;
+    let at = |tick| builders::decision("log", tick, Action::Nothing);
+    for tick in [60, 120, 180] {
+        assert_eq!(decisions.put_once(&at(tick)).await.unwrap(), Written::New);
+    }
+    let again = builders::decision("log", 120, Action::Launch(0));
+    assert_eq!(decisions.put_once(&again).await.unwrap(), Written::Existed(Box::new(at(120))));
+    assert_eq!(decisions.get("log", 120).await.unwrap(), Some(at(120)));
+    assert_eq!(decisions.get("log", 121).await.unwrap(), None);
+    assert_eq!(decisions.before("log", 180, 10).await.unwrap(), [at(120), at(60)]);
+    assert_eq!(decisions.before("log", 180, 1).await.unwrap(), [at(120)]);
+    assert_eq!(decisions.before("log", 180, 0).await.unwrap(), []);
+    assert_eq!(decisions.range("log", 60, 180).await.unwrap(), [at(60), at(120)]);
+    assert_eq!(decisions.range("log", 60, 60).await.unwrap(), []);
+}
+
+fn head(generation: u64, next_allowed_ms: u64) -> Head {
+    Head { generation, next_allowed_ms, last_action: Action::Launch(0), last_action_ms: 5 }
+}
+
+fn settled(generation: u64) -> Intent {
+    let outcome = Some(Outcome::Nothing { because: "test".into() });
+    Intent { state: IntentState::Settled, outcome, ..builders::pending(generation, 5) }
+}
+
+async fn put(tables: &Tables, tick: u64) -> Decision {
+    let decision = builders::decision("p", tick, Action::Launch(0));
+    assert_eq!(tables.decisions.put_once(&decision).await.unwrap(), Written::New);
+    decision
+}
+
+async fn claims(tables: &Tables) {
+    let decisions = &tables.decisions;
+    let forged = builders::decision("p", TICK, Action::Launch(0));
+    let error = decisions.claim(&forged, &Head::default(), &head(1, 0), 5).await.unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound);
+    assert_eq!(decisions.get("p", TICK).await.unwrap(), None);
+
+    let first = put(tables, TICK).await;
+    tables.control.put_kill_switch(KillSwitch { engaged: true }).await.unwrap();
+    assert_eq!(decisions.claim(&first, &Head::default(), &head(1, 0), 5).await.unwrap(), Claim::Killed);
+    tables.control.put_kill_switch(KillSwitch { engaged: false }).await.unwrap();
+    assert_eq!(decisions.claim(&first, &head(3, 0), &head(4, 0), 5).await.unwrap(), Claim::Raced);
+    assert_eq!(decisions.claim(&first, &Head::default(), &head(1, 500), 5).await.unwrap(), Claim::Won(1));
+    assert_eq!(tables.control.head("p").await.unwrap(), head(1, 500));
+    let pending = Claim::Duplicate(Box::new(builders::pending(1, 5)));
+    assert_eq!(decisions.claim(&first, &head(1, 500), &head(2, 0), 500).await.unwrap(), pending);
+
+    let second = put(tables, TICK + 60).await;
+    assert_eq!(decisions.claim(&second, &head(1, 500), &head(2, 0), 499).await.unwrap(), Claim::Cooldown);
+    assert_eq!(decisions.claim(&second, &Head::default(), &head(1, 0), 500).await.unwrap(), Claim::Raced);
+    for refused in [settled(0), settled(2)] {
+        assert_eq!(decisions.put_intent("p", TICK, &refused).await.unwrap_err().kind, Kind::Conflict);
+    }
+    decisions.put_intent("p", TICK, &settled(1)).await.unwrap();
+    assert_eq!(decisions.put_intent("p", TICK, &builders::pending(1, 5)).await.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(decisions.get("p", TICK).await.unwrap().unwrap().intent, Some(settled(1)));
+
+    decisions.put_intent("p", TICK + 60, &settled(0)).await.unwrap();
+    assert_eq!(decisions.put_intent("p", TICK + 60, &settled(0)).await.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(decisions.put_intent("p", TICK + 1, &settled(0)).await.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(decisions.get("p", TICK + 1).await.unwrap(), None);
+}
+
+async fn claims_side_by_side_have_one_winner(tables: &Tables) {
+    let from = tables.control.head("p").await.unwrap();
+    let next = Head { next_allowed_ms: 10_000, ..head(from.generation + 1, 10_000) };
+    let mut claims = Vec::new();
+    for i in 0..8 {
+        let decision = put(tables, TICK + 600 + i).await;
+        let (decisions, from, next) = (tables.decisions.clone(), from.clone(), next.clone());
+        claims.push(tokio::spawn(async move { decisions.claim(&decision, &from, &next, 9000).await.unwrap() }));
+    }
+    let mut won = 0;
+    for claim in claims {
+        match claim.await.unwrap() {
+            Claim::Won(generation) => {
+                assert_eq!(generation, next.generation);
+                won += 1;
+            }
+            Claim::Cooldown | Claim::Raced => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(won, 1);
+    let claimed = tables.decisions.range("p", TICK + 600, TICK + 608).await.unwrap();
+    assert_eq!(claimed.iter().filter(|d| d.intent.is_some()).count(), 1);
+    assert_eq!(tables.control.head("p").await.unwrap(), next);
+}
+
+async fn policies(config: &SdkConfig) {
+    aws_sdk_s3::Client::new(config).create_bucket().bucket("policies").send().await.unwrap();
+    let bucket = PolicyBucket::new(config, "policies");
+    assert_eq!(bucket.pointer("p").await.unwrap(), None);
+    let at = |serial| Pointer { version: 1, sha256: "a".repeat(64), previous: None, serial };
+    bucket.move_pointer("p", &at(1), None).await.unwrap();
+    assert_eq!(bucket.move_pointer("p", &at(2), None).await.unwrap_err().kind, Kind::Conflict);
+    let (stands, tag) = bucket.pointer("p").await.unwrap().unwrap();
+    assert_eq!(stands, at(1));
+    bucket.move_pointer("p", &at(2), Some(&tag)).await.unwrap();
+    assert_eq!(bucket.move_pointer("p", &at(3), Some(&tag)).await.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(bucket.pointer("p").await.unwrap().unwrap().0, at(2));
+
+    bucket.put_file("x", "policy.onnx", vec![1, 2, 3]).await.unwrap();
+    bucket.put_file("x", "policy.onnx", vec![1, 2, 3]).await.unwrap();
+    assert_eq!(bucket.put_file("x", "policy.onnx", vec![1, 2]).await.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(bucket.file("x", "policy.onnx", 3).await.unwrap(), [1, 2, 3]);
+    assert_eq!(bucket.file("x", "policy.onnx", 2).await.unwrap_err().kind, Kind::Invalid);
+    assert_eq!(bucket.file("x", "checkpoint", 2).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(bucket.manifest("x").await.unwrap_err().kind, Kind::NotFound);
+    let gone = PolicyBucket::new(config, "no-such-bucket").pointer("p").await.unwrap_err();
+    assert_eq!(gone.kind, Kind::NotFound);
+}
+
+/// Now, in whole minutes: both services drop what is too old for them.
+fn minute_s() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_secs() / 60 * 60
+}
+
+async fn metrics(cloud: &LocalCloud, config: &SdkConfig) {
+    let cloudwatch = CloudWatch::new(config);
+    let minute = minute_s();
+    for (ago, value) in [(120, 0.25), (60, 0.5)] {
+        cloudwatch.put("Twinscaler", "p", &[("cpu", value), ("mem", 0.1)], (minute - ago) * 1000).await.unwrap();
+    }
+    cloudwatch.put("Twinscaler", "other", &[("cpu", 0.9)], minute * 1000).await.unwrap();
+    let line = format!("twin.p.cpu 0.75 {}\ntwin.p.cpu 0.8 {}\n", minute - 60, minute - 50);
+    let mut carbon = tokio::net::TcpStream::connect(cloud.carbon_addr()).await.unwrap();
+    carbon.write_all(line.as_bytes()).await.unwrap();
+    carbon.shutdown().await.unwrap();
+
+    let metric = |metric: &str| MetricSource::CloudWatch {
+        namespace: "Twinscaler".into(),
+        metric: metric.into(),
+        statistic: "Average".into(),
+    };
+    let target = |target: &str| MetricSource::Graphite { url: cloud.graphite_url().into(), target: target.into() };
+    let asked = [target("twin.p.none"), metric("cpu"), target("twin.p.cpu"), metric("none"), metric("mem")];
+    let sources = Sources::new(cloudwatch, Graphite::new(None).unwrap());
+    let expected = [
+        None,
+        Some(Point { at_ms: (minute - 60) * 1000, value: 0.5 }),
+        Some(Point { at_ms: (minute - 50) * 1000, value: 0.8 }),
+        None,
+        Some(Point { at_ms: (minute - 60) * 1000, value: 0.1 }),
+    ];
+    let mut latest = Vec::new();
+    // Graphite takes a moment to write what it was sent.
+    for _ in 0..40 {
+        latest = sources.latest("p", &asked, 300_000, minute * 1000).await.unwrap();
+        if latest == expected {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert_eq!(latest, expected);
+    let earlier = sources.latest("p", &asked[1..2], 60_000, (minute - 120) * 1000).await.unwrap();
+    assert_eq!(earlier, [Some(Point { at_ms: (minute - 120) * 1000, value: 0.25 })]);
+}
+
+async fn machines(config: &SdkConfig) {
+    use aws_sdk_ec2::types::{InstanceType, RequestLaunchTemplateData};
+    let client = aws_sdk_ec2::Client::new(config);
+    let images = client.describe_images().send().await.unwrap();
+    let image = images.images()[0].image_id().unwrap();
+    let data = RequestLaunchTemplateData::builder().image_id(image).instance_type(InstanceType::T3Micro).build();
+    let template = client.create_launch_template().launch_template_name("twinscaler-s").launch_template_data(data);
+    template.send().await.unwrap();
+
+    let ec2 = Ec2::new(config);
+    let plan = contract::plan::LaunchPlan {
+        size: 0,
+        launch_template: "twinscaler-s".into(),
+        subnet: None,
+        count: 1,
+        tags: builders::tags("p", TICK, 0),
+        client_token: "token-1".into(),
+    };
+    let launched = ec2.launch(&plan).await.unwrap();
+    assert_eq!((launched.len(), launched[0].size, launched[0].decision), (1, Some(0), Some(TICK)));
+    let again = ec2.launch(&plan).await.unwrap();
+    assert_eq!(again[0].instance_id, launched[0].instance_id);
+    let other = contract::plan::LaunchPlan { tags: builders::tags("other", TICK, 0), ..plan.clone() };
+    assert_eq!(ec2.launch(&other).await.unwrap_err().code, "IdempotentParameterMismatch");
+    ec2.launch(&contract::plan::LaunchPlan { client_token: "token-2".into(), ..other }).await.unwrap();
+
+    let described = ec2.describe("p").await.unwrap();
+    assert_eq!(described.len(), 1);
+    assert_eq!((&described[0].instance_id, described[0].alive), (&launched[0].instance_id, true));
+    assert!(described[0].launched_ms > 1_600_000_000_000);
+    ec2.terminate(&["i-0123456789abcdef0".into(), launched[0].instance_id.clone()]).await.unwrap();
+    assert!(ec2.describe("p").await.unwrap().iter().all(|m| !m.alive));
+    let gone = contract::plan::LaunchPlan { launch_template: "none".into(), client_token: "token-3".into(), ..plan };
+    assert_eq!(ec2.launch(&gone).await.unwrap_err().kind, Kind::NotFound);
+}

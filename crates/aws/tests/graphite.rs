@@ -1,0 +1,142 @@
+//! Graphite over the wire: holes, silence, nonsense and delays.
+
+mod script;
+
+use std::time::{Duration, Instant};
+
+use aws::graphite::Graphite;
+use contract::pool::MetricSource;
+use controller::ports::{Kind, Metrics, Point, Port, PortError};
+use script::{Answer, Script, answer};
+use tokio::io::AsyncReadExt;
+
+const NOW_S: u64 = 1_700_000_040;
+
+fn source(url: &str, target: &str) -> MetricSource {
+    MetricSource::Graphite { url: url.into(), target: target.into() }
+}
+
+/// The newest points of targets `a` and `b` in the last minute.
+async fn latest(graphite: &Graphite, url: &str) -> Port<Vec<Option<Point>>> {
+    graphite.latest("p", &[source(url, "a"), source(url, "b")], 60_000, NOW_S * 1000).await
+}
+
+async fn with(answer: Answer) -> (Script, Port<Vec<Option<Point>>>) {
+    let (script, url) = Script::start([answer]).await;
+    let got = latest(&Graphite::new(None).unwrap(), &url).await;
+    (script, got)
+}
+
+async fn error(answer: Answer) -> PortError {
+    with(answer).await.1.unwrap_err()
+}
+
+fn point(at_s: u64, value: f64) -> Option<Point> {
+    Some(Point { at_ms: at_s * 1000, value })
+}
+
+#[tokio::test]
+async fn the_newest_value_that_is_no_hole_counts_and_series_are_matched_by_name() {
+    let body = format!(
+        r#"[{{"target":"q1","datapoints":[[0.75,{}],[null,{NOW_S}]],"tags":{{}}}},
+            {{"target":"q0","datapoints":[[0.25,{}],[0.5,{}],[9.0,{}]]}}]"#,
+        NOW_S - 10,
+        NOW_S - 20,
+        NOW_S - 10,
+        NOW_S + 10,
+    );
+    let (script, got) = with(answer(200, body)).await;
+    assert_eq!(got.unwrap(), [point(NOW_S - 10, 0.5), point(NOW_S - 10, 0.75)]);
+    let asked = script.asked();
+    assert_eq!(asked.len(), 1);
+    let expected = format!(
+        "/render?target=alias%28a%2C%22q0%22%29&target=alias%28b%2C%22q1%22%29&from={}&until={NOW_S}&format=json",
+        NOW_S - 60
+    );
+    assert_eq!(asked[0].path_and_query, expected);
+    assert!(!asked[0].headers.contains_key("authorization"));
+}
+
+#[tokio::test]
+async fn unknown_metrics_and_only_holes_are_missing() {
+    assert_eq!(with(answer(200, "[]")).await.1.unwrap(), [None, None]);
+    let holes = format!(r#"[{{"target":"q0","datapoints":[[null,{NOW_S}]]}}]"#);
+    assert_eq!(with(answer(200, holes)).await.1.unwrap(), [None, None]);
+    let old = format!(r#"[{{"target":"q0","datapoints":[[1.0,{}]]}}]"#, NOW_S - 60);
+    assert_eq!(with(answer(200, old)).await.1.unwrap(), [None, None]);
+}
+
+#[tokio::test]
+async fn a_target_that_matches_several_series_is_missing() {
+    let one = format!(r#"{{"target":"q0","datapoints":[[1.0,{NOW_S}]]}}"#);
+    let other = format!(r#"{{"target":"q1","datapoints":[[2.0,{NOW_S}]]}}"#);
+    let (_, got) = with(answer(200, format!("[{one},{one},{other}]"))).await;
+    assert_eq!(got.unwrap(), [None, point(NOW_S, 2.0)]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_list_of_series_is_invalid() {
+    for body in ["", "<html>", r#"{"target":"q0"}"#, r#"[{"target":"q0","datapoints":[["high",1]]}]"#, "[{"] {
+        assert_eq!(error(answer(200, body)).await.kind, Kind::Invalid, "{body}");
+    }
+    assert_eq!(error(answer(200, vec![b' '; 5 << 20]).length_unknown()).await.kind, Kind::Invalid);
+}
+
+#[tokio::test]
+async fn a_refusal_carries_the_first_line_and_its_kind() {
+    let table = [
+        (400, Kind::Invalid),
+        (401, Kind::Denied),
+        (403, Kind::Denied),
+        (404, Kind::NotFound),
+        (429, Kind::Throttled),
+        (500, Kind::Unavailable),
+        (503, Kind::Unavailable),
+    ];
+    for (status, kind) in table {
+        let error = error(answer(status, "it is broken\nTraceback: all of it")).await;
+        assert_eq!((error.kind, error.message.as_str()), (kind, "it is broken"), "{status}");
+        assert_eq!(error.code, format!("Http{status}"));
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_given_up() {
+    let began = Instant::now();
+    let error = error(answer(200, "[]").after(Duration::from_secs(30))).await;
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "Timeout"));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_cut_connection_and_a_closed_port_are_unavailable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let cut = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 16];
+        connection.read_exact(&mut request).await.unwrap();
+    });
+    let graphite = Graphite::new(None).unwrap();
+    assert_eq!(latest(&graphite, &url).await.unwrap_err().kind, Kind::Unavailable);
+    cut.await.unwrap();
+    let error = latest(&graphite, &url).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "NoConnection"));
+    assert!(!error.message.contains("render"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn the_authorization_is_sent_as_it_is() {
+    let (script, url) = Script::start([answer(200, "[]")]).await;
+    let graphite = Graphite::new(Some("Bearer abc")).unwrap();
+    latest(&graphite, &url).await.unwrap();
+    assert_eq!(script.asked()[0].headers["authorization"], "Bearer abc");
+    assert!(!format!("{graphite:?}").contains("abc"));
+    assert_eq!(Graphite::new(Some("line\nbreak")).unwrap_err().kind, Kind::Invalid);
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_invalid() {
+    let error = latest(&Graphite::new(None).unwrap(), "graphite.local").await.unwrap_err();
+    assert_eq!(error.kind, Kind::Invalid);
+}

@@ -1,0 +1,255 @@
+//! AWS over the wire, from a script: what no emulator answers.
+
+mod script;
+
+use std::time::Duration;
+
+use aws::ec2::Ec2;
+use aws::s3::PolicyBucket;
+use aws::tables::{TableNames, Tables};
+use contract::action::Action;
+use contract::control::Head;
+use contract::manifest::Pointer;
+use contract::plan::LaunchPlan;
+use controller::ports::*;
+use script::{Answer, Script, answer, config};
+use testkit::builders::{self, TICK};
+
+async fn tables(answers: impl IntoIterator<Item = Answer>) -> (Script, Tables) {
+    let (script, url) = Script::start(answers).await;
+    let names = TableNames { tasks: "T".into(), instances: "I".into(), decisions: "D".into(), control: "C".into() };
+    (script, Tables::new(&config(&url).await, names))
+}
+
+async fn bucket(answers: impl IntoIterator<Item = Answer>) -> (Script, PolicyBucket) {
+    let (script, url) = Script::start(answers).await;
+    (script, PolicyBucket::new(&config(&url).await, "B"))
+}
+
+async fn ec2(answers: impl IntoIterator<Item = Answer>) -> (Script, Ec2) {
+    let (script, url) = Script::start(answers).await;
+    (script, Ec2::new(&config(&url).await))
+}
+
+fn dynamodb_error(status: u16, code: &str) -> Answer {
+    answer(status, format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"the message"}}"#))
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_tried_three_times_and_no_more() {
+    let (script, tables) = tables([dynamodb_error(500, "InternalServerError")]).await;
+    let error = tables.control.head("p").await.unwrap_err();
+    assert_eq!((error.kind, error.operation), (Kind::Unavailable, "GetItem"));
+    assert_eq!(script.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn errors_of_dynamodb_keep_their_kind() {
+    let table = [
+        ("ProvisionedThroughputExceededException", Kind::Throttled),
+        ("ThrottlingException", Kind::Throttled),
+        ("AccessDeniedException", Kind::Denied),
+        ("ResourceNotFoundException", Kind::NotFound),
+        ("ValidationException", Kind::Invalid),
+    ];
+    for (code, kind) in table {
+        let (_, tables) = tables([dynamodb_error(400, code)]).await;
+        let error = tables.decisions.get("p", TICK).await.unwrap_err();
+        assert_eq!((error.kind, error.code.as_str()), (kind, code));
+        assert!(error.message.contains("the message"), "{}", error.message);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_service_is_a_timeout() {
+    let (_, url) = Script::start([answer(200, "{}").after(Duration::from_secs(30))]).await;
+    let timeouts = aws_config::timeout::TimeoutConfig::builder().operation_timeout(Duration::from_millis(200)).build();
+    let config = config(&url).await.into_builder().timeout_config(timeouts).build();
+    let names = TableNames { tasks: "T".into(), instances: "I".into(), decisions: "D".into(), control: "C".into() };
+    let error = Tables::new(&config, names).control.head("p").await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "Timeout"));
+}
+
+#[tokio::test]
+async fn a_transaction_that_meets_another_has_raced() {
+    let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","message":"cancelled",
+        "CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict","Message":"m"},{"Code":"None"}]}"#;
+    let (_, tables) = tables([answer(400, body)]).await;
+    let decision = builders::decision("p", TICK, Action::Launch(0));
+    let next = Head { generation: 1, ..Head::default() };
+    assert_eq!(tables.decisions.claim(&decision, &Head::default(), &next, 5).await.unwrap(), Claim::Raced);
+}
+
+#[tokio::test]
+async fn what_a_batch_leaves_is_written_again_and_nothing_else() {
+    let left = r#"{"UnprocessedItems":{"T":[{"PutRequest":{"Item":{"task_id":{"S":"left"}}}}]}}"#;
+    let (script, tables) = tables([answer(200, left), answer(200, "{}")]).await;
+    let tasks = [builders::task("p", "a", 1), builders::task("p", "b", 2)];
+    tables.tasks.put_many(&tasks).await.unwrap();
+    let asked = script.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(asked[0].body.contains(r#""S":"a""#) && asked[0].body.contains(r#""S":"b""#));
+    assert!(asked[1].body.contains("left") && !asked[1].body.contains(r#""S":"a""#));
+}
+
+fn s3_error(status: u16, code: &str) -> Answer {
+    answer(status, format!("<Error><Code>{code}</Code><Message>the message</Message></Error>"))
+}
+
+#[tokio::test]
+async fn a_file_above_the_cap_is_refused_with_and_without_a_length() {
+    let (_, bucket) = bucket([answer(200, vec![1; 5000])]).await;
+    assert_eq!(bucket.file("x", "policy.onnx", 4999).await.unwrap_err().kind, Kind::Invalid);
+    assert_eq!(bucket.file("x", "policy.onnx", 5000).await.unwrap().len(), 5000);
+    let (_, bucket) = self::bucket([answer(200, vec![1; 5000]).length_unknown()]).await;
+    assert_eq!(bucket.file("x", "policy.onnx", 4999).await.unwrap_err().kind, Kind::Invalid);
+    assert_eq!(bucket.file("x", "policy.onnx", 5000).await.unwrap().len(), 5000);
+}
+
+#[tokio::test]
+async fn a_pool_without_a_pointer_is_no_error_but_a_denial_is() {
+    let (script, bucket) = bucket([s3_error(404, "NoSuchKey")]).await;
+    assert_eq!(bucket.pointer("p").await.unwrap(), None);
+    assert!(script.asked()[0].path_and_query.starts_with("/B/pools/p/current.json"));
+    for (status, code, kind) in [(403, "AccessDenied", Kind::Denied), (404, "NoSuchBucket", Kind::NotFound)] {
+        let (_, bucket) = self::bucket([s3_error(status, code)]).await;
+        assert_eq!(bucket.pointer("p").await.unwrap_err().kind, kind, "{code}");
+    }
+    let (_, bucket) = self::bucket([answer(200, "{").header("etag", "\"1\"")]).await;
+    assert_eq!(bucket.pointer("p").await.unwrap_err().kind, Kind::Invalid);
+}
+
+#[tokio::test]
+async fn a_file_that_is_there_is_compared() {
+    let there = s3_error(412, "PreconditionFailed");
+    for (stored, kind) in [
+        (&b"abc"[..], None),
+        (b"abx", Some(Kind::Conflict)),
+        (b"ab", Some(Kind::Conflict)),
+        (b"abcd", Some(Kind::Conflict)),
+    ] {
+        let (script, bucket) = bucket([there.clone(), answer(200, stored)]).await;
+        let got = bucket.put_file("x", "policy.onnx", b"abc".to_vec()).await;
+        assert_eq!(got.err().map(|e| e.kind), kind, "{stored:?}");
+        assert_eq!(script.asked()[0].headers["if-none-match"], "*");
+    }
+}
+
+#[tokio::test]
+async fn the_pointer_moves_only_from_the_one_with_the_tag() {
+    let pointer = Pointer { version: 1, sha256: "a".into(), previous: None, serial: 1 };
+    for (status, code) in [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict"), (404, "NoSuchKey")] {
+        let (script, bucket) = bucket([s3_error(status, code)]).await;
+        assert_eq!(bucket.move_pointer("p", &pointer, Some("\"7\"")).await.unwrap_err().kind, Kind::Conflict);
+        assert_eq!(script.asked()[0].headers["if-match"], "\"7\"");
+    }
+    let (script, bucket) = bucket([answer(200, "")]).await;
+    bucket.move_pointer("p", &pointer, None).await.unwrap();
+    assert_eq!(script.asked()[0].headers["if-none-match"], "*");
+}
+
+fn ec2_error(status: u16, code: &str) -> Answer {
+    let error = format!("<Error><Code>{code}</Code><Message>the message</Message></Error>");
+    answer(status, format!("<Response><Errors>{error}</Errors><RequestID>r</RequestID></Response>"))
+}
+
+fn launch_plan() -> LaunchPlan {
+    LaunchPlan {
+        size: 1,
+        launch_template: "twinscaler-m".into(),
+        subnet: Some("subnet-1".into()),
+        count: 1,
+        tags: builders::tags("p", TICK, 1),
+        client_token: "token".into(),
+    }
+}
+
+fn machine(id: &str, pool: &str, state: &str) -> String {
+    let tag = |(key, value): (&String, &String)| format!("<item><key>{key}</key><value>{value}</value></item>");
+    let tags: String = builders::tags(pool, TICK, 1).iter().map(tag).collect();
+    format!(
+        "<item><instanceId>{id}</instanceId><instanceState><code>0</code><name>{state}</name></instanceState>\
+         <launchTime>2023-11-14T22:14:00.000Z</launchTime><tagSet>{tags}</tagSet></item>"
+    )
+}
+
+fn described(machines: &[String], next: &str) -> Answer {
+    let set = machines.concat();
+    answer(
+        200,
+        format!(
+            "<DescribeInstancesResponse><reservationSet><item><instancesSet>{set}</instancesSet></item>\
+             </reservationSet>{next}</DescribeInstancesResponse>"
+        ),
+    )
+}
+
+#[tokio::test]
+async fn errors_of_a_launch_keep_their_kind() {
+    let table = [
+        (500, "InsufficientInstanceCapacity", Kind::NoCapacity),
+        (400, "InsufficientFreeAddressesInSubnet", Kind::NoCapacity),
+        (400, "VcpuLimitExceeded", Kind::NoCapacity),
+        (503, "RequestLimitExceeded", Kind::Throttled),
+        (400, "IdempotentParameterMismatch", Kind::Invalid),
+        (400, "InvalidLaunchTemplateName.NotFoundException", Kind::NotFound),
+        (403, "UnauthorizedOperation", Kind::Denied),
+        (500, "InternalError", Kind::Unavailable),
+    ];
+    for (status, code, kind) in table {
+        let (_, ec2) = ec2([ec2_error(status, code)]).await;
+        let error = ec2.launch(&launch_plan()).await.unwrap_err();
+        assert_eq!((error.kind, error.code.as_str()), (kind, code));
+    }
+}
+
+#[tokio::test]
+async fn a_launch_says_exactly_what_the_plan_says() {
+    let instances = format!("<instancesSet>{}</instancesSet>", machine("i-1", "p", "pending"));
+    let (script, ec2) = ec2([answer(200, format!("<RunInstancesResponse>{instances}</RunInstancesResponse>"))]).await;
+    let launched_ms = 1_700_000_040_000;
+    let expected =
+        CloudInstance { instance_id: "i-1".into(), alive: true, size: Some(1), decision: Some(TICK), launched_ms };
+    assert_eq!(ec2.launch(&launch_plan()).await.unwrap(), [expected]);
+    let body = &script.asked()[0].body;
+    for part in [
+        "Action=RunInstances",
+        "&MinCount=1",
+        "&MaxCount=1",
+        "&ClientToken=token",
+        "&SubnetId=subnet-1",
+        "LaunchTemplate.LaunchTemplateName=twinscaler-m",
+        "LaunchTemplate.Version=%24Default",
+        "TagSpecification.1.ResourceType=instance",
+        "Key=twinscaler%3Amanaged",
+    ] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+}
+
+#[tokio::test]
+async fn describe_reads_all_pages_and_trusts_no_filter() {
+    let first = [machine("i-1", "p", "running"), machine("i-2", "other", "running")];
+    let second = [machine("i-3", "p", "stopping"), machine("i-4", "p", "terminated")];
+    let (script, ec2) = ec2([described(&first, "<nextToken>n</nextToken>"), described(&second, "")]).await;
+    let got = ec2.describe("p").await.unwrap();
+    let ids: Vec<_> = got.iter().map(|m| (m.instance_id.as_str(), m.alive)).collect();
+    assert_eq!(ids, [("i-1", true), ("i-3", false)]);
+    let asked = script.asked();
+    assert!(asked[0].body.contains("Filter.2.Name=tag%3Atwinscaler%3Apool&Filter.2.Value.1=p"), "{}", asked[0].body);
+    assert!(asked[1].body.contains("NextToken=n"), "{}", asked[1].body);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_gone_is_terminated_already() {
+    let gone = ec2_error(400, "InvalidInstanceID.NotFound");
+    let done = answer(200, "<TerminateInstancesResponse/>");
+    let (script, ec2) = ec2([gone.clone(), gone.clone(), done]).await;
+    ec2.terminate(&["i-1".into(), "i-2".into()]).await.unwrap();
+    let bodies: Vec<String> = script.asked().into_iter().map(|asked| asked.body).collect();
+    assert!(bodies[0].contains("InstanceId.2=i-2"), "{}", bodies[0]);
+    assert!(bodies[1].contains("=i-1") && !bodies[1].contains("i-2"), "{}", bodies[1]);
+    assert!(bodies[2].contains("=i-2") && !bodies[2].contains("i-1"), "{}", bodies[2]);
+    let (_, ec2) = self::ec2([ec2_error(403, "UnauthorizedOperation")]).await;
+    assert_eq!(ec2.terminate(&["i-1".into(), "i-2".into()]).await.unwrap_err().kind, Kind::Denied);
+}

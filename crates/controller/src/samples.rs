@@ -1,0 +1,58 @@
+//! Small values that the tests of this crate share.
+
+use contract::pool::PoolConfig;
+use contract::record::{InstanceRecord, TaskRecord};
+
+use crate::ports::CloudInstance;
+
+/// A pool of S, M and L machines, 1 to 3 of each.
+pub fn config() -> PoolConfig {
+    let size = |name: &str, cores: u32| {
+        serde_json::json!({"name": name, "launch_template": format!("lt-{name}"), "cores": cores,
+            "memory_mb": 4096, "usd_per_hour": 0.1 * f64::from(cores), "bounds": {"min": 1, "max": 3}})
+    };
+    let metric = serde_json::json!({"source": "cloudwatch", "namespace": "n", "metric": "m", "statistic": "Average"});
+    let json = serde_json::json!({"version": 1, "pool": "p", "sizes": [size("S", 2), size("M", 4), size("L", 8)],
+        "metrics": {"cpu_util_avg": metric, "cpu_util_p90": metric, "mem_util_avg": metric, "mem_util_p90": metric}});
+    PoolConfig::from_json(&json.to_string()).unwrap()
+}
+
+/// A ready machine's record.
+pub fn record(id: &str, size: usize, launched_ms: u64) -> InstanceRecord {
+    InstanceRecord {
+        pool: "p".into(),
+        instance_id: id.into(),
+        size,
+        usd_per_hour: 0.2,
+        launched_ms,
+        ready_ms: Some(launched_ms + 1),
+        terminated_ms: None,
+        decision: None,
+    }
+}
+
+/// The same machine as EC2 reports it.
+pub fn machine(record: &InstanceRecord) -> CloudInstance {
+    CloudInstance {
+        instance_id: record.instance_id.clone(),
+        alive: true,
+        size: Some(record.size),
+        decision: record.decision,
+        launched_ms: record.launched_ms,
+    }
+}
+
+/// A task that runs on a machine since `started_ms`.
+pub fn running(id: &str, on: &str, started_ms: u64) -> TaskRecord {
+    TaskRecord {
+        pool: "p".into(),
+        task_id: id.into(),
+        submitted_ms: 0,
+        started_ms: Some(started_ms),
+        finished_ms: None,
+        cores: 1,
+        memory_mb: 0,
+        instance_id: Some(on.into()),
+        attempts: 1,
+    }
+}

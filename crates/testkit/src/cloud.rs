@@ -1,0 +1,131 @@
+//! The fake EC2: launches idempotent by token, describes by tag, and machines that tests add or change by hand.
+
+use std::collections::BTreeMap;
+
+use contract::plan::{LaunchPlan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
+use controller::ports::{Cloud, CloudInstance, Kind, Port, PortError};
+
+use crate::op;
+use crate::world::{Machine, State, World};
+
+impl Machine {
+    fn is_managed(&self) -> bool {
+        self.tags.get(TAG_MANAGED).is_some_and(|v| v == TAG_MANAGED_VALUE)
+    }
+
+    fn is_of(&self, pool: &str) -> bool {
+        self.is_managed() && self.tags.get(TAG_POOL).is_some_and(|v| v == pool)
+    }
+
+    fn number(&self, tag: &str) -> Option<u64> {
+        self.tags.get(tag)?.parse().ok()
+    }
+
+    fn seen(&self) -> CloudInstance {
+        CloudInstance {
+            instance_id: self.instance_id.clone(),
+            alive: self.alive,
+            size: self.number(TAG_SIZE).map(|size| size as usize),
+            decision: self.number(TAG_DECISION),
+            launched_ms: self.launched_ms,
+        }
+    }
+}
+
+impl State {
+    fn add_machine(&mut self, template: &str, tags: BTreeMap<String, String>, token: Option<String>) -> String {
+        let instance_id = format!("i-{:017x}", self.machines.len() + 1);
+        self.machines.push(Machine {
+            instance_id: instance_id.clone(),
+            tags,
+            alive: true,
+            visible: true,
+            launched_ms: self.now_ms,
+            launch_template: template.to_owned(),
+            client_token: token,
+        });
+        instance_id
+    }
+
+    fn seen(&self, ids: &[String]) -> Vec<CloudInstance> {
+        self.machines.iter().filter(|m| ids.contains(&m.instance_id)).map(Machine::seen).collect()
+    }
+
+    /// What EC2 answers to a token it has seen.
+    fn replay(&self, earlier: &LaunchPlan, ids: &[String], plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {
+        if earlier != plan {
+            return Err(refused("IdempotentParameterMismatch", Kind::Invalid));
+        }
+        let seen = self.seen(ids);
+        match seen.iter().all(|m| m.alive) {
+            true => Ok(seen),
+            false => Err(refused("IdempotentInstanceTerminated", Kind::NotFound)),
+        }
+    }
+
+    fn launch(&mut self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {
+        if let Some((earlier, ids)) = self.launches.get(&plan.client_token) {
+            return self.replay(earlier, ids, plan);
+        }
+        if self.sizes_without_capacity.contains(&plan.size) {
+            return Err(refused("InsufficientInstanceCapacity", Kind::NoCapacity));
+        }
+        let ids: Vec<String> = (0..plan.count)
+            .map(|_| self.add_machine(&plan.launch_template, plan.tags.clone(), Some(plan.client_token.clone())))
+            .collect();
+        self.launches.insert(plan.client_token.clone(), (plan.clone(), ids.clone()));
+        Ok(self.seen(&ids))
+    }
+
+    /// As IAM has it: one machine without our tag, and the whole call is denied.
+    fn terminate(&mut self, ids: &[String]) -> Port<()> {
+        if let Some(foreign) = self.machines.iter().find(|m| ids.contains(&m.instance_id) && !m.is_managed()) {
+            let message = format!("{} does not carry our tags", foreign.instance_id);
+            return Err(PortError {
+                operation: op::TERMINATE,
+                code: "UnauthorizedOperation".into(),
+                message,
+                kind: Kind::Denied,
+            });
+        }
+        for machine in self.machines.iter_mut().filter(|m| ids.contains(&m.instance_id)) {
+            machine.alive = false;
+            machine.visible = false;
+        }
+        Ok(())
+    }
+}
+
+fn refused(code: &str, kind: Kind) -> PortError {
+    PortError { operation: op::LAUNCH, code: code.into(), message: "the fake EC2 says so".into(), kind }
+}
+
+impl Cloud for World {
+    async fn describe(&self, pool: &str) -> Port<Vec<CloudInstance>> {
+        self.call(op::DESCRIBE, |s| {
+            Ok(s.machines.iter().filter(|m| m.visible && m.is_of(pool)).map(Machine::seen).collect())
+        })
+    }
+
+    async fn launch(&self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {
+        self.call(op::LAUNCH, |s| s.launch(plan))
+    }
+
+    async fn terminate(&self, instance_ids: &[String]) -> Port<()> {
+        self.call(op::TERMINATE, |s| s.terminate(instance_ids))
+    }
+}
+
+impl World {
+    /// Adds a running machine with any tags, and returns its id: one launched by hand, by somebody else, or retagged.
+    pub fn add_machine(&self, tags: BTreeMap<String, String>) -> String {
+        self.lock().add_machine("by-hand", tags, None)
+    }
+
+    /// Changes a machine behind everybody's back: a spot loss, a retag, a describe that does not know it yet.
+    pub fn change_machine(&self, instance_id: &str, change: impl FnOnce(&mut Machine)) {
+        let mut state = self.lock();
+        let machine = state.machines.iter_mut().find(|m| m.instance_id == instance_id);
+        change(machine.expect("a machine with that id was added before"));
+    }
+}

@@ -1,0 +1,19 @@
+//! In-memory fakes of every port, and builders, for tests of the handlers. Never published.
+//!
+//! One [`World`] implements all ports over one locked state, with the conditional semantics of the real adapters:
+//! decisions written once, claims in one transaction, settled intents never rewritten, launches idempotent by token,
+//! the policy pointer moved by compare-and-swap. Clones are handles of the same world.
+//!
+//! - [`world`]: the state, its inspection, scripted faults
+//! - [`op`]: the names of the operations that can be made to fail
+//! - `tables`, `cloud`, `outside`: the ports themselves
+//! - [`builders`]: records that are valid until a test changes them
+
+pub mod builders;
+mod cloud;
+pub mod op;
+mod outside;
+mod tables;
+pub mod world;
+
+pub use world::{Machine, World, fault};

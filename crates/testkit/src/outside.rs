@@ -1,0 +1,86 @@
+//! The fakes of the outside metrics and of the policy store.
+
+use contract::limits::MANIFEST_BYTES_MAX;
+use contract::manifest::{Manifest, Pointer, pointer_key, policy_key};
+use contract::pool::MetricSource;
+use contract::schema::sha256_hex;
+use controller::ports::{Metrics, Point, PolicyPublisher, PolicyStore, Port, PortError};
+
+use crate::op;
+use crate::world::{State, World};
+
+impl Metrics for World {
+    async fn latest(
+        &self,
+        pool: &str,
+        sources: &[MetricSource],
+        window_ms: u64,
+        to_ms: u64,
+    ) -> Port<Vec<Option<Point>>> {
+        self.call(op::METRICS_LATEST, |s| {
+            let inside = |at_ms: u64| at_ms <= to_ms && at_ms + window_ms > to_ms;
+            let newest = |source: &MetricSource| {
+                let of = s.metrics.iter().filter(|(p, from, point)| p == pool && from == source && inside(point.at_ms));
+                of.map(|(_, _, point)| *point).max_by_key(|point| point.at_ms)
+            };
+            Ok(sources.iter().map(newest).collect())
+        })
+    }
+}
+
+/// The tag of a pointer: like an ETag, a hash of the object's bytes.
+fn tag(pointer: &Pointer) -> String {
+    sha256_hex(&serde_json::to_vec(pointer).expect("a pointer is plain data"))
+}
+
+impl State {
+    fn object(&self, operation: &'static str, sha256: &str, name: &str, bytes_max: usize) -> Port<Vec<u8>> {
+        let key = (sha256.to_owned(), name.to_owned());
+        let object = self.files.get(&key).ok_or_else(|| PortError::not_found(operation, policy_key(sha256, name)))?;
+        match object.len() <= bytes_max {
+            true => Ok(object.clone()),
+            false => Err(PortError::invalid(operation, format!("{} bytes are above {bytes_max}", object.len()))),
+        }
+    }
+
+    fn put_object(&mut self, sha256: &str, name: &str, bytes: Vec<u8>) -> Port<()> {
+        let object = self.files.entry((sha256.to_owned(), name.to_owned())).or_insert_with(|| bytes.clone());
+        match *object == bytes {
+            true => Ok(()),
+            false => Err(PortError::conflict(op::POLICIES_PUT_FILE, policy_key(sha256, name))),
+        }
+    }
+}
+
+impl PolicyStore for World {
+    async fn pointer(&self, pool: &str) -> Port<Option<(Pointer, String)>> {
+        self.call(op::POLICIES_POINTER, |s| Ok(s.pointers.get(pool).map(|p| (p.clone(), tag(p)))))
+    }
+
+    async fn manifest(&self, sha256: &str) -> Port<Manifest> {
+        self.call(op::POLICIES_MANIFEST, |s| {
+            let bytes = s.object(op::POLICIES_MANIFEST, sha256, "manifest.json", MANIFEST_BYTES_MAX)?;
+            serde_json::from_slice(&bytes).map_err(|e| PortError::invalid(op::POLICIES_MANIFEST, e.to_string()))
+        })
+    }
+
+    async fn file(&self, sha256: &str, name: &str, bytes_max: usize) -> Port<Vec<u8>> {
+        self.call(op::POLICIES_FILE, |s| s.object(op::POLICIES_FILE, sha256, name, bytes_max))
+    }
+}
+
+impl PolicyPublisher for World {
+    async fn put_file(&self, sha256: &str, name: &str, bytes: Vec<u8>) -> Port<()> {
+        self.call(op::POLICIES_PUT_FILE, |s| s.put_object(sha256, name, bytes))
+    }
+
+    async fn move_pointer(&self, pool: &str, pointer: &Pointer, expected: Option<&str>) -> Port<()> {
+        self.call(op::POLICIES_MOVE_POINTER, |s| {
+            if s.pointers.get(pool).map(tag).as_deref() != expected {
+                return Err(PortError::conflict(op::POLICIES_MOVE_POINTER, pointer_key(pool)));
+            }
+            s.pointers.insert(pool.to_owned(), pointer.clone());
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! The fakes of the four tables, with the conditions that the real adapters write.
+
+use contract::control::{Head, KillSwitch};
+use contract::decision::{Decision, Intent, IntentState};
+use contract::limits::QUEUE_ROWS_MAX;
+use contract::pool::PoolConfig;
+use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
+use controller::ports::{Claim, Control, Decisions, Instances, Port, PortError, Tasks, Written};
+
+use crate::builders::pending;
+use crate::op;
+use crate::world::{Key, State, World};
+
+fn task_key(task: &TaskRecord) -> Key {
+    (task.pool.clone(), task.submitted_ms, task.task_id.clone())
+}
+
+fn instance_key(record: &InstanceRecord) -> Key {
+    (record.pool.clone(), record.launched_ms, record.instance_id.clone())
+}
+
+impl State {
+    fn submitted(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Iterator<Item = &TaskRecord> {
+        self.tasks.values().filter(move |t| t.pool == pool && (from_ms..to_ms).contains(&t.submitted_ms))
+    }
+
+    fn recorded(&mut self, operation: &'static str, record: &InstanceRecord) -> Port<&mut InstanceRecord> {
+        let key = instance_key(record);
+        self.instances.get_mut(&key).ok_or_else(|| PortError::not_found(operation, record.instance_id.clone()))
+    }
+}
+
+impl Tasks for World {
+    async fn open(&self, pool: &str) -> Port<Vec<TaskRecord>> {
+        self.call(op::TASKS_OPEN, |s| {
+            let open = s.tasks.values().filter(|t| t.pool == pool && t.state() != TaskState::Finished);
+            Ok(open.take(QUEUE_ROWS_MAX).cloned().collect())
+        })
+    }
+
+    async fn submitted(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<TaskRecord>> {
+        self.call(op::TASKS_SUBMITTED, |s| Ok(s.submitted(pool, from_ms, to_ms).cloned().collect()))
+    }
+
+    async fn arrival_times(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<u64>> {
+        self.call(op::TASKS_ARRIVAL_TIMES, |s| {
+            Ok(s.submitted(pool, from_ms + 1, to_ms + 1).map(|t| t.submitted_ms).collect())
+        })
+    }
+
+    async fn put(&self, task: &TaskRecord) -> Port<()> {
+        self.call(op::TASKS_PUT, |s| {
+            s.tasks.insert(task_key(task), task.clone());
+            Ok(())
+        })
+    }
+}
+
+impl Instances for World {
+    async fn alive(&self, pool: &str) -> Port<Vec<InstanceRecord>> {
+        self.call(op::INSTANCES_ALIVE, |s| {
+            Ok(s.instances.values().filter(|r| r.pool == pool && r.terminated_ms.is_none()).cloned().collect())
+        })
+    }
+
+    async fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
+        self.call(op::INSTANCES_LAUNCHED, |s| {
+            let inside = |r: &&InstanceRecord| r.pool == pool && (from_ms..to_ms).contains(&r.launched_ms);
+            Ok(s.instances.values().filter(inside).cloned().collect())
+        })
+    }
+
+    async fn put_new(&self, record: &InstanceRecord) -> Port<()> {
+        self.call(op::INSTANCES_PUT_NEW, |s| {
+            s.instances.entry(instance_key(record)).or_insert_with(|| record.clone());
+            Ok(())
+        })
+    }
+
+    async fn mark_ready(&self, record: &InstanceRecord, ready_ms: u64) -> Port<()> {
+        self.call(op::INSTANCES_MARK_READY, |s| {
+            s.recorded(op::INSTANCES_MARK_READY, record)?.ready_ms = Some(ready_ms);
+            Ok(())
+        })
+    }
+
+    async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> Port<()> {
+        self.call(op::INSTANCES_MARK_TERMINATED, |s| {
+            s.recorded(op::INSTANCES_MARK_TERMINATED, record)?.terminated_ms.get_or_insert(terminated_ms);
+            Ok(())
+        })
+    }
+}
+
+impl State {
+    fn put_once(&mut self, decision: &Decision) -> Written {
+        let key = (decision.pool.clone(), decision.tick);
+        match self.decisions.get(&key) {
+            Some(stands) => Written::Existed(Box::new(stands.clone())),
+            None => {
+                self.decisions.insert(key, decision.clone());
+                Written::New
+            }
+        }
+    }
+
+    fn of_pool(&self, pool: &str, from: u64, to: u64) -> impl DoubleEndedIterator<Item = &Decision> {
+        let pool = pool.to_owned();
+        self.decisions.range((pool.clone(), from)..(pool, to.max(from))).map(|(_, d)| d)
+    }
+
+    /// All conditions of the claim's transaction, then all its writes, under one lock.
+    fn claim(&mut self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {
+        if next.generation != head.generation + 1 {
+            return Err(PortError::invalid(op::DECISIONS_CLAIM, "the next head is not the successor of the head"));
+        }
+        let key = (decision.pool.clone(), decision.tick);
+        let Some(stored) = self.decisions.get_mut(&key) else {
+            return Err(PortError::not_found(op::DECISIONS_CLAIM, format!("{}/{}", decision.pool, decision.tick)));
+        };
+        if let Some(intent) = &stored.intent {
+            return Ok(Claim::Duplicate(Box::new(intent.clone())));
+        }
+        if self.kill_switch.engaged {
+            return Ok(Claim::Killed);
+        }
+        let current = self.heads.get(&decision.pool).cloned().unwrap_or_default();
+        if current.next_allowed_ms > now_ms {
+            return Ok(Claim::Cooldown);
+        }
+        if current.generation != head.generation {
+            return Ok(Claim::Raced);
+        }
+        stored.intent = Some(pending(next.generation, now_ms));
+        self.heads.insert(decision.pool.clone(), next.clone());
+        Ok(Claim::Won(next.generation))
+    }
+
+    fn put_intent(&mut self, pool: &str, tick: u64, intent: &Intent) -> Port<()> {
+        let stored = self.decisions.get_mut(&(pool.to_owned(), tick));
+        let allowed = stored.as_ref().is_some_and(|d| match &d.intent {
+            None => intent.generation == 0,
+            Some(old) => old.state == IntentState::Pending && old.generation == intent.generation,
+        });
+        match stored.filter(|_| allowed) {
+            Some(decision) => {
+                decision.intent = Some(intent.clone());
+                Ok(())
+            }
+            None => Err(PortError::conflict(op::DECISIONS_PUT_INTENT, format!("{pool}/{tick}"))),
+        }
+    }
+}
+
+impl Decisions for World {
+    async fn put_once(&self, decision: &Decision) -> Port<Written> {
+        self.call(op::DECISIONS_PUT_ONCE, |s| Ok(s.put_once(decision)))
+    }
+
+    async fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
+        self.call(op::DECISIONS_GET, |s| Ok(s.decisions.get(&(pool.to_owned(), tick)).cloned()))
+    }
+
+    async fn before(&self, pool: &str, tick: u64, n: usize) -> Port<Vec<Decision>> {
+        self.call(op::DECISIONS_BEFORE, |s| Ok(s.of_pool(pool, 0, tick).rev().take(n).cloned().collect()))
+    }
+
+    async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
+        self.call(op::DECISIONS_RANGE, |s| Ok(s.of_pool(pool, from, to).cloned().collect()))
+    }
+
+    async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {
+        self.call(op::DECISIONS_CLAIM, |s| s.claim(decision, head, next, now_ms))
+    }
+
+    async fn put_intent(&self, pool: &str, tick: u64, intent: &Intent) -> Port<()> {
+        self.call(op::DECISIONS_PUT_INTENT, |s| s.put_intent(pool, tick, intent))
+    }
+}
+
+impl Control for World {
+    async fn config(&self, pool: &str) -> Port<PoolConfig> {
+        self.call(op::CONTROL_CONFIG, |s| {
+            s.configs.get(pool).cloned().ok_or_else(|| PortError::not_found(op::CONTROL_CONFIG, pool))
+        })
+    }
+
+    async fn put_config(&self, config: &PoolConfig) -> Port<()> {
+        self.call(op::CONTROL_PUT_CONFIG, |s| {
+            s.configs.insert(config.pool.clone(), config.clone());
+            Ok(())
+        })
+    }
+
+    async fn head(&self, pool: &str) -> Port<Head> {
+        self.call(op::CONTROL_HEAD, |s| Ok(s.heads.get(pool).cloned().unwrap_or_default()))
+    }
+
+    async fn no_capacity(&self, pool: &str) -> Port<NoCapacity> {
+        self.call(op::CONTROL_NO_CAPACITY, |s| Ok(s.no_capacity.get(pool).copied().unwrap_or_default()))
+    }
+
+    async fn put_no_capacity(&self, pool: &str, memory: &NoCapacity) -> Port<()> {
+        self.call(op::CONTROL_PUT_NO_CAPACITY, |s| {
+            s.no_capacity.insert(pool.to_owned(), *memory);
+            Ok(())
+        })
+    }
+
+    async fn kill_switch(&self) -> Port<KillSwitch> {
+        self.call(op::CONTROL_KILL_SWITCH, |s| Ok(s.kill_switch))
+    }
+
+    async fn put_kill_switch(&self, switch: KillSwitch) -> Port<()> {
+        self.call(op::CONTROL_PUT_KILL_SWITCH, |s| {
+            s.kill_switch = switch;
+            Ok(())
+        })
+    }
+}

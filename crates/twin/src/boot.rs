@@ -1,0 +1,292 @@
+//! How long machines take to boot, and which launches fail for lack of capacity.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Exp, LogNormal};
+use serde::{Deserialize, Serialize};
+
+use crate::units::ms_from_s;
+
+/// Streams of the random generator, so that one kind of draw never shifts another.
+const BOOT_STREAM: u64 = 1;
+const CAPACITY_STREAM: u64 = 2;
+
+/// Where boot times come from. The k-th accepted launch takes the k-th value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum BootModel {
+    /// Always the same.
+    Fixed {
+        /// The boot time.
+        seconds: f64,
+    },
+    /// The values in turn, wrapping around.
+    List {
+        /// The boot times; at least one.
+        seconds: Vec<f64>,
+    },
+    /// Observed values, drawn at random with replacement.
+    Sample {
+        /// The observed boot times; at least one.
+        seconds: Vec<f64>,
+        /// Seed of the draws; an environment uses the episode's instead.
+        #[serde(default)]
+        seed: u64,
+    },
+    /// Evenly between two values.
+    Uniform {
+        /// The shortest.
+        low_s: f64,
+        /// The longest.
+        high_s: f64,
+        /// Seed of the draws; an environment uses the episode's instead.
+        #[serde(default)]
+        seed: u64,
+    },
+    /// `shift_s` plus a log-normal; a share of the boots takes evenly between two long times instead.
+    Lognormal {
+        /// The part that never varies.
+        shift_s: f64,
+        /// Median of the log-normal part.
+        median_s: f64,
+        /// Standard deviation of its logarithm.
+        sigma: f64,
+        /// Share of boots in the long tail.
+        #[serde(default)]
+        tail_probability: f64,
+        /// Shortest boot of the tail.
+        #[serde(default)]
+        tail_low_s: f64,
+        /// Longest boot of the tail.
+        #[serde(default)]
+        tail_high_s: f64,
+        /// Seed of the draws; an environment uses the episode's instead.
+        #[serde(default)]
+        seed: u64,
+    },
+}
+
+impl BootModel {
+    /// EC2 until a pool has records of its own: 20 s + log-normal (median 25 s, sigma 0.45), 0.5 % of 180 to 900 s.
+    pub fn ec2() -> Self {
+        BootModel::Lognormal {
+            shift_s: 20.0,
+            median_s: 25.0,
+            sigma: 0.45,
+            tail_probability: 0.005,
+            tail_low_s: 180.0,
+            tail_high_s: 900.0,
+            seed: 0,
+        }
+    }
+
+    /// The seed that a scenario pins.
+    pub fn seed(&self) -> u64 {
+        match self {
+            BootModel::Fixed { .. } | BootModel::List { .. } => 0,
+            BootModel::Sample { seed, .. } | BootModel::Uniform { seed, .. } | BootModel::Lognormal { seed, .. } => {
+                *seed
+            }
+        }
+    }
+
+    /// What is wrong with the model, each problem naming its field.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut time = |name: &str, s: f64| {
+            if !(0.0..=crate::limits::TIME_S_MAX).contains(&s) {
+                problems.push(format!("config.boot.{name}: must be between 0 and {:e} s", crate::limits::TIME_S_MAX));
+            }
+        };
+        match self {
+            BootModel::Fixed { seconds } => time("seconds", *seconds),
+            BootModel::List { seconds } | BootModel::Sample { seconds, .. } => {
+                seconds.iter().enumerate().for_each(|(i, s)| time(&format!("seconds[{i}]"), *s));
+                if seconds.is_empty() {
+                    problems.push("config.boot.seconds: give at least one".into());
+                }
+            }
+            BootModel::Uniform { low_s, high_s, .. } => {
+                time("low_s", *low_s);
+                time("high_s", *high_s);
+                if low_s > high_s {
+                    problems.push("config.boot.low_s: must not be above high_s".into());
+                }
+            }
+            BootModel::Lognormal { shift_s, median_s, sigma, tail_probability, tail_low_s, tail_high_s, .. } => {
+                time("shift_s", *shift_s);
+                time("median_s", *median_s);
+                time("tail_low_s", *tail_low_s);
+                time("tail_high_s", *tail_high_s);
+                if *median_s <= 0.0 {
+                    problems.push("config.boot.median_s: must be above 0".into());
+                }
+                if !(0.0..=10.0).contains(sigma) {
+                    problems.push("config.boot.sigma: must be between 0 and 10".into());
+                }
+                if !(0.0..=1.0).contains(tail_probability) {
+                    problems.push("config.boot.tail_probability: must be between 0 and 1".into());
+                }
+                if tail_low_s > tail_high_s {
+                    problems.push("config.boot.tail_low_s: must not be above tail_high_s".into());
+                }
+            }
+        }
+        problems
+    }
+}
+
+/// Draws boot times for one episode.
+#[derive(Clone, Debug)]
+pub(crate) struct BootTimes {
+    drawn: usize,
+    rng: ChaCha8Rng,
+}
+
+impl BootTimes {
+    pub fn new(seed: u64) -> Self {
+        Self { drawn: 0, rng: stream(seed, BOOT_STREAM) }
+    }
+
+    /// The boot time of the next accepted launch, milliseconds.
+    pub fn next_ms(&mut self, model: &BootModel) -> u64 {
+        let k = self.drawn;
+        self.drawn += 1;
+        ms_from_s(match model {
+            BootModel::Fixed { seconds } => *seconds,
+            BootModel::List { seconds } => seconds[k % seconds.len()],
+            BootModel::Sample { seconds, .. } => seconds[self.rng.random_range(0..seconds.len())],
+            BootModel::Uniform { low_s, high_s, .. } => self.rng.random_range(*low_s..=*high_s),
+            BootModel::Lognormal { shift_s, median_s, sigma, tail_probability, tail_low_s, tail_high_s, .. } => {
+                // both are always drawn, so that a changed tail does not shift the draws that follow
+                let in_tail = self.rng.random::<f64>() < *tail_probability;
+                let body = LogNormal::new(median_s.ln(), *sigma).expect("sigma was checked").sample(&mut self.rng);
+                let long = self.rng.random_range(*tail_low_s..=*tail_high_s);
+                if in_tail { long } else { (shift_s + body).min(crate::limits::TIME_S_MAX) }
+            }
+        })
+    }
+}
+
+/// Which launches fail for lack of capacity.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LaunchFailures {
+    /// None.
+    #[default]
+    Never,
+    /// The k-th launch that passes the guard fails if entry k, wrapping around, is true (rule V6).
+    List(Vec<bool>),
+    /// Each machine type has times without capacity, exponentially long and exponentially far apart.
+    Outages {
+        /// Mean time with capacity between two outages, seconds; above 0.
+        mean_up_s: f64,
+        /// Mean length of an outage, seconds; above 0.
+        mean_down_s: f64,
+    },
+}
+
+/// Capacity of one type: until when it lasts or is lacking.
+#[derive(Clone, Debug)]
+struct Offering {
+    rng: ChaCha8Rng,
+    is_down: bool,
+    until_ms: u64,
+}
+
+/// Decides for one episode which launches fail.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Capacity {
+    asked: usize,
+    offerings: Vec<Offering>,
+}
+
+impl Capacity {
+    /// Starts an episode for `types` machine types.
+    pub fn reset(&mut self, failures: &LaunchFailures, types: usize, seed: u64) {
+        self.asked = 0;
+        self.offerings.clear();
+        if let LaunchFailures::Outages { mean_up_s, .. } = failures {
+            self.offerings.extend((0..types as u64).map(|i| {
+                let mut rng = stream(seed, CAPACITY_STREAM + i);
+                let until_ms = exponential_ms(*mean_up_s, &mut rng);
+                Offering { rng, is_down: false, until_ms }
+            }));
+        }
+    }
+
+    /// Whether this launch of type `size` fails.
+    pub fn fails(&mut self, failures: &LaunchFailures, size: usize, now_ms: u64) -> bool {
+        let k = self.asked;
+        self.asked += 1;
+        match failures {
+            LaunchFailures::Never => false,
+            LaunchFailures::List(list) if list.is_empty() => false,
+            LaunchFailures::List(list) => list[k % list.len()],
+            LaunchFailures::Outages { mean_up_s, mean_down_s } => {
+                let offering = &mut self.offerings[size];
+                while offering.until_ms <= now_ms {
+                    offering.is_down = !offering.is_down;
+                    let mean_s = if offering.is_down { *mean_down_s } else { *mean_up_s };
+                    offering.until_ms += exponential_ms(mean_s, &mut offering.rng);
+                }
+                offering.is_down
+            }
+        }
+    }
+}
+
+/// At least 1 ms, so that outages always make way.
+fn exponential_ms(mean_s: f64, rng: &mut ChaCha8Rng) -> u64 {
+    debug_assert!(mean_s > 0.0);
+    let s: f64 = Exp::new(1.0 / mean_s).expect("a positive mean").sample(rng);
+    ms_from_s(s.min(crate::limits::TIME_S_MAX)).max(1)
+}
+
+/// One stream of the generator of `seed`.
+pub(crate) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    rng
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(model: &BootModel, seed: u64, n: usize) -> Vec<u64> {
+        let mut times = BootTimes::new(seed);
+        (0..n).map(|_| times.next_ms(model)).collect()
+    }
+
+    #[test]
+    fn a_list_wraps_around() {
+        let model = BootModel::List { seconds: vec![10.0, 50.0] };
+        assert_eq!(draw(&model, 3, 3), [10_000, 50_000, 10_000]);
+    }
+
+    #[test]
+    fn a_distribution_follows_its_seed_and_its_shape() {
+        let model = BootModel::ec2();
+        assert_eq!(draw(&model, 7, 20), draw(&model, 7, 20));
+        assert_ne!(draw(&model, 7, 20), draw(&model, 8, 20));
+        let mut many = draw(&model, 1, 20_001);
+        many.sort_unstable();
+        assert!((many[10_000] as f64 - 45_000.0).abs() < 500.0, "median {}", many[10_000]);
+        assert!(many[0] > 20_000);
+        let tail = many.iter().filter(|ms| **ms >= 180_000).count();
+        assert!((60..150).contains(&tail), "{tail} of 20001 in the tail");
+    }
+
+    #[test]
+    fn outages_are_as_frequent_as_asked_and_per_type() {
+        let failures = LaunchFailures::Outages { mean_up_s: 9000.0, mean_down_s: 1000.0 };
+        let mut capacity = Capacity::default();
+        capacity.reset(&failures, 2, 5);
+        let minutes = 1..200_000u64;
+        let seen: Vec<[bool; 2]> =
+            minutes.map(|m| [0, 1].map(|size| capacity.fails(&failures, size, m * 60_000))).collect();
+        let down = seen.iter().filter(|s| s[0]).count() as f64 / seen.len() as f64;
+        assert!((down - 0.1).abs() < 0.02, "{down}");
+        assert!(seen.iter().any(|s| s[0] && !s[1]));
+    }
+}

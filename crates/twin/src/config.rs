@@ -1,0 +1,191 @@
+//! What a simulated fleet consists of and how it is paid.
+
+use contract::capacity::Bounds;
+
+use crate::boot::{BootModel, LaunchFailures};
+use crate::job::Job;
+use crate::limits::{CORES_MAX, INITIAL_MAX, MEMORY_MB_MAX, TIME_S_MAX};
+use crate::units::ms_from_s;
+
+/// One machine type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachineType {
+    /// Its name in results.
+    pub name: String,
+    /// Cores of one machine.
+    pub cores: u32,
+    /// Memory of one machine; none means no limit.
+    pub memory_mb: Option<u64>,
+    /// Its price.
+    pub usd_per_hour: f64,
+    /// Machines in service at the start.
+    pub initial: u32,
+    /// How many there may be.
+    pub bounds: Bounds,
+}
+
+impl MachineType {
+    /// Whether an empty machine of this type can run `job`.
+    pub fn holds(&self, job: &Job) -> bool {
+        job.cores <= self.cores && self.memory_mb.is_none_or(|memory_mb| job.memory_mb <= memory_mb)
+    }
+}
+
+/// Settings of a simulation. The default is the published system's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimConfig {
+    /// Time between two actions, milliseconds.
+    pub step_ms: u64,
+    /// Steps after which an episode is cut off.
+    pub max_steps: u64,
+    /// The machine types.
+    pub types: Vec<MachineType>,
+    /// How long machines boot.
+    pub boot: BootModel,
+    /// What an hour of waiting of one task costs.
+    pub queue_usd_per_task_hour: f64,
+    /// Whether the time that an interrupted task had run counts as waiting (rule C2).
+    pub charge_lost_run: bool,
+    /// Whether a machine is billed from its launch, or from its readiness (rule C1).
+    pub bill_boot: bool,
+    /// The shortest time that a machine is billed for, milliseconds.
+    pub min_billed_ms: u64,
+    /// Time after an accepted action in which no other is accepted, milliseconds.
+    pub cooldown_ms: u64,
+    /// Which launches fail.
+    pub launch_failures: LaunchFailures,
+    /// Launches in any hour at most; none means no limit.
+    pub launches_per_hour_max: Option<u32>,
+    /// Whether a failed launch is remembered, so that the guard masks its type for a while as production does. Only
+    /// with three types.
+    pub remember_no_capacity: bool,
+}
+
+impl Default for SimConfig {
+    fn default() -> Self {
+        Self {
+            step_ms: 60_000,
+            max_steps: 2000,
+            types: published_types(),
+            boot: BootModel::Fixed { seconds: 71.0 },
+            queue_usd_per_task_hour: 0.036,
+            charge_lost_run: false,
+            bill_boot: true,
+            min_billed_ms: 0,
+            cooldown_ms: 0,
+            launch_failures: LaunchFailures::Never,
+            launches_per_hour_max: None,
+            remember_no_capacity: false,
+        }
+    }
+}
+
+/// S, M and L of the published system: 2, 4 and 8 cores at $0.1 a core-hour, one of each kept.
+pub fn published_types() -> Vec<MachineType> {
+    [("S", 2u32), ("M", 4), ("L", 8)]
+        .map(|(name, cores)| MachineType {
+            name: name.into(),
+            cores,
+            memory_mb: Some(u64::from(cores) * 4096),
+            usd_per_hour: 0.1 * f64::from(cores),
+            initial: 1,
+            bounds: Bounds::new(1, None).expect("no maximum"),
+        })
+        .into()
+}
+
+/// All that is wrong with a scenario or a specification, each problem naming its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use the scenario: {}", .problems.join("; "))]
+pub struct ScenarioError {
+    /// One entry a problem.
+    pub problems: Vec<String>,
+}
+
+impl ScenarioError {
+    /// Nothing, or an error if there are problems.
+    ///
+    /// # Errors
+    /// With at least one problem.
+    pub fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
+    }
+}
+
+impl SimConfig {
+    /// Every problem of the settings.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |ok: bool, problem: &str| {
+            if !ok {
+                problems.push(format!("config.{problem}"));
+            }
+        };
+        check(self.step_ms > 0, "step_s: must be above 0");
+        check(is_price(self.queue_usd_per_task_hour), "queue_usd_per_task_hour: must be a number at or above 0");
+        check(!self.types.is_empty(), "vm_types: give at least one");
+        check(!self.remember_no_capacity || self.types.len() == 3, "vm_types: the no-capacity memory is for three");
+        let outage_ok = match self.launch_failures {
+            LaunchFailures::Outages { mean_up_s, mean_down_s } => mean_up_s > 0.0 && mean_down_s > 0.0,
+            _ => true,
+        };
+        check(outage_ok, "launch_failures: mean times must be above 0");
+        problems.extend(self.types.iter().enumerate().flat_map(|(i, kind)| self.type_problems(i, kind)));
+        problems.extend(self.boot.problems());
+        problems
+    }
+
+    fn type_problems(&self, i: usize, kind: &MachineType) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |ok: bool, problem: String| {
+            if !ok {
+                problems.push(format!("config.vm_types[{i}].{problem}"));
+            }
+        };
+        let name = &kind.name;
+        check(!["vm", "queue", "total", ""].contains(&name.as_str()), format!("name: {name:?} is reserved"));
+        check(!self.types[..i].iter().any(|other| other.name == *name), format!("name: {name:?} is given twice"));
+        check((1..=CORES_MAX).contains(&kind.cores), format!("cores: must be between 1 and {CORES_MAX}"));
+        check(
+            kind.memory_mb.is_none_or(|mb| mb <= MEMORY_MB_MAX),
+            format!("memory_mb: must be at most {MEMORY_MB_MAX}"),
+        );
+        check(is_price(kind.usd_per_hour), "usd_per_hour: must be a number at or above 0".into());
+        check(kind.initial <= INITIAL_MAX, format!("initial: must be at most {INITIAL_MAX}"));
+        problems
+    }
+
+    /// Every problem of `jobs` with these machines. Jobs are numbered as given.
+    pub fn job_problems(&self, jobs: &[Job]) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (i, job) in jobs.iter().enumerate() {
+            if !(1..=CORES_MAX).contains(&job.cores) {
+                problems.push(format!("jobs[{i}].cores: must be between 1 and {CORES_MAX}"));
+            } else if !self.types.iter().any(|kind| kind.cores >= job.cores) {
+                problems.push(format!("jobs[{i}].cores: {} fit on no machine type", job.cores));
+            } else if !self.types.iter().any(|kind| kind.holds(job)) {
+                problems
+                    .push(format!("jobs[{i}].memory_mb: {} fit on no machine type that has the cores", job.memory_mb));
+            }
+        }
+        problems
+    }
+
+    /// When an episode is cut off, milliseconds.
+    pub fn horizon_ms(&self) -> u64 {
+        self.step_ms.saturating_mul(self.max_steps)
+    }
+}
+
+fn is_price(usd: f64) -> bool {
+    usd.is_finite() && usd >= 0.0
+}
+
+/// Milliseconds of a time in a scenario, or a problem that names `field`.
+pub(crate) fn checked_ms(seconds: f64, field: impl FnOnce() -> String, problems: &mut Vec<String>) -> u64 {
+    if (0.0..=TIME_S_MAX).contains(&seconds) {
+        return ms_from_s(seconds);
+    }
+    problems.push(format!("{}: {seconds} is not between 0 and {TIME_S_MAX:e} s", field()));
+    0
+}

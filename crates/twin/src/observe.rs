@@ -1,0 +1,82 @@
+//! Builds the contract's observation from the state of the twin, as the evaluator does from tables and metrics.
+
+use contract::limits::WAIT_WINDOW_S;
+use contract::{Action, Observation, SIZE_COUNT};
+
+use crate::sim::Sim;
+use crate::units::s_from_ms;
+
+const WINDOW_MS: u64 = WAIT_WINDOW_S * 1000;
+
+/// Observes one environment, tick by tick.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer {
+    observation: Observation,
+    /// First task that was submitted within the window.
+    window_first: u32,
+    shares: Vec<f64>,
+}
+
+impl Observer {
+    pub fn new(cores: [u32; SIZE_COUNT]) -> Self {
+        Self { observation: Observation::empty(cores), window_first: 0, shares: Vec::new() }
+    }
+
+    pub fn reset(&mut self) {
+        self.window_first = 0;
+    }
+
+    pub fn observation(&self) -> &Observation {
+        &self.observation
+    }
+
+    /// Looks at the state now; call it once a tick.
+    pub fn observe(&mut self, sim: &Sim) {
+        self.see_machines(sim);
+        self.see_tasks(sim);
+        self.see_actions(sim);
+    }
+
+    fn see_machines(&mut self, sim: &Sim) {
+        let o = &mut self.observation;
+        o.fleet.copy_from_slice(sim.counts());
+        o.cpu_util_avg = Some(sim.fleet.load().mean());
+        o.cpu_util_p90 = Some(sim.fleet.load().p90());
+        sim.fleet.memory_shares(&mut self.shares);
+        let n = self.shares.len();
+        o.mem_util_avg = Some(self.shares.iter().sum::<f64>() / n.max(1) as f64);
+        o.mem_util_p90 = Some(match n {
+            0 => 0.0,
+            n => *self.shares.select_nth_unstable_by((9 * n).div_ceil(10) - 1, f64::total_cmp).1,
+        });
+    }
+
+    fn see_tasks(&mut self, sim: &Sim) {
+        let jobs = sim.workload().jobs();
+        let now_ms = sim.now_ms();
+        let submitted = sim.submitted();
+        while self.window_first < submitted && jobs[self.window_first as usize].submit_ms + WINDOW_MS <= now_ms {
+            self.window_first += 1;
+        }
+        let age_s = |rank: u32| s_from_ms(now_ms - jobs[rank as usize].submit_ms);
+        let since_arrival_s = submitted.checked_sub(1).map_or(f64::INFINITY, age_s);
+        let o = &mut self.observation;
+        o.wait_ratio_window = Some(sim.queue.waiting_share(self.window_first));
+        o.wait_ratio_recent = Some(sim.queue.waiting_share(sim.submitted_before));
+        o.queue_depth = Some(sim.queue_depth());
+        o.running = Some(sim.running_tasks());
+        o.oldest_wait_s = Some(sim.queue.oldest().map_or(0.0, age_s));
+        o.arrivals = Some(submitted - sim.submitted_before);
+        o.since_arrival_s = Some(since_arrival_s.min(WAIT_WINDOW_S as f64));
+    }
+
+    fn see_actions(&mut self, sim: &Sim) {
+        let situation = sim.situation();
+        let (last, at_ms) = sim.last_action().unwrap_or((Action::Nothing, 0));
+        let o = &mut self.observation;
+        o.last_action = last;
+        o.since_action_s = s_from_ms(sim.now_ms() - at_ms);
+        o.cooldown_left_s = s_from_ms(situation.next_allowed_ms.saturating_sub(sim.now_ms()));
+        o.no_capacity.copy_from_slice(situation.no_capacity);
+    }
+}

@@ -1,0 +1,416 @@
+//! The engine: resets, steps, and carries the events of a step out in the order of rules T2 to T6.
+
+use std::sync::Arc;
+
+use contract::Action;
+use contract::capacity::{Bounds, Counts};
+use contract::control::Mode;
+use contract::record::NoCapacity;
+use contract::reward::reward;
+use controller::guard::{Situation, permit};
+
+use crate::boot::{BootTimes, Capacity};
+use crate::config::SimConfig;
+use crate::fleet::{Bundle, Fleet};
+use crate::job::Workload;
+use crate::queue::Queue;
+use crate::running::{Group, Running};
+use crate::units::usd;
+
+/// One hour, over which launches are counted for their budget.
+const LAUNCH_WINDOW_MS: u64 = 3_600_000;
+
+/// What happened so far in an episode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Steps taken.
+    pub steps: u64,
+    /// Tasks done.
+    pub completed: u32,
+    /// Runs of tasks that a stop cut short.
+    pub interrupted: u64,
+    /// Core-milliseconds of those runs.
+    pub lost_core_ms: u64,
+    /// Actions that were carried out.
+    pub accepted_actions: u64,
+    /// Actions that the guard refused.
+    pub rejected_actions: u64,
+    /// Launches that were carried out.
+    pub launches: u64,
+    /// Launches that failed for lack of capacity.
+    pub failed_launches: u64,
+}
+
+/// Whether and how an episode is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// There is more to come.
+    Going,
+    /// The last task is done: now is the makespan.
+    Finished,
+    /// It was cut off at the horizon (T6).
+    Truncated,
+}
+
+/// A simulated fleet and its queue. Reusable: a reset keeps all memory.
+#[derive(Clone, Debug)]
+pub struct Sim {
+    config: Arc<SimConfig>,
+    bounds: Vec<Bounds>,
+    workload: Arc<Workload>,
+    now_ms: u64,
+    phase: Phase,
+    pub(crate) fleet: Fleet,
+    pub(crate) queue: Queue,
+    pub(crate) running: Running,
+    boots: BootTimes,
+    capacity: Capacity,
+    /// Next of the workload's arrivals.
+    next_arrival: usize,
+    /// Tasks submitted before this step; those from here on are recent.
+    pub(crate) submitted_before: u32,
+    busy: crate::units::Integral,
+    next_allowed_ms: u64,
+    last_action: Action,
+    last_action_ms: u64,
+    no_capacity: NoCapacity,
+    no_capacity_flags: Vec<bool>,
+    /// Times of the launches of the last hour, if there is a budget.
+    launch_times_ms: std::collections::VecDeque<u64>,
+    waits_ms: Vec<u64>,
+    tally: Tally,
+    /// Money of what is accounted for already, to tell the steps apart.
+    accounted: Vec<u64>,
+    accounted_queue: u64,
+}
+
+impl Sim {
+    /// An engine for valid settings, at the state before any reset. Call [`Sim::reset`] first.
+    pub fn new(config: Arc<SimConfig>) -> Self {
+        debug_assert!(config.problems().is_empty(), "{:?}", config.problems());
+        let types = config.types.len();
+        Self {
+            bounds: config.types.iter().map(|t| t.bounds).collect(),
+            workload: Arc::default(),
+            now_ms: 0,
+            phase: Phase::Finished,
+            fleet: Fleet::new(&config),
+            queue: Queue::default(),
+            running: Running::default(),
+            boots: BootTimes::new(0),
+            capacity: Capacity::default(),
+            next_arrival: 0,
+            submitted_before: 0,
+            busy: Default::default(),
+            next_allowed_ms: 0,
+            last_action: Action::Nothing,
+            last_action_ms: 0,
+            no_capacity: NoCapacity::default(),
+            no_capacity_flags: vec![false; types],
+            launch_times_ms: Default::default(),
+            waits_ms: Vec::new(),
+            tally: Tally::default(),
+            accounted: vec![0; types],
+            accounted_queue: 0,
+            config,
+        }
+    }
+
+    /// Starts an episode (T3). `seed` is that of boot times and failures.
+    pub fn reset(&mut self, workload: Arc<Workload>, seed: u64) {
+        let memory_counts = workload.jobs().iter().any(|job| job.memory_mb > 0);
+        self.workload = workload;
+        self.now_ms = 0;
+        self.fleet.reset(memory_counts);
+        self.queue.reset();
+        self.running.reset();
+        self.boots = BootTimes::new(seed);
+        self.capacity.reset(&self.config.launch_failures, self.config.types.len(), seed);
+        self.next_arrival = 0;
+        self.submitted_before = 0;
+        self.busy = Default::default();
+        self.next_allowed_ms = 0;
+        self.last_action = Action::Nothing;
+        self.last_action_ms = 0;
+        self.no_capacity = NoCapacity::default();
+        self.no_capacity_flags.fill(false);
+        self.launch_times_ms.clear();
+        self.waits_ms.clear();
+        self.waits_ms.reserve(self.workload.jobs().len());
+        self.tally = Tally::default();
+        self.accounted.fill(0);
+        self.accounted_queue = 0;
+        self.phase = Phase::Going;
+        self.settle_instant();
+        self.close_if_over();
+    }
+
+    /// Applies `action` and lets one step pass (T4); returns the step's reward. Only while the episode is going.
+    pub fn step(&mut self, action: Action) -> f64 {
+        assert_eq!(self.phase, Phase::Going, "reset an episode that is over");
+        self.submitted_before = self.queue.submitted();
+        self.apply(action);
+        self.dispatch();
+        self.tally.steps += 1;
+        self.run_until(self.config.step_ms * self.tally.steps);
+        self.close_if_over();
+        self.close_books()
+    }
+
+    fn run_until(&mut self, end_ms: u64) {
+        while let Some(at_ms) = self.next_event_ms().filter(|at_ms| *at_ms <= end_ms) {
+            debug_assert!(at_ms > self.now_ms, "events move on");
+            self.now_ms = at_ms;
+            self.settle_instant();
+            if self.is_done() {
+                return;
+            }
+        }
+        self.now_ms = end_ms;
+    }
+
+    fn next_event_ms(&mut self) -> Option<u64> {
+        let arrival = self.workload.arrivals().get(self.next_arrival).map_or(u64::MAX, |a| a.at_ms);
+        let end = self.running.next_end_ms().unwrap_or(u64::MAX);
+        let boot = self.fleet.next_boot_ms().unwrap_or(u64::MAX);
+        Some(arrival.min(end).min(boot)).filter(|at_ms| *at_ms < u64::MAX)
+    }
+
+    /// Everything that happens now: completions, boots, arrivals, one dispatch pass (T2).
+    fn settle_instant(&mut self) {
+        while let Some(group) = self.running.end(self.now_ms) {
+            self.complete(&group);
+        }
+        self.fleet.end_boots(self.now_ms);
+        if let Some(arrival) = self.workload.arrivals().get(self.next_arrival)
+            && arrival.at_ms == self.now_ms
+        {
+            self.queue.submit(arrival.end, self.now_ms);
+            self.next_arrival += 1;
+        }
+        self.dispatch();
+    }
+
+    fn complete(&mut self, group: &Group) {
+        let bundle = self.leave_machine(group);
+        self.tally.completed += bundle.tasks;
+        let jobs = &self.workload.jobs()[group.ranks.indices()];
+        // it ran its whole runtime at last, so that the wait is the last start less the submission
+        self.waits_ms.extend(jobs.iter().map(|job| group.start_ms - job.submit_ms));
+    }
+
+    fn leave_machine(&mut self, group: &Group) -> Bundle {
+        let job = self.workload.job(group.ranks.first);
+        let bundle =
+            Bundle { tasks: group.ranks.len(), cores: job.cores, memory_mb: job.memory_mb, start_ms: group.start_ms };
+        self.fleet.release(group.machine, &bundle);
+        self.busy.leave(u64::from(bundle.busy_cores()), self.now_ms);
+        bundle
+    }
+
+    /// Starts waiting tasks until the first of them fits nowhere (S1).
+    fn dispatch(&mut self) {
+        while let Some(head) = self.queue.head(&self.workload) {
+            let job = *self.workload.job(head.first);
+            let Some((machine, room)) = self.fleet.place(&job) else { return };
+            let ranks = self.queue.take(room.min(head.len()), self.now_ms);
+            let bundle =
+                Bundle { tasks: ranks.len(), cores: job.cores, memory_mb: job.memory_mb, start_ms: self.now_ms };
+            self.fleet.occupy(machine, &bundle);
+            self.busy.enter(u64::from(bundle.busy_cores()), self.now_ms);
+            self.running.start(ranks, machine, self.now_ms..self.now_ms + job.runtime_ms);
+        }
+    }
+
+    /// Carries an action out if the guard permits it; a refused one does nothing but count (V1, V2, V4, V5).
+    fn apply(&mut self, action: Action) {
+        if permit(action, &self.situation()).is_err() {
+            self.tally.rejected_actions += 1;
+            return;
+        }
+        match action {
+            Action::Nothing => {}
+            Action::Launch(size) => self.launch(action, usize::from(size)),
+            Action::Stop(size) => self.stop(action, usize::from(size)),
+        }
+    }
+
+    fn launch(&mut self, action: Action, size: usize) {
+        if self.capacity.fails(&self.config.launch_failures, size, self.now_ms) {
+            self.tally.failed_launches += 1;
+            self.remember(|memory, now_ms| memory.failed(size, now_ms));
+            return;
+        }
+        let boot_ms = self.boots.next_ms(&self.config.boot);
+        self.fleet.launch(size, self.now_ms, boot_ms);
+        self.tally.launches += 1;
+        if self.config.launches_per_hour_max.is_some() {
+            self.launch_times_ms.push_back(self.now_ms);
+        }
+        self.remember(|memory, _| memory.worked(size));
+        self.accept(action);
+    }
+
+    fn remember(&mut self, change: impl FnOnce(NoCapacity, u64) -> NoCapacity) {
+        if self.config.remember_no_capacity {
+            self.no_capacity = change(self.no_capacity, self.now_ms);
+            self.refresh_guard();
+        }
+    }
+
+    fn stop(&mut self, action: Action, size: usize) {
+        let id = self.fleet.victim(size, self.now_ms).expect("the guard saw a machine above the minimum");
+        while let Some(group) = self.running.interrupt(id) {
+            let bundle = self.leave_machine(&group);
+            let ran_ms = self.now_ms - group.start_ms;
+            self.tally.interrupted += u64::from(bundle.tasks);
+            self.tally.lost_core_ms += u64::from(bundle.busy_cores()) * ran_ms;
+            self.queue.put_back(group.ranks, self.now_ms);
+            if self.config.charge_lost_run {
+                self.queue.charge(u64::from(bundle.tasks) * ran_ms);
+            }
+        }
+        self.fleet.remove(id, self.now_ms);
+        self.accept(action);
+    }
+
+    fn accept(&mut self, action: Action) {
+        self.tally.accepted_actions += 1;
+        self.last_action = action;
+        self.last_action_ms = self.now_ms;
+        self.next_allowed_ms = self.now_ms + self.config.cooldown_ms;
+    }
+
+    fn is_done(&self) -> bool {
+        self.tally.completed == self.workload.len()
+    }
+
+    fn close_if_over(&mut self) {
+        self.phase = match () {
+            () if self.is_done() => Phase::Finished,
+            () if self.tally.steps >= self.config.max_steps => Phase::Truncated,
+            () => Phase::Going,
+        };
+        self.refresh_guard();
+    }
+
+    /// Brings what the guard sees of the past up to now.
+    fn refresh_guard(&mut self) {
+        if self.config.remember_no_capacity {
+            self.no_capacity_flags.copy_from_slice(&self.no_capacity.flags(self.now_ms));
+        }
+        while self.launch_times_ms.front().is_some_and(|at_ms| at_ms + LAUNCH_WINDOW_MS <= self.now_ms) {
+            self.launch_times_ms.pop_front();
+        }
+    }
+
+    /// The reward of what accrued since the books were last closed (C3).
+    fn close_books(&mut self) -> f64 {
+        let mut vm_usd = 0.0;
+        for (kind, accounted) in self.accounted.iter_mut().enumerate() {
+            let total_ms = self.fleet.billed_ms(kind, self.now_ms);
+            vm_usd += usd(total_ms - *accounted, self.config.types[kind].usd_per_hour);
+            *accounted = total_ms;
+        }
+        let waited_ms = self.queue.waited_ms(self.now_ms);
+        let queue_usd = usd(waited_ms - self.accounted_queue, self.config.queue_usd_per_task_hour);
+        self.accounted_queue = waited_ms;
+        reward(vm_usd, queue_usd)
+    }
+
+    /// What the guard looks at now.
+    pub fn situation(&self) -> Situation<'_> {
+        let used = self.launch_times_ms.len() as u32;
+        Situation {
+            mode: Mode::Active,
+            fleet: self.fleet.counts(),
+            bounds: &self.bounds,
+            no_capacity: &self.no_capacity_flags,
+            now_ms: self.now_ms,
+            next_allowed_ms: self.next_allowed_ms,
+            doubtful: false,
+            launches_left: self.config.launches_per_hour_max.map(|max| max.saturating_sub(used)),
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &SimConfig {
+        &self.config
+    }
+
+    /// The jobs.
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Hands the jobs back, so that their memory can be used for the next episode's; reset before going on.
+    pub(crate) fn take_workload(&mut self) -> Arc<Workload> {
+        self.phase = Phase::Finished;
+        std::mem::take(&mut self.workload)
+    }
+
+    /// The time: of the last observation, or of the end.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Whether the episode goes on.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Machines by type.
+    pub fn counts(&self) -> &[Counts] {
+        self.fleet.counts()
+    }
+
+    /// Tasks submitted so far.
+    pub fn submitted(&self) -> u32 {
+        self.queue.submitted()
+    }
+
+    /// Tasks that wait.
+    pub fn queue_depth(&self) -> u32 {
+        self.queue.depth()
+    }
+
+    /// Tasks that run.
+    pub fn running_tasks(&self) -> u32 {
+        self.running.tasks()
+    }
+
+    /// Cores of the machines in service that are busy.
+    pub fn busy_cores(&self) -> u64 {
+        self.fleet.load().busy_cores()
+    }
+
+    /// Billed time of a type so far, milliseconds.
+    pub fn vm_ms(&self, kind: usize) -> u64 {
+        self.fleet.billed_ms(kind, self.now_ms)
+    }
+
+    /// Waiting so far, task-milliseconds.
+    pub fn queue_ms(&self) -> u64 {
+        self.queue.waited_ms(self.now_ms)
+    }
+
+    /// Work so far, core-milliseconds, lost work included.
+    pub fn busy_core_ms(&self) -> u64 {
+        self.busy.value(self.now_ms)
+    }
+
+    /// Waits (completion less submission less runtime) of the tasks done so far, milliseconds, in order of completion.
+    pub fn waits_ms(&self) -> &[u64] {
+        &self.waits_ms
+    }
+
+    /// The last action that was carried out, if any, and when.
+    pub fn last_action(&self) -> Option<(Action, u64)> {
+        (self.tally.accepted_actions > 0).then_some((self.last_action, self.last_action_ms))
+    }
+}

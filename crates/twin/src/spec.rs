@@ -1,0 +1,185 @@
+//! What an environment simulates: settings, jobs to draw from, and how much they are perturbed.
+
+use std::sync::Arc;
+
+use contract::SIZE_COUNT;
+use contract::pool::PoolConfig;
+use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::boot::{BootModel, LaunchFailures, stream};
+use crate::config::{MachineType, ScenarioError, SimConfig};
+use crate::job::Workload;
+use crate::units::{ms_from_s, s_from_ms};
+
+/// Observed boot times below which a pool's assumed one is better than their distribution.
+pub const BOOTS_MIN: usize = 5;
+/// EC2 bills at least a minute.
+const EC2_MIN_BILLED_MS: u64 = 60_000;
+/// Steps that an episode of a pool may always take.
+const POOL_STEPS_MIN: u64 = 2000;
+/// Stream of the random generator for perturbations.
+const PERTURBATION_STREAM: u64 = 1 << 32;
+
+/// Domain randomisation: how far an episode's jobs may differ from the workload that they come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Perturbation {
+    /// Every run time of an episode is multiplied by one factor, log-normal with median 1 and this sigma.
+    pub runtime_log_sigma: f64,
+    /// Jobs that are submitted together are moved together, evenly by at most this much to either side, seconds.
+    pub arrival_jitter_s: f64,
+}
+
+/// What [`crate::env::TwinEnv`] simulates; shared by any number of environments.
+#[derive(Clone, Debug)]
+pub struct EnvSpec {
+    config: Arc<SimConfig>,
+    workloads: Vec<Arc<Workload>>,
+    perturbation: Option<Perturbation>,
+}
+
+impl EnvSpec {
+    /// A specification for three machine types and at least one workload, none of them empty.
+    ///
+    /// # Errors
+    /// Lists every problem found.
+    pub fn new(config: SimConfig, workloads: Vec<Arc<Workload>>) -> Result<Self, ScenarioError> {
+        let mut problems = config.problems();
+        if config.types.len() != SIZE_COUNT {
+            problems.push(format!("config.vm_types: the policy knows {SIZE_COUNT}, not {}", config.types.len()));
+        }
+        if config.max_steps == 0 {
+            problems.push("config.max_steps: must be above 0".into());
+        }
+        if workloads.is_empty() {
+            problems.push("workloads: give at least one".into());
+        }
+        for (i, workload) in workloads.iter().enumerate() {
+            if workload.jobs().is_empty() {
+                problems.push(format!("workloads[{i}]: has no jobs"));
+            }
+            let of_jobs = config.job_problems(workload.jobs());
+            problems.extend(of_jobs.into_iter().take(1).map(|p| format!("workloads[{i}].{p}")));
+        }
+        ScenarioError::unless_empty(problems)?;
+        Ok(Self { config: Arc::new(config), workloads, perturbation: None })
+    }
+
+    /// The published system with its training load in both orders: seeds take turns.
+    pub fn published() -> Self {
+        let workloads = crate::workload::published_orders().map(|jobs| Arc::new(Workload::new(jobs)));
+        Self::new(SimConfig::default(), workloads.into()).expect("the published system is valid")
+    }
+
+    /// A pool as production runs it: its bounds, cooldown, prices and launch budget; per-second billing with EC2's
+    /// minimum and free boots; lost runs are paid for. Boot times are drawn from `boots_s`, observed ones in seconds,
+    /// if there are enough of them, and are the configured one otherwise.
+    ///
+    /// # Errors
+    /// Lists every problem found, for example a task that fits on no machine of the pool.
+    pub fn from_pool(
+        pool: &PoolConfig,
+        workloads: Vec<Arc<Workload>>,
+        boots_s: Vec<f64>,
+        initial: [u32; SIZE_COUNT],
+    ) -> Result<Self, ScenarioError> {
+        let step_ms = pool.tick_s * 1000;
+        let last_ms = workloads.iter().map(|w| w.last_submit_ms()).max().unwrap_or(0);
+        let config = SimConfig {
+            step_ms,
+            max_steps: (2 * last_ms / step_ms.max(1)).max(POOL_STEPS_MIN),
+            types: pool_types(pool, initial),
+            boot: boot_model(pool, boots_s),
+            queue_usd_per_task_hour: pool.queue_usd_per_task_hour,
+            charge_lost_run: true,
+            bill_boot: false,
+            min_billed_ms: EC2_MIN_BILLED_MS,
+            cooldown_ms: pool.cooldown_s * 1000,
+            launch_failures: LaunchFailures::Never,
+            launches_per_hour_max: pool.launches_per_hour_max,
+            remember_no_capacity: true,
+        };
+        Self::new(config, workloads)
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Errors
+    /// Lists every problem of the changed settings.
+    pub fn configured(&self, change: impl FnOnce(&mut SimConfig)) -> Result<Self, ScenarioError> {
+        let mut config = SimConfig::clone(&self.config);
+        change(&mut config);
+        Ok(Self { perturbation: self.perturbation, ..Self::new(config, self.workloads.clone())? })
+    }
+
+    /// The same with a fleet that is there from the start, and no more than that kept.
+    ///
+    /// # Errors
+    /// If there are too many machines.
+    pub fn with_initial(&self, initial: [u32; SIZE_COUNT]) -> Result<Self, ScenarioError> {
+        self.configured(|config| config.types.iter_mut().zip(initial).for_each(|(t, n)| t.initial = n))
+    }
+
+    /// The same with perturbed episodes.
+    pub fn perturbed(self, perturbation: Perturbation) -> Self {
+        Self { perturbation: Some(perturbation), ..self }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Arc<SimConfig> {
+        &self.config
+    }
+
+    /// The workloads that seeds take turns with.
+    pub fn workloads(&self) -> &[Arc<Workload>] {
+        &self.workloads
+    }
+
+    /// Cores of one machine of each type.
+    pub fn cores(&self) -> [u32; SIZE_COUNT] {
+        std::array::from_fn(|i| self.config.types[i].cores)
+    }
+
+    /// The jobs of the episode of `seed`: workload `seed mod n`, perturbed if asked for. Uses the memory of `spare`.
+    pub(crate) fn jobs_of(&self, seed: u64, mut spare: Arc<Workload>) -> Arc<Workload> {
+        let base = &self.workloads[(seed % self.workloads.len() as u64) as usize];
+        let Some(perturbation) = self.perturbation else { return base.clone() };
+        perturb(base, perturbation, seed, Arc::make_mut(&mut spare));
+        spare
+    }
+}
+
+fn perturb(base: &Workload, perturbation: Perturbation, seed: u64, into: &mut Workload) {
+    let mut rng = stream(seed, PERTURBATION_STREAM);
+    let normal: f64 = StandardNormal.sample(&mut rng);
+    let factor = (perturbation.runtime_log_sigma * normal).exp();
+    let jitter_s = perturbation.arrival_jitter_s;
+    let (mut together_ms, mut moved_s) = (None, 0.0);
+    into.rewrite_from(base, |job| {
+        if together_ms != Some(job.submit_ms) {
+            together_ms = Some(job.submit_ms);
+            moved_s = rng.random_range(-jitter_s..=jitter_s);
+        }
+        job.runtime_ms = ((job.runtime_ms as f64 * factor).round() as u64).max(1);
+        job.submit_ms = ms_from_s((s_from_ms(job.submit_ms) + moved_s).max(0.0));
+    });
+}
+
+fn pool_types(pool: &PoolConfig, initial: [u32; SIZE_COUNT]) -> Vec<MachineType> {
+    let types = pool.sizes.iter().zip(initial).map(|(size, initial)| MachineType {
+        name: size.name.clone(),
+        cores: size.cores,
+        memory_mb: Some(size.memory_mb),
+        usd_per_hour: size.usd_per_hour,
+        initial,
+        bounds: size.bounds,
+    });
+    types.collect()
+}
+
+fn boot_model(pool: &PoolConfig, boots_s: Vec<f64>) -> BootModel {
+    if boots_s.len() < BOOTS_MIN {
+        return BootModel::Fixed { seconds: pool.boot_s };
+    }
+    BootModel::Sample { seconds: boots_s, seed: 0 }
+}

@@ -1,0 +1,77 @@
+//! What no episode can break: tasks, work, waiting and money are neither made nor lost.
+
+use std::sync::Arc;
+
+use contract::Action;
+use proptest::prelude::*;
+use twin::scenario::Scenario;
+use twin::sim::{Phase, Sim};
+
+use crate::random;
+
+/// Runs a scenario and calls `check` at the start and after each step, with the rewards so far.
+fn watch(
+    scenario: &Scenario,
+    mut check: impl FnMut(&Sim, f64) -> Result<(), TestCaseError>,
+) -> Result<Sim, TestCaseError> {
+    let mut sim = Sim::new(Arc::new(scenario.config.clone()));
+    sim.reset(Arc::new(scenario.workload.clone()), 0);
+    let mut actions = scenario.actions.iter().copied();
+    let mut reward = 0.0;
+    check(&sim, reward)?;
+    while sim.phase() == Phase::Going {
+        reward += sim.step(actions.next().unwrap_or(Action::Nothing));
+        check(&sim, reward)?;
+    }
+    Ok(sim)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn tasks_and_money_are_conserved(scenario in random::scenario()) {
+        let scenario = Scenario::from_json(&scenario.to_string()).unwrap();
+        let prices: Vec<f64> = scenario.config.types.iter().map(|t| t.usd_per_hour).collect();
+        watch(&scenario, |sim, reward| {
+            let (waiting, running) = (sim.queue_depth(), sim.running_tasks());
+            prop_assert_eq!(sim.submitted(), sim.tally().completed + waiting + running);
+            let vm: f64 = prices.iter().enumerate().map(|(i, usd)| sim.vm_ms(i) as f64 * usd).sum();
+            let queue = sim.queue_ms() as f64 * scenario.config.queue_usd_per_task_hour;
+            prop_assert!((reward + (vm + queue) / 3_600_000.0).abs() < 1e-9);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn work_and_waits_are_conserved(scenario in random::scenario()) {
+        let mut scenario = Scenario::from_json(&scenario.to_string()).unwrap();
+        scenario.config.charge_lost_run = true;
+        let sim = watch(&scenario, |_, _| Ok(()))?;
+        if sim.phase() == Phase::Finished {
+            prop_assert_eq!(sim.busy_core_ms(), scenario.workload.core_ms() + sim.tally().lost_core_ms);
+            prop_assert_eq!(sim.waits_ms().iter().sum::<u64>(), sim.queue_ms());
+            prop_assert_eq!(sim.waits_ms().len(), scenario.workload.jobs().len());
+        }
+    }
+
+    #[test]
+    fn an_engine_that_is_used_again_gives_what_a_new_one_gives(a in random::scenario(), b in random::scenario()) {
+        let (a, b) = [a, b].map(|s| Scenario::from_json(&s.to_string()).unwrap()).into();
+        let mut used = watch(&a, |_, _| Ok(()))?;
+        used.reset(Arc::new(b.workload.clone()), 3);
+        let mut new = Sim::new(Arc::new(a.config.clone()));
+        new.reset(Arc::new(b.workload.clone()), 3);
+        if !a.config.job_problems(b.workload.jobs()).is_empty() {
+            return Ok(());
+        }
+        for action in a.actions.iter().copied() {
+            if new.phase() != Phase::Going {
+                break;
+            }
+            prop_assert_eq!(used.step(action), new.step(action));
+        }
+        prop_assert_eq!((used.tally(), used.queue_ms(), used.now_ms()), (new.tally(), new.queue_ms(), new.now_ms()));
+        prop_assert_eq!(used.waits_ms(), new.waits_ms());
+    }
+}

@@ -1,0 +1,225 @@
+//! Ticks of the evaluator over an in-memory world: one decision each, and the ladder when something is missing.
+
+use std::sync::OnceLock;
+
+use contract::capacity::Bounds;
+use contract::decision::{Decider, Decision, Verdict};
+use contract::event::Tick;
+use contract::manifest::{Manifest, Pointer};
+use contract::pool::{OUTSIDE_METRICS, PoolConfig};
+use contract::record::TaskRecord;
+use contract::{Action, observation};
+use controller::ports::{Instances, Kind, Point, PolicyPublisher, Tasks};
+use evaluator::handler::{Evaluator, Ports};
+use testkit::builders::{TICK, instance, pool_config, task};
+use testkit::{World, op};
+
+type OverWorld = Evaluator<World, World, World, World, World, World>;
+
+fn over(world: &World) -> OverWorld {
+    Evaluator::new(Ports {
+        tasks: world.clone(),
+        instances: world.clone(),
+        decisions: world.clone(),
+        control: world.clone(),
+        metrics: world.clone(),
+        policies: world.clone(),
+    })
+}
+
+fn at(tick: u64) -> Tick {
+    Tick { pool: "p".into(), scheduled_time: jiff::Timestamp::from_second(tick as i64).unwrap() }
+}
+
+/// Two policies that differ, packaged by the trainer as production would.
+fn policies() -> &'static [(Vec<u8>, Manifest); 2] {
+    static MADE: OnceLock<[(Vec<u8>, Manifest); 2]> = OnceLock::new();
+    MADE.get_or_init(|| [1, 2].map(testkit_policy))
+}
+
+fn testkit_policy(seed: u64) -> (Vec<u8>, Manifest) {
+    let weights = twinscaler::ppo::weights::Weights::new(16, seed);
+    twinscaler::parity::package(&weights, Default::default(), Default::default(), None).unwrap()
+}
+
+async fn promote(world: &World, which: usize) {
+    let (onnx, manifest) = &policies()[which];
+    let json = serde_json::to_vec(manifest).unwrap();
+    world.put_file(&manifest.sha256, "policy.onnx", onnx.clone()).await.unwrap();
+    world.put_file(&manifest.sha256, "manifest.json", json).await.unwrap();
+    let pointer = Pointer { version: 1, sha256: manifest.sha256.clone(), previous: None, serial: 1 };
+    world.overwrite_pointer("p", pointer);
+}
+
+fn metrics(world: &World, config: &PoolConfig, tick: u64) {
+    for name in OUTSIDE_METRICS {
+        world.add_point("p", &config.metrics[name], Point { at_ms: (tick - 60) * 1000, value: 0.5 });
+    }
+}
+
+/// A pool with one ready machine of each size, metrics, a task that waits, and a policy in charge.
+async fn setup() -> (World, OverWorld) {
+    let config = pool_config("p");
+    let world = World::with_pool(&config);
+    for size in 0..3 {
+        let record = instance("p", &format!("i-{size}"), size, (TICK - 900) * 1000);
+        world.put_new(&record).await.unwrap();
+        world.mark_ready(&record, (TICK - 800) * 1000).await.unwrap();
+    }
+    world.put(&task("p", "t", (TICK - 90) * 1000)).await.unwrap();
+    metrics(&world, &config, TICK);
+    promote(&world, 0).await;
+    let evaluator = over(&world);
+    (world, evaluator)
+}
+
+async fn decide(evaluator: &OverWorld, tick: u64) -> Decision {
+    evaluator.tick(&at(tick)).await.unwrap().expect("the pool is not off")
+}
+
+fn hash(which: usize) -> String {
+    policies()[which].1.sha256.clone()
+}
+
+#[tokio::test]
+async fn the_policy_decides_and_the_decision_can_be_replayed_bit_for_bit() {
+    let (world, evaluator) = setup().await;
+    let made = decide(&evaluator, TICK).await;
+    assert_eq!(made.decider, Decider::Policy { sha256: hash(0) });
+    assert_eq!(made.missing, Vec::<String>::new());
+    assert_eq!(world.decisions(), [made.clone()]);
+    let o = &made.observation;
+    assert_eq!((o.queue_depth, o.arrivals, o.oldest_wait_s), (Some(1), Some(0), Some(90.0)));
+    assert_eq!((o.wait_ratio_window, o.wait_ratio_recent, o.since_arrival_s), (Some(1.0), Some(0.0), Some(90.0)));
+    assert_eq!(o.fleet[2].ready, 1);
+    let (onnx, manifest) = &policies()[0];
+    let policy = policy::Policy::load(onnx, manifest).unwrap();
+    let mut state = policy.zero_state();
+    let again = policy.step(&observation::encode(o), &made.mask, &mut state).unwrap();
+    assert_eq!(Some(again.probabilities), made.probabilities);
+    assert_eq!(made.lstm.unwrap().h, state.h);
+}
+
+#[tokio::test]
+async fn the_same_tick_twice_is_one_decision() {
+    let (world, evaluator) = setup().await;
+    let first = decide(&evaluator, TICK).await;
+    world.put(&task("p", "more", (TICK - 10) * 1000)).await.unwrap();
+    assert_eq!(decide(&evaluator, TICK).await, first);
+    assert_eq!(decide(&over(&world), TICK).await, first);
+    assert_eq!(world.decisions().len(), 1);
+}
+
+#[tokio::test]
+async fn the_recurrent_state_goes_on_from_the_last_decision_even_in_a_new_process() {
+    let (world, evaluator) = setup().await;
+    let first = decide(&evaluator, TICK).await;
+    metrics(&world, &pool_config("p"), TICK + 60);
+    let second = decide(&over(&world), TICK + 60).await;
+    let (onnx, manifest) = &policies()[0];
+    let policy = policy::Policy::load(onnx, manifest).unwrap();
+    let before = first.lstm.unwrap();
+    let mut state = policy::State { h: before.h, c: before.c };
+    policy.step(&observation::encode(&second.observation), &second.mask, &mut state).unwrap();
+    assert_eq!(second.lstm.unwrap().h, state.h);
+}
+
+#[tokio::test]
+async fn a_promoted_policy_takes_over_warmed_up_on_the_stored_observations() {
+    let (world, evaluator) = setup().await;
+    let mut seen = Vec::new();
+    for i in 0..3 {
+        metrics(&world, &pool_config("p"), TICK + 60 * i);
+        seen.push(decide(&evaluator, TICK + 60 * i).await);
+    }
+    promote(&world, 1).await;
+    metrics(&world, &pool_config("p"), TICK + 180);
+    let taken = decide(&evaluator, TICK + 180).await;
+    assert_eq!(taken.decider, Decider::Policy { sha256: hash(1) });
+    let (onnx, manifest) = &policies()[1];
+    let policy = policy::Policy::load(onnx, manifest).unwrap();
+    let mut state = policy.zero_state();
+    for d in seen.iter().chain([&taken]) {
+        policy.step(&observation::encode(&d.observation), &d.mask, &mut state).unwrap();
+    }
+    assert_eq!(taken.lstm.unwrap().h, state.h);
+}
+
+#[tokio::test]
+async fn a_corrupt_promotion_leaves_the_last_good_policy_in_charge_even_after_a_cold_start() {
+    let (world, evaluator) = setup().await;
+    decide(&evaluator, TICK).await;
+    promote(&world, 1).await;
+    world.overwrite_file(&hash(1), "policy.onnx", b"not a policy".to_vec());
+    for (i, evaluator) in [evaluator, over(&world)].iter().enumerate() {
+        let tick = TICK + 60 * (1 + i as u64);
+        metrics(&world, &pool_config("p"), tick);
+        let made = decide(evaluator, tick).await;
+        assert_eq!(made.decider, Decider::Policy { sha256: hash(0) });
+        assert!(made.reason.contains("refused"), "{}", made.reason);
+    }
+}
+
+#[tokio::test]
+async fn missing_metrics_bring_the_rule_and_forbid_every_stop() {
+    let (world, evaluator) = setup().await;
+    world.take_down(op::METRICS_LATEST, Kind::Unavailable);
+    let made = decide(&evaluator, TICK).await;
+    let Decider::Rule { because, .. } = &made.decider else { panic!("{:?}", made.decider) };
+    assert!(because.contains("cpu_util_avg"), "{because}");
+    assert!((0..3).all(|i| !made.mask[Action::Stop(i).index()]));
+    assert!(made.lstm.is_some(), "the network stays warm");
+}
+
+#[tokio::test]
+async fn an_unreadable_queue_means_that_nothing_is_done() {
+    let (world, evaluator) = setup().await;
+    world.take_down(op::TASKS_OPEN, Kind::Throttled);
+    let made = decide(&evaluator, TICK).await;
+    assert_eq!((made.action, made.verdict), (Action::Nothing, Verdict::Hold));
+    assert_eq!(made.observation.queue_depth, None);
+}
+
+#[tokio::test]
+async fn what_no_decision_can_do_without_is_an_error_and_writes_nothing() {
+    let needed = [op::CONTROL_CONFIG, op::CONTROL_HEAD, op::CONTROL_KILL_SWITCH, op::INSTANCES_ALIVE];
+    for operation in needed {
+        let (world, evaluator) = setup().await;
+        world.take_down(operation, Kind::Unavailable);
+        assert!(evaluator.tick(&at(TICK)).await.is_err(), "{operation}");
+        assert!(world.decisions().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_below_its_minimum_is_brought_back_before_anything_else() {
+    let mut config = pool_config("p");
+    config.sizes[1].bounds = Bounds::new(2, Some(4)).unwrap();
+    let world = World::with_pool(&config);
+    let made = decide(&over(&world), TICK).await;
+    assert_eq!((made.action, made.verdict), (Action::Launch(1), Verdict::Act));
+    assert_eq!(made.policy_name(), "rule:minimum");
+}
+
+#[tokio::test]
+async fn observe_and_the_kill_switch_record_and_never_act() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = Bounds::new(1, Some(4)).unwrap();
+    config.mode = contract::control::Mode::Observe;
+    let made = decide(&over(&World::with_pool(&config)), TICK).await;
+    assert_eq!((made.action, made.verdict), (Action::Launch(0), Verdict::Hold));
+    assert!(made.reason.starts_with("observe"), "{}", made.reason);
+    config.mode = contract::control::Mode::Off;
+    assert_eq!(over(&World::with_pool(&config)).tick(&at(TICK)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn finished_and_running_tasks_do_not_wait() {
+    let (world, evaluator) = setup().await;
+    let running = TaskRecord { started_ms: Some(TICK * 1000 - 5), ..task("p", "r", (TICK - 20) * 1000) };
+    let done = TaskRecord { finished_ms: Some(TICK * 1000 - 1), ..running.clone() };
+    world.put(&running).await.unwrap();
+    world.put(&TaskRecord { task_id: "d".into(), ..done }).await.unwrap();
+    let o = decide(&evaluator, TICK).await.observation;
+    assert_eq!((o.queue_depth, o.running, o.arrivals), (Some(1), Some(1), Some(2)));
+}

@@ -1,0 +1,173 @@
+//! The executor's protocol over an in-memory world: once, within the rails, and nothing lost.
+
+use contract::decision::{IntentState, Outcome};
+use contract::event::Tick;
+use contract::{Action, Mask};
+use controller::ports::{Control, Decisions, Instances, Kind};
+use executor::execute::Done;
+use executor::{Executor, Ports};
+use testkit::builders::{TICK, decision, instance, pool_config};
+use testkit::{World, fault, op};
+
+type OverWorld = Executor<World, World, World, World, World>;
+
+fn over(world: &World) -> OverWorld {
+    Executor::new(Ports {
+        tasks: world.clone(),
+        instances: world.clone(),
+        decisions: world.clone(),
+        control: world.clone(),
+        cloud: world.clone(),
+    })
+}
+
+fn schedule(tick: u64) -> Tick {
+    let at = jiff::Timestamp::from_second(tick as i64).unwrap();
+    Tick { pool: "p".into(), scheduled_time: at }
+}
+
+async fn decided(world: &World, tick: u64, action: Action) {
+    world.put_once(&decision("p", tick, action)).await.unwrap();
+}
+
+/// A world with a pool that has a cooldown, and the executor over it.
+fn setup() -> (World, OverWorld) {
+    let config = contract::pool::PoolConfig { cooldown_s: 120, ..pool_config("p") };
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    (world, executor)
+}
+
+#[tokio::test]
+async fn a_launch_is_claimed_recorded_and_settled() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(1)).await;
+    let Done::Settled(Outcome::Launched { instance_ids }) = executor.execute("p", TICK).await.unwrap() else {
+        panic!("launched")
+    };
+    let [record] = world.instances().try_into().unwrap();
+    assert_eq!(instance_ids, [record.instance_id.clone()]);
+    assert_eq!((record.size, record.launched_ms, record.decision), (1, TICK * 1000, Some(TICK)));
+    let stored = &world.decisions()[0];
+    let intent = stored.intent.as_ref().unwrap();
+    assert_eq!((intent.state, intent.generation), (IntentState::Settled, 1));
+    assert!(intent.plan.is_some());
+    let head = world.head("p").await.unwrap();
+    assert_eq!((head.generation, head.next_allowed_ms), (1, (TICK + 120) * 1000));
+}
+
+#[tokio::test]
+async fn a_duplicate_record_launches_nothing_more() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    executor.execute("p", TICK).await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
+    }
+    assert_eq!(world.machines().len(), 1);
+    assert_eq!(world.count(op::LAUNCH), 1);
+}
+
+#[tokio::test]
+async fn a_decision_within_the_cooldown_is_refused_and_recorded() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK + 60, Action::Launch(0)).await;
+    decided(&world, TICK + 120, Action::Launch(0)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let refused = Done::Settled(Outcome::Refused { because: "cooldown".into() });
+    assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), refused);
+    assert!(matches!(executor.execute("p", TICK + 120).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
+    assert_eq!(world.machines().len(), 2);
+    assert!(world.decisions().iter().all(|d| d.is_settled()));
+}
+
+#[tokio::test]
+async fn an_older_decision_after_a_younger_one_is_late() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK + 60, Action::Launch(0)).await;
+    executor.execute("p", TICK + 60).await.unwrap();
+    let Done::Settled(Outcome::Refused { because }) = executor.execute("p", TICK).await.unwrap() else { panic!() };
+    assert!(because.starts_with("late"), "{because}");
+    assert_eq!(world.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
+    let (world, executor) = setup();
+    world.without_capacity(2);
+    decided(&world, TICK, Action::Launch(2)).await;
+    let done = executor.execute("p", TICK).await.unwrap();
+    assert!(matches!(done, Done::Settled(Outcome::NoCapacity { .. })), "{done:?}");
+    let memory = world.no_capacity("p").await.unwrap();
+    assert_eq!(memory.flags(TICK * 1000), [false, false, true]);
+    assert!(world.machines().is_empty() && world.instances().is_empty());
+}
+
+#[tokio::test]
+async fn a_launch_that_worked_behind_a_time_out_is_finished_by_the_reconciler_without_a_second_machine() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    world.fail_after(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    assert_eq!((world.machines().len(), world.instances().len()), (1, 0));
+    let early = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
+    assert_eq!((early.finished, early.adopted), (0, 1));
+    let later = executor.reconcile(&schedule(TICK + 180)).await.unwrap();
+    assert_eq!(later.finished, 1);
+    assert_eq!((world.machines().len(), world.instances().len()), (1, 1));
+    assert!(world.decisions()[0].is_settled());
+}
+
+#[tokio::test]
+async fn a_crash_between_claim_and_plan_is_released() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    world.take_down(op::DESCRIBE, Kind::Unavailable);
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    world.heal();
+    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().released, 1);
+    assert!(world.machines().is_empty() && world.decisions()[0].is_settled());
+}
+
+#[tokio::test]
+async fn a_machine_without_our_tags_is_never_stopped() {
+    let (world, executor) = setup();
+    let foreign = world.add_machine(std::collections::BTreeMap::new());
+    for id in [foreign.as_str(), "i-gone"] {
+        world.put_new(&instance("p", id, 0, (TICK - 600) * 1000)).await.unwrap();
+    }
+    decided(&world, TICK, Action::Stop(0)).await;
+    let done = executor.execute("p", TICK).await.unwrap();
+    assert!(matches!(done, Done::Settled(Outcome::Nothing { .. })), "{done:?}");
+    assert_eq!(world.count(op::TERMINATE), 0);
+    assert!(world.machines()[0].alive);
+}
+
+#[tokio::test]
+async fn the_kill_switch_and_the_mode_refuse_every_claim() {
+    let (world, executor) = setup();
+    world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
+    decided(&world, TICK, Action::Launch(0)).await;
+    let refused = Done::Settled(Outcome::Refused { because: "kill switch".into() });
+    assert_eq!(executor.execute("p", TICK).await.unwrap(), refused);
+    world.put_kill_switch(contract::control::KillSwitch { engaged: false }).await.unwrap();
+    let watching = contract::pool::PoolConfig { mode: contract::control::Mode::Observe, ..pool_config("p") };
+    world.put_config(&watching).await.unwrap();
+    decided(&world, TICK + 60, Action::Launch(0)).await;
+    let refused = Done::Settled(Outcome::Refused { because: "mode observe".into() });
+    assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), refused);
+    assert!(world.machines().is_empty());
+}
+
+#[tokio::test]
+async fn a_forged_record_does_nothing() {
+    let (world, executor) = setup();
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
+    let mask: Mask = [true; 7];
+    let held = contract::decision::Decision { mask, ..decision("p", TICK, Action::Nothing) };
+    world.put_once(&held).await.unwrap();
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
+    assert_eq!(world.count(op::LAUNCH), 0);
+}

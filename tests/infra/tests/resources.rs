@@ -1,0 +1,174 @@
+//! The tables, the bucket, the stream, the schedules and the machines are what the code and the design count on.
+
+use infra::Template;
+use serde_json::{Value, json};
+
+fn template() -> Template {
+    Template::transformed().unwrap()
+}
+
+/// `name (type) role` of each key of a table or an index.
+fn keys(table: &Value, schema: &Value) -> Vec<String> {
+    let definitions = table["AttributeDefinitions"].as_array().unwrap();
+    let kind =
+        |name: &Value| definitions.iter().find(|d| d["AttributeName"] == *name).unwrap()["AttributeType"].clone();
+    let keys = schema.as_array().unwrap().iter();
+    let describe = |k: &Value| {
+        let (name, role) = (&k["AttributeName"], &k["KeyType"]);
+        format!("{} {} {}", name.as_str().unwrap(), kind(name).as_str().unwrap(), role.as_str().unwrap())
+    };
+    keys.map(describe).collect()
+}
+
+#[test]
+fn the_tables_have_their_keys() {
+    let template = template();
+    let expected: [(&str, [&str; 2]); 4] = [
+        ("TasksTable", ["pool_hour S HASH", "submitted_task S RANGE"]),
+        ("InstancesTable", ["pool S HASH", "launched_instance S RANGE"]),
+        ("DecisionsTable", ["pool S HASH", "tick N RANGE"]),
+        ("ControlTable", ["pool S HASH", "item S RANGE"]),
+    ];
+    for (name, expected) in expected {
+        let table = template.properties(name);
+        assert_eq!(keys(table, &table["KeySchema"]), expected, "{name}");
+    }
+    for (name, index, expected) in [
+        ("TasksTable", "open", ["open_pool S HASH", "submitted_task S RANGE"]),
+        ("InstancesTable", "alive", ["alive_pool S HASH", "launched_instance S RANGE"]),
+    ] {
+        let table = template.properties(name);
+        let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
+        assert_eq!(indexes.len(), 1, "{name}");
+        assert_eq!(indexes[0]["IndexName"], index);
+        assert_eq!(indexes[0]["Projection"], json!({"ProjectionType": "ALL"}));
+        assert_eq!(keys(table, &indexes[0]["KeySchema"]), expected, "{name}/{index}");
+    }
+}
+
+#[test]
+fn every_table_is_encrypted_recoverable_paid_by_request_and_outlives_the_stack() {
+    let template = template();
+    let tables = template.of_type("AWS::DynamoDB::Table");
+    assert_eq!(tables.len(), 4);
+    for (name, table) in tables {
+        let properties = &table["Properties"];
+        assert_eq!(properties["BillingMode"], "PAY_PER_REQUEST", "{name}");
+        assert_eq!(properties["SSESpecification"]["SSEEnabled"], true, "{name}");
+        assert_eq!(properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true, "{name}");
+        assert_eq!((&table["DeletionPolicy"], &table["UpdateReplacePolicy"]), (&json!("Retain"), &json!("Retain")));
+    }
+    let decisions = template.properties("DecisionsTable");
+    assert_eq!(decisions["StreamSpecification"]["StreamViewType"], "NEW_IMAGE");
+    assert_eq!(decisions["TimeToLiveSpecification"], json!({"AttributeName": "expires_at", "Enabled": true}));
+}
+
+#[test]
+fn the_bucket_is_versioned_encrypted_and_private() {
+    let template = template();
+    let bucket = template.properties("Policies");
+    assert_eq!(bucket["VersioningConfiguration"]["Status"], "Enabled");
+    assert!(bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0].is_object());
+    for block in ["BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"] {
+        assert_eq!(bucket["PublicAccessBlockConfiguration"][block], true, "{block}");
+    }
+}
+
+#[test]
+fn both_functions_are_built_for_al2023_and_know_their_tables() {
+    let template = template();
+    let functions = template.of_type("AWS::Lambda::Function");
+    assert_eq!(functions.keys().copied().collect::<Vec<_>>(), ["EvaluatorFunction", "ExecutorFunction"]);
+    for (name, function) in functions {
+        let properties = &function["Properties"];
+        assert_eq!((&properties["Runtime"], &properties["Handler"]), (&json!("provided.al2023"), &json!("bootstrap")));
+        assert!(properties["FunctionName"].is_null(), "{name}: its name comes from the stack");
+        let variables = &properties["Environment"]["Variables"];
+        for (variable, resource) in [
+            ("TASKS_TABLE", "TasksTable"),
+            ("INSTANCES_TABLE", "InstancesTable"),
+            ("DECISIONS_TABLE", "DecisionsTable"),
+            ("CONTROL_TABLE", "ControlTable"),
+            ("POLICY_BUCKET", "Policies"),
+            ("RUST_LOG", "LogLevel"),
+        ] {
+            assert_eq!(variables[variable], json!({"Ref": resource}), "{name} {variable}");
+        }
+        let group = properties["LoggingConfig"]["LogGroup"]["Ref"].as_str().unwrap();
+        assert!(!template.properties(group)["RetentionInDays"].is_null(), "{name}: its log has a retention");
+    }
+}
+
+#[test]
+fn the_stream_brings_the_executor_new_decisions_to_act_and_gives_up_into_a_queue() {
+    let template = template();
+    let mapping = template.properties("ExecutorFunctionDecisions");
+    assert_eq!(mapping["EventSourceArn"], json!({"Fn::GetAtt": ["DecisionsTable", "StreamArn"]}));
+    let filters = mapping["FilterCriteria"]["Filters"].as_array().unwrap();
+    let pattern: Value = serde_json::from_str(filters[0]["Pattern"].as_str().unwrap()).unwrap();
+    let expected = json!({"eventName": ["INSERT"], "dynamodb": {"NewImage": {"verdict": {"S": ["act"]}}}});
+    assert_eq!((filters.len(), pattern), (1, expected));
+    assert_eq!(mapping["StartingPosition"], "TRIM_HORIZON");
+    assert_eq!(mapping["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
+    assert_eq!(mapping["BisectBatchOnFunctionError"], true);
+    assert!(mapping["MaximumRetryAttempts"].as_u64().is_some_and(|n| n <= 10));
+    let queue = json!({"Fn::GetAtt": ["DeadLetters", "Arn"]});
+    assert_eq!(mapping["DestinationConfig"]["OnFailure"]["Destination"], queue);
+}
+
+#[test]
+fn the_schedules_carry_their_time_and_can_be_disabled() {
+    let template = template();
+    for (schedule, function, rate) in [
+        ("EvaluatorSchedule", "EvaluatorFunction", "rate(1 minute)"),
+        ("ReconcileSchedule", "ExecutorFunction", "rate(5 minutes)"),
+    ] {
+        let properties = template.properties(schedule);
+        assert_eq!(properties["ScheduleExpression"], rate);
+        assert_eq!(properties["State"], json!({"Ref": "SchedulesState"}));
+        assert_eq!(properties["Target"]["Arn"], json!({"Fn::GetAtt": [function, "Arn"]}));
+        assert!(!properties["Name"].is_null(), "without a name two stacks collide in the local cloud");
+        let input = properties["Target"]["Input"]["Fn::Sub"].as_str().unwrap();
+        let input: Value = serde_json::from_str(input).unwrap();
+        assert_eq!(input, json!({"pool": "${PoolName}", "scheduled_time": "<aws.scheduler.scheduled-time>"}));
+    }
+}
+
+#[test]
+fn every_batch_resource_and_the_trainers_schedule_wait_for_an_image() {
+    let template = template();
+    let batch = template.of_type("AWS::Batch::");
+    assert_eq!(batch.len(), 3);
+    for (name, resource) in batch {
+        assert_eq!(resource["Condition"], "HasTrainer", "{name}");
+    }
+    assert_eq!(template.0["Resources"]["TrainerSchedule"]["Condition"], "HasTrainer");
+    assert_eq!(template.0["Parameters"]["TrainerImage"]["Default"], "");
+}
+
+#[test]
+fn every_launch_template_asks_for_session_tokens_and_names_one_size() {
+    let template = template();
+    let templates = template.of_type("AWS::EC2::LaunchTemplate");
+    assert_eq!(templates.len(), 3);
+    for (size, instance_type) in [("S", "m5.large"), ("M", "m5.xlarge"), ("L", "m5.2xlarge")] {
+        let properties = template.properties(&format!("LaunchTemplate{size}"));
+        let name = format!("${{AWS::StackName}}-{}", size.to_lowercase());
+        assert_eq!(properties["LaunchTemplateName"]["Fn::Sub"], name);
+        assert_eq!(template.0["Outputs"][format!("LaunchTemplateName{size}")]["Value"]["Fn::Sub"], name);
+        let data = &properties["LaunchTemplateData"];
+        assert_eq!(data["MetadataOptions"]["HttpTokens"], "required", "{size}");
+        assert_eq!(data["InstanceType"], json!({"Ref": format!("InstanceType{size}")}));
+        assert_eq!(template.0["Parameters"][format!("InstanceType{size}")]["Default"], instance_type);
+    }
+}
+
+#[test]
+fn failures_of_both_functions_and_lost_events_raise_an_alarm() {
+    let template = template();
+    let alarms = template.of_type("AWS::CloudWatch::Alarm");
+    let watched: Vec<String> = alarms.values().map(|a| a["Properties"]["Dimensions"][0]["Value"].to_string()).collect();
+    for resource in ["EvaluatorFunction", "ExecutorFunction", "DeadLetters"] {
+        assert!(watched.iter().any(|value| value.contains(resource)), "{resource}: {watched:?}");
+    }
+}

@@ -1,0 +1,291 @@
+//! The command line: what there is to say, and how the programs' settings reach the commands.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad input (nothing was written).
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use aws::s3::PolicyBucket;
+use aws::settings::Settings;
+use aws::tables::Tables;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use contract::control::Mode;
+use miette::{IntoDiagnostic, Report, WrapErr, miette};
+use twinscaler::commands::{improve, pool, train};
+use twinscaler::device::{DeviceChoice, select};
+use twinscaler::gate::GateConfig;
+use twinscaler::ppo::config::PpoConfig;
+use twinscaler::promote::roll_back;
+use twinscaler::reality::Window;
+use twinscaler::simulate;
+
+/// Manages a fleet of EC2 machines that work off a queue, with a policy trained in a digital twin of that fleet.
+///
+/// The commands that reach AWS read TASKS_TABLE, INSTANCES_TABLE, DECISIONS_TABLE, CONTROL_TABLE and POLICY_BUCKET from
+/// the environment, as the stack's outputs name them; credentials and region come from the usual places.
+#[derive(Parser)]
+#[command(name = "twinscaler", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one scenario in the twin
+    Simulate {
+        /// The scenario, JSON; - reads standard input
+        #[arg(long, value_name = "FILE|-")]
+        scenario: String,
+        /// Print the whole result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Train a policy from nothing on the published load
+    Train {
+        #[command(flatten)]
+        learning: Learning,
+        /// Directory for policy.onnx, manifest.json, checkpoint and report.html
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Retrain a pool's policy from its own history, and promote it if it wins
+    Improve {
+        /// The pool
+        #[arg(long)]
+        pool: String,
+        /// End of the window, RFC 3339; now if not given
+        #[arg(long, value_name = "TIME")]
+        until: Option<jiff::Timestamp>,
+        /// Length of the window, hours
+        #[arg(long, default_value_t = 6.0)]
+        window_h: f64,
+        #[command(flatten)]
+        learning: Learning,
+        /// Print the judgement as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create and look after pools
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Put the previous policy back in charge of a pool
+    Rollback {
+        /// The pool
+        #[arg(long)]
+        pool: String,
+    },
+    /// Stop all pools from acting, or let them again
+    KillSwitch {
+        /// What to do
+        state: SwitchState,
+    },
+}
+
+#[derive(Subcommand)]
+enum PoolCommand {
+    /// Create a pool or change its configuration
+    Create {
+        /// The pool's configuration, JSON
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Directory of the policy that a new pool starts with
+        #[arg(long, value_name = "DIR")]
+        policy: Option<PathBuf>,
+    },
+    /// Show how a pool stands, as JSON
+    Status {
+        /// The pool
+        #[arg(long)]
+        pool: String,
+    },
+    /// Change what a pool's control loop may do
+    Mode {
+        /// The pool
+        #[arg(long)]
+        pool: String,
+        /// off: decide nothing; observe: decide and record; active: act; drain: only stop machines
+        mode: ModeName,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModeName {
+    Off,
+    Observe,
+    Active,
+    Drain,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SwitchState {
+    Engage,
+    Release,
+}
+
+#[derive(Args)]
+struct Learning {
+    /// Environment steps; the settings' own number if not given
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Passes over each rollout; the settings' own number if not given
+    #[arg(long, value_name = "E")]
+    epochs: Option<usize>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    seed: u64,
+    /// Where the network is trained: auto, cpu or gpu
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// Settings of PPO, TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Learning {
+    fn ppo(&self) -> Result<PpoConfig, Failure> {
+        let mut config = match &self.config {
+            None => PpoConfig::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).into_diagnostic();
+                let text = text.wrap_err_with(|| format!("read {}", path.display())).map_err(Failure::Input)?;
+                PpoConfig::from_toml(&text).into_diagnostic().map_err(Failure::Input)?
+            }
+        };
+        config.steps = self.steps.unwrap_or(config.steps);
+        config.epochs = self.epochs.unwrap_or(config.epochs);
+        config.check().into_diagnostic().map_err(Failure::Input)?;
+        Ok(config)
+    }
+}
+
+/// Whose fault it is, which is the exit code.
+enum Failure {
+    /// The user's: exit code 2.
+    Input(Report),
+    /// The world's: exit code 1.
+    Run(Report),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Run(Err::<(), E>(error).into_diagnostic().expect_err("it is an error"))
+    }
+}
+
+/// Parses, runs, prints an error, and gives the exit code.
+pub fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Input(report)) => complain(&report, 2),
+        Err(Failure::Run(report)) => complain(&report, 1),
+    }
+}
+
+fn filter() -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into())
+}
+
+fn complain(report: &Report, code: u8) -> ExitCode {
+    eprintln!("{report:?}");
+    ExitCode::from(code)
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Simulate { scenario, json } => simulate::run(&scenario, json).map_err(|error| {
+            let bad_input = error.exit_code() == 2;
+            let report = Err::<(), _>(error).into_diagnostic().expect_err("it is an error");
+            if bad_input { Failure::Input(report) } else { Failure::Run(report) }
+        }),
+        Command::Train { learning, out } => {
+            let device = select(learning.device)?;
+            Ok(train::run(&learning.ppo()?, learning.seed, &device, &out)?)
+        }
+        other => block_on(reach(other)),
+    }
+}
+
+fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+/// The commands that reach AWS.
+async fn reach(command: Command) -> Result<(), Failure> {
+    let settings = Settings::read(|name| std::env::var(name).ok()).into_diagnostic().map_err(Failure::Input)?;
+    let bucket = settings.bucket().into_diagnostic().map_err(Failure::Input)?.to_owned();
+    let config = aws::config::load().await;
+    let (tables, store) = (Tables::new(&config, settings.tables), PolicyBucket::new(&config, bucket));
+    match command {
+        Command::Improve { pool, until, window_h, learning, json } => {
+            improve_pool(tables, store, &pool, window(until, window_h)?, &learning, json).await
+        }
+        Command::Pool(PoolCommand::Create { config, policy }) => {
+            let config = pool::read_config(&config).into_diagnostic().map_err(Failure::Input)?;
+            let policy = policy.map(|dir| pool::read_policy(&dir)).transpose();
+            let policy = policy.into_diagnostic().map_err(Failure::Input)?;
+            Ok(pool::create(&tables.control, &store, &config, policy.as_ref()).await?)
+        }
+        Command::Pool(PoolCommand::Status { pool }) => {
+            Ok(pool::status(&tables.control, &tables.decisions, &store, &pool).await?)
+        }
+        Command::Pool(PoolCommand::Mode { pool, mode }) => {
+            Ok(pool::set_mode(&tables.control, &pool, mode.into()).await?)
+        }
+        Command::Rollback { pool } => {
+            let pointer = roll_back(&store, &pool).await?;
+            println!("pool {pool}: policy {} is in charge again", pointer.sha256);
+            Ok(())
+        }
+        Command::KillSwitch { state } => Ok(pool::switch(&tables.control, matches!(state, SwitchState::Engage)).await?),
+        Command::Simulate { .. } | Command::Train { .. } => unreachable!("these reach nothing"),
+    }
+}
+
+fn window(until: Option<jiff::Timestamp>, window_h: f64) -> Result<Window, Failure> {
+    let until_ms = until.unwrap_or_else(jiff::Timestamp::now).as_millisecond();
+    if !(window_h.is_finite() && window_h > 0.0) || until_ms < 0 {
+        return Err(Failure::Input(miette!("--window-h must be a number above 0, and --until after 1970")));
+    }
+    let until_ms = until_ms.unsigned_abs();
+    Ok(Window { from_ms: until_ms.saturating_sub((window_h * 3_600_000.0) as u64), until_ms })
+}
+
+async fn improve_pool(
+    tables: Tables,
+    store: PolicyBucket,
+    pool: &str,
+    window: Window,
+    learning: &Learning,
+    json: bool,
+) -> Result<(), Failure> {
+    let device = select(learning.device)?;
+    let ports = improve::Ports {
+        tasks: tables.tasks,
+        instances: tables.instances,
+        decisions: tables.decisions,
+        control: tables.control,
+        policies: store,
+    };
+    let (ppo, gate) = (learning.ppo()?, GateConfig::default());
+    let improved = improve::run(&ports, pool, window, (&ppo, &gate, learning.seed), &device).await?;
+    if json {
+        println!("{}", serde_json::to_string(&improved)?);
+    } else {
+        let verdict = if improved.judgement.promoted { "promoted" } else { "not promoted" };
+        println!("candidate {} {verdict}: {}", improved.candidate, improved.judgement.because);
+    }
+    Ok(())
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Off => Mode::Off,
+            ModeName::Observe => Mode::Observe,
+            ModeName::Active => Mode::Active,
+            ModeName::Drain => Mode::Drain,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `twinscaler pool …`, `rollback` and `switch`: what people do to a pool.
+
+use std::path::Path;
+
+use contract::control::{KillSwitch, Mode};
+use contract::pool::PoolConfig;
+use controller::ports::{Control, Decisions, PolicyPublisher, Port, PortError};
+use serde_json::json;
+
+use crate::promote::{Bundle, promote};
+
+/// Why a pool's files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolFileError {
+    /// A file cannot be read.
+    #[error("read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] contract::pool::PoolError),
+    /// The policy does not pass the evaluator's own checks.
+    #[error("use the policy in {dir}")]
+    Policy {
+        /// The directory.
+        dir: String,
+        /// What is wrong.
+        source: policy::PolicyError,
+    },
+}
+
+/// Reads and validates a pool's configuration.
+///
+/// # Errors
+/// If it cannot be read, or lists every problem in it.
+pub fn read_config(path: &Path) -> Result<PoolConfig, PoolFileError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| PoolFileError::Read { path: path.display().to_string(), source })?;
+    Ok(PoolConfig::from_json(&text)?)
+}
+
+/// Reads a policy and verifies it as the evaluator would.
+///
+/// # Errors
+/// If it cannot be read or would be refused.
+pub fn read_policy(dir: &Path) -> Result<Bundle, PoolFileError> {
+    let name = dir.display().to_string();
+    let bundle = Bundle::read(dir).map_err(|source| PoolFileError::Read { path: name.clone(), source })?;
+    policy::Policy::load(&bundle.onnx, &bundle.manifest)
+        .map_err(|source| PoolFileError::Policy { dir: name, source })?;
+    Ok(bundle)
+}
+
+/// Creates a pool, or changes its configuration; puts `policy` in charge if the pool has no policy yet.
+///
+/// # Errors
+/// If a table or the bucket refuses.
+pub async fn create<C: Control, P: PolicyPublisher>(
+    control: &C,
+    store: &P,
+    config: &PoolConfig,
+    policy: Option<&Bundle>,
+) -> Port<()> {
+    control.put_config(config).await?;
+    println!("pool {}: configuration written, mode {:?}", config.pool, config.mode);
+    let Some(bundle) = policy else { return Ok(()) };
+    if let Some((pointer, _)) = store.pointer(&config.pool).await? {
+        println!("pool {}: policy {} stays in charge", config.pool, pointer.sha256);
+        return Ok(());
+    }
+    let pointer = promote(store, &config.pool, bundle, None).await?;
+    println!("pool {}: policy {} is in charge", config.pool, pointer.sha256);
+    Ok(())
+}
+
+/// Prints how a pool stands.
+///
+/// # Errors
+/// If something cannot be read.
+pub async fn status<C: Control, D: Decisions, P: PolicyPublisher>(
+    control: &C,
+    decisions: &D,
+    store: &P,
+    pool: &str,
+) -> Port<()> {
+    let (config, head) = (control.config(pool).await?, control.head(pool).await?);
+    let pointer = store.pointer(pool).await?.map(|(pointer, _)| pointer);
+    let last = decisions.before(pool, u64::MAX / 1000, 1).await?.into_iter().next();
+    let last = last.map(|d| {
+        json!({"tick": d.tick, "action": d.action.to_string(), "verdict": d.verdict, "reason": d.reason,
+            "fleet": d.observation.fleet, "queue": d.observation.queue_depth})
+    });
+    let status = json!({"pool": pool, "mode": config.mode, "kill_switch": control.kill_switch().await?.engaged,
+        "generation": head.generation, "next_allowed_ms": head.next_allowed_ms, "policy": pointer, "last": last});
+    println!("{}", serde_json::to_string_pretty(&status).expect("plain data"));
+    Ok(())
+}
+
+/// Changes a pool's mode.
+///
+/// # Errors
+/// If the configuration cannot be read or written.
+pub async fn set_mode<C: Control>(control: &C, pool: &str, mode: Mode) -> Port<()> {
+    let config = PoolConfig { mode, ..control.config(pool).await? };
+    control.put_config(&config).await?;
+    println!("pool {pool}: mode {mode:?}");
+    Ok(())
+}
+
+/// Engages or releases the kill switch of all pools.
+///
+/// # Errors
+/// If it cannot be written.
+pub async fn switch<C: Control>(control: &C, engaged: bool) -> Result<(), PortError> {
+    control.put_kill_switch(KillSwitch { engaged }).await?;
+    println!("kill switch {}", if engaged { "engaged: no pool acts" } else { "released" });
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Where the network is trained, chosen at run time.
+
+use burn::tensor::Device;
+use thiserror::Error;
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A real GPU if this program can use one and there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU. Training is reproducible bit for bit only here.
+    Cpu,
+    /// A GPU, or a software Vulkan driver that stands in for one.
+    Gpu,
+}
+
+/// Why a device cannot be had.
+#[derive(Debug, Error)]
+pub enum DeviceError {
+    /// The program was built without GPU support.
+    #[error("this program was built without GPU support; build it with `--features gpu`, or use `--device cpu`")]
+    NotBuilt,
+    /// No adapter answered.
+    #[error(
+        "no GPU was found ({0}); install a Vulkan driver (mesa-vulkan-drivers has one in software), or use `--device cpu`"
+    )]
+    NotFound(String),
+    /// A name that is no device.
+    #[error("unknown device {0:?}; use auto, cpu or gpu")]
+    Unknown(String),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            other => Err(DeviceError::Unknown(other.to_owned())),
+        }
+    }
+}
+
+/// The device for a choice.
+///
+/// # Errors
+/// If a GPU is asked for and this program cannot use one or there is none.
+pub fn select(choice: DeviceChoice) -> Result<Device, DeviceError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::flex()),
+        DeviceChoice::Gpu => gpu(),
+        DeviceChoice::Auto => Ok(real_gpu().unwrap_or_else(Device::flex)),
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu() -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn real_gpu() -> Option<Device> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_command_line() {
+        assert_eq!("gpu".parse::<DeviceChoice>().unwrap(), DeviceChoice::Gpu);
+        assert_eq!(
+            "tpu".parse::<DeviceChoice>().unwrap_err().to_string(),
+            "unknown device \"tpu\"; use auto, cpu or gpu"
+        );
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    #[test]
+    fn a_gpu_without_gpu_support_names_the_mend() {
+        let error = select(DeviceChoice::Gpu).unwrap_err().to_string();
+        assert!(error.contains("--features gpu"), "{error}");
+        assert!(select(DeviceChoice::Auto).is_ok());
+    }
+}

@@ -1,0 +1,133 @@
+//! A policy leaves the trainer only if tract computes from its file what burn computed from its weights.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use contract::manifest::{Golden, MANIFEST_VERSION, Manifest};
+use contract::schema::sha256_hex;
+use contract::{ACTION_COUNT, FEATURE_COUNT, Features, Mask, schema_hash};
+use policy::{Policy, PolicyError};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+
+use crate::onnx;
+use crate::ppo::Weights;
+use crate::ppo::model::{Cells, Model, rows, to_vec};
+use crate::ppo::rollout::probabilities;
+
+/// Recurrent steps that are compared.
+pub const PARITY_STEPS: usize = 200;
+/// Largest difference of a probability, and of the value relative to 1 or itself if larger.
+pub const PARITY_TOLERANCE: f32 = 1e-4;
+/// Recurrent steps that go into the manifest, for readers to reproduce.
+pub const GOLDEN_STEPS: usize = 32;
+/// Any fixed number: the inputs are the same for every policy.
+const INPUT_SEED: u64 = 0x601D;
+
+/// Why a policy may not be written.
+#[derive(Debug, Error)]
+pub enum ParityError {
+    /// A weight is NaN or infinite.
+    #[error("a weight is not a finite number; train again")]
+    NotFinite,
+    /// The file is refused by the reader.
+    #[error("the exported policy is refused: {0}")]
+    Refused(#[from] PolicyError),
+    /// burn and tract disagree.
+    #[error(
+        "parity: step {step}, {output}: burn has {burn}, tract has {tract}; the export is wrong, nothing was written"
+    )]
+    Differs {
+        /// Recurrent step.
+        step: usize,
+        /// Which output.
+        output: String,
+        /// As trained.
+        burn: f32,
+        /// As it would run.
+        tract: f32,
+    },
+}
+
+/// Makes the policy file and its manifest, after checking that the file does what the weights do.
+///
+/// # Errors
+/// If it does not; then there is nothing to write.
+pub fn package(
+    weights: &Weights,
+    settings: BTreeMap<String, String>,
+    evaluation: BTreeMap<String, f64>,
+    parent: Option<String>,
+) -> Result<(Vec<u8>, Manifest), ParityError> {
+    if !weights.is_finite() {
+        return Err(ParityError::NotFinite);
+    }
+    let onnx = onnx::export(weights)?;
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        sha256: sha256_hex(&onnx),
+        onnx_bytes: onnx.len() as u64,
+        schema_hash: schema_hash().to_owned(),
+        lstm_cells: weights.cells,
+        parent,
+        settings,
+        evaluation,
+        golden: expected(weights, GOLDEN_STEPS),
+    };
+    let policy = Policy::load(&onnx, &manifest)?;
+    check(weights, &policy)?;
+    Ok((onnx, manifest))
+}
+
+/// Compares burn and tract over [`PARITY_STEPS`] recurrent steps on random features and masks.
+///
+/// # Errors
+/// The first difference above [`PARITY_TOLERANCE`].
+pub fn check(weights: &Weights, policy: &Policy) -> Result<(), ParityError> {
+    let mut state = policy.zero_state();
+    for (step, burn) in expected(weights, PARITY_STEPS).into_iter().enumerate() {
+        let features = burn.features().expect("made from an array of the right length");
+        let tract = policy.step(&features, &burn.mask, &mut state)?;
+        compare(step, "value", burn.value, tract.value)?;
+        for (i, (burn, tract)) in burn.probabilities.into_iter().zip(tract.probabilities).enumerate() {
+            compare(step, &format!("probability {i}"), burn, tract)?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(step: usize, output: &str, burn: f32, tract: f32) -> Result<(), ParityError> {
+    if (burn - tract).abs() <= PARITY_TOLERANCE * burn.abs().max(1.0) {
+        return Ok(());
+    }
+    Err(ParityError::Differs { step, output: output.to_owned(), burn, tract })
+}
+
+/// What burn computes on the CPU for the first steps of the fixed random inputs, from a zero state.
+pub fn expected(weights: &Weights, steps: usize) -> Vec<Golden> {
+    let device = Device::flex();
+    let model = Model::inference(weights, &device);
+    let mut state = Cells::zero(1, weights.cells, &device);
+    let mut rng = ChaCha8Rng::seed_from_u64(INPUT_SEED);
+    let mut golden = Vec::with_capacity(steps);
+    for _ in 0..steps {
+        let (features, mask) = random_input(&mut rng);
+        state = model.step(rows(features.to_vec(), FEATURE_COUNT, &device), state);
+        let head = to_vec(model.head_raw(state.h.clone()));
+        golden.push(Golden {
+            features: features.to_vec(),
+            mask,
+            probabilities: probabilities(&head[..ACTION_COUNT], &mask),
+            value: head[ACTION_COUNT] / weights.reward_scale,
+        });
+    }
+    golden
+}
+
+fn random_input(rng: &mut ChaCha8Rng) -> (Features, Mask) {
+    let features = std::array::from_fn(|_| rng.random::<f32>());
+    // nothing is always allowed
+    let mask = std::array::from_fn(|i| i == 0 || rng.random_bool(0.6));
+    (features, mask)
+}

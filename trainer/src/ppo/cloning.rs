@@ -1,0 +1,64 @@
+//! Behaviour cloning: a policy that starts by doing what a rule would do.
+
+use burn::tensor::Device;
+use twin::env::Environment;
+
+use super::TrainError;
+use super::config::{CloningConfig, PpoConfig};
+use super::loss::Coefficients;
+use super::model::Model;
+use super::rollout::{Actor, Collector, Teacher};
+use super::train::{estimate, generator, set_reward_scale};
+use super::update::{Learner, Losses, Objective, Schedule};
+use super::weights::Weights;
+
+/// Teaches fresh weights (or `start`) what the teacher does, and what its states are worth. The teacher acts at
+/// first, the policy more and more (DAgger, Ross et al. 2011), so that it also learns the way back from its own errors.
+/// Returns the weights and the losses of each round.
+///
+/// # Errors
+/// As for training.
+pub fn clone_teacher(
+    envs: Vec<Box<dyn Environment>>,
+    teacher: &Teacher,
+    start: Option<Weights>,
+    cloning: &CloningConfig,
+    config: &PpoConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<(Weights, Vec<Losses>), TrainError> {
+    config.check()?;
+    if envs.is_empty() {
+        return Err(TrainError::NoEnvironment);
+    }
+    let start = start.unwrap_or_else(|| Weights::new(config.lstm_cells, seed));
+    let per_rollout = (envs.len() * config.sequence_steps) as u64;
+    let rounds = cloning.steps.div_ceil(per_rollout);
+    // refused actions stay masked: the teacher never takes one
+    let mut collector = Collector::new(envs, config.sequence_steps, start.cells, true, seed, device);
+    let mut learner = Learner::new(start, generator(seed, 2), device);
+    let mut losses = Vec::new();
+    for round in 0..rounds {
+        let done = round as f64 / rounds as f64;
+        let model = Model::inference(&learner.weights, device);
+        let batch = collector.collect(&model, &Actor::Teacher(teacher, cloning.student_share * done))?;
+        if round == 0 {
+            set_reward_scale(&mut learner.weights, batch, config);
+        }
+        let (_, returns) = estimate(batch, &learner.weights, config.gamma, 1.0);
+        let nothing = vec![0.0; returns.len()];
+        losses.push(learner.learn(batch, &nothing, &returns, &schedule(cloning, config, done))?);
+    }
+    Ok((learner.weights, losses))
+}
+
+fn schedule(cloning: &CloningConfig, config: &PpoConfig, done: f64) -> Schedule {
+    Schedule {
+        objective: Objective::Cloning,
+        by: Coefficients { clip: config.clip, value: cloning.value_coefficient, entropy: 0.0 },
+        epochs: cloning.epochs,
+        minibatch_sequences: config.minibatch_sequences,
+        learning_rate: cloning.learning_rate * (1.0 - 0.9 * done),
+        grad_norm_max: config.grad_norm_max,
+    }
+}

@@ -1,0 +1,198 @@
+//! The settings of training, each with its reason.
+
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+
+/// Settings of PPO. Read from TOML; an unknown key is an error, a missing one has the value of [`PpoConfig::default`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PpoConfig {
+    /// Environment steps in all, over all environments.
+    pub steps: u64,
+    /// Environments that the caller should make; they are stepped together, so that one matrix product serves all.
+    pub n_envs: usize,
+    /// Steps of each environment between two updates; also the length of the sequences that gradients flow through.
+    pub sequence_steps: usize,
+    /// Sequences in one minibatch; the published batch of 250 steps is one sequence of 250.
+    pub minibatch_sequences: usize,
+    /// Passes over the data of one rollout.
+    pub epochs: usize,
+    /// Cells of the LSTM.
+    pub lstm_cells: usize,
+    /// Discount a step.
+    pub gamma: f64,
+    /// Lambda of the generalised advantage estimate.
+    pub gae_lambda: f64,
+    /// How far the probability ratio may move before its gradient is cut.
+    pub clip: f32,
+    /// Adam's step size at the start.
+    pub learning_rate: f64,
+    /// Share of the learning rate that is left at the end; it falls linearly. 1 keeps it.
+    pub learning_rate_end: f64,
+    /// Weight of the value's squared error.
+    pub value_coefficient: f32,
+    /// Weight of the entropy bonus at the start: keeps the policy from settling before it has seen alternatives.
+    pub entropy_coefficient: f32,
+    /// Share of the entropy bonus that is left at the end; it falls linearly.
+    pub entropy_end: f32,
+    /// Largest Euclidean norm of the gradient.
+    pub grad_norm_max: f32,
+    /// What a dollar of reward is multiplied by before learning. The value is exported in dollars whatever this is.
+    pub reward_scale: RewardScale,
+    /// Whether advantages are brought to mean 0 and deviation 1 over each rollout.
+    pub normalise_advantages: bool,
+    /// Whether a refused action has probability 0 while learning; without it, it is drawn and does nothing.
+    pub mask_refused: bool,
+    /// Evaluate after at least this many steps, and keep the best weights; 0 keeps the last ones.
+    pub evaluate_every_steps: u64,
+    /// Episodes in each evaluation environment at each evaluation.
+    pub evaluate_episodes: u64,
+}
+
+/// How rewards are scaled for learning.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RewardScale {
+    /// By this factor.
+    Fixed(f64),
+    /// `"auto"`: by one over the standard deviation of the discounted rewards to come over the first rollout, so that
+    /// the value head starts at the right size for any pool. A policy trained further keeps its own.
+    Named(Auto),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// Measured.
+    Auto,
+}
+
+/// Settings of behaviour cloning, the optional start of training. The rest is as for PPO.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CloningConfig {
+    /// Environment steps in all.
+    pub steps: u64,
+    /// Passes over the data of one rollout.
+    pub epochs: usize,
+    /// Adam's step size at the start; it falls to a tenth.
+    pub learning_rate: f64,
+    /// Share of the steps in which the policy acts instead of the teacher, at the end; it rises from 0.
+    pub student_share: f64,
+    /// Weight of the value's squared error.
+    pub value_coefficient: f32,
+}
+
+impl Default for CloningConfig {
+    fn default() -> Self {
+        Self { steps: 60_000, epochs: 4, learning_rate: 2e-3, student_share: 0.8, value_coefficient: 0.1 }
+    }
+}
+
+impl Default for PpoConfig {
+    /// What works best on the published load.
+    fn default() -> Self {
+        Self {
+            steps: 250_000,
+            n_envs: 32,
+            sequence_steps: 64,
+            minibatch_sequences: 8,
+            epochs: 4,
+            lstm_cells: 128,
+            gamma: 0.99,
+            gae_lambda: 0.97,
+            clip: 0.2,
+            learning_rate: 1e-3,
+            learning_rate_end: 0.1,
+            value_coefficient: 0.5,
+            entropy_coefficient: 0.01,
+            entropy_end: 0.0,
+            grad_norm_max: 0.5,
+            reward_scale: RewardScale::Named(Auto::Auto),
+            normalise_advantages: true,
+            mask_refused: true,
+            evaluate_every_steps: 16_384,
+            evaluate_episodes: 4,
+        }
+    }
+}
+
+impl PpoConfig {
+    /// The published settings, and nothing else that helps.
+    pub fn published() -> Self {
+        Self {
+            n_envs: 1,
+            sequence_steps: 250,
+            minibatch_sequences: 1,
+            learning_rate: 3e-4,
+            learning_rate_end: 1.0,
+            value_coefficient: 0.0005,
+            entropy_coefficient: 0.0,
+            reward_scale: RewardScale::Fixed(1.0),
+            mask_refused: false,
+            evaluate_every_steps: 0,
+            ..Self::default()
+        }
+    }
+
+    /// Reads settings from TOML.
+    ///
+    /// # Errors
+    /// If the text is not TOML, has an unknown key, or a value makes no sense.
+    pub fn from_toml(text: &str) -> Result<Self, TrainError> {
+        let config: Self = toml::from_str(text).map_err(|e| TrainError::Config(e.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether the settings make sense together.
+    ///
+    /// # Errors
+    /// Names the first that does not.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let rules = [
+            (self.n_envs > 0, "n_envs must be at least 1"),
+            (self.sequence_steps > 0, "sequence_steps must be at least 1"),
+            (self.minibatch_sequences > 0, "minibatch_sequences must be at least 1"),
+            (self.epochs > 0, "epochs must be at least 1"),
+            ((1..=1024).contains(&self.lstm_cells), "lstm_cells must be between 1 and 1024"),
+            ((0.0..=1.0).contains(&self.gamma), "gamma must be between 0 and 1"),
+            ((0.0..=1.0).contains(&self.gae_lambda), "gae_lambda must be between 0 and 1"),
+            (self.clip > 0.0, "clip must be above 0"),
+            (self.learning_rate > 0.0, "learning_rate must be above 0"),
+            ((0.0..=1.0).contains(&self.learning_rate_end), "learning_rate_end must be between 0 and 1"),
+            (self.grad_norm_max > 0.0, "grad_norm_max must be above 0"),
+            (!matches!(self.reward_scale, RewardScale::Fixed(s) if !(s > 0.0)), "reward_scale must be above 0"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(TrainError::Config((*rule).to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toml_overrides_the_default_and_refuses_unknown_keys() {
+        let config = PpoConfig::from_toml("epochs = 7\nreward_scale = 0.5").unwrap();
+        assert_eq!(config.epochs, 7);
+        assert_eq!(config.reward_scale, RewardScale::Fixed(0.5));
+        assert_eq!(config.gamma, 0.99);
+        assert_eq!(PpoConfig::from_toml("reward_scale = \"auto\"").unwrap(), PpoConfig::default());
+        assert!(PpoConfig::from_toml("epoch = 7").unwrap_err().to_string().contains("epoch"));
+        assert!(PpoConfig::from_toml("clip = 0.0").unwrap_err().to_string().contains("clip must be above 0"));
+        assert!(PpoConfig::from_toml("reward_scale = -1.0").is_err());
+    }
+
+    #[test]
+    fn settings_survive_toml() {
+        for config in [PpoConfig::default(), PpoConfig::published()] {
+            assert_eq!(PpoConfig::from_toml(&toml::to_string(&config).unwrap()).unwrap(), config);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Generalised advantage estimation (Schulman et al. 2015, equation 16).
+
+/// Advantages of one environment's steps.
+///
+/// `values` has one entry more than `rewards`: the value of the state after the last step. `done[t]` says that the
+/// episode ended with step t, so that nothing after it counts. With δ(t) = r(t) + γ V(t+1) − V(t), the advantage is
+/// A(t) = δ(t) + γ λ A(t+1).
+pub fn advantages(rewards: &[f64], values: &[f64], done: &[bool], gamma: f64, lambda: f64) -> Vec<f64> {
+    let mut advantages = vec![0.0; rewards.len()];
+    let mut next = 0.0;
+    for t in (0..rewards.len()).rev() {
+        let goes_on = if done[t] { 0.0 } else { 1.0 };
+        let delta = rewards[t] + gamma * values[t + 1] * goes_on - values[t];
+        next = delta + gamma * lambda * goes_on * next;
+        advantages[t] = next;
+    }
+    advantages
+}
+
+/// Brings numbers to mean 0 and deviation 1; equal ones become 0.
+pub fn normalise(numbers: &mut [f32]) {
+    let n = numbers.len() as f64;
+    let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let deviation = deviation(numbers);
+    for x in numbers {
+        *x = ((f64::from(*x) - mean) / (deviation + 1e-8)) as f32;
+    }
+}
+
+/// The standard deviation (of the whole, not of a sample).
+pub fn deviation(numbers: &[f32]) -> f64 {
+    let n = numbers.len() as f64;
+    let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    (numbers.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_steps_by_hand() {
+        // gamma 0.5, lambda 0.5: delta = [1 + 0.5·2 − 1, 2 + 0.5·4 − 2, 3 + 0.5·8 − 4] = [1, 2, 3]
+        // A2 = 3, A1 = 2 + 0.25·3 = 2.75, A0 = 1 + 0.25·2.75 = 1.6875
+        let a = advantages(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0, 8.0], &[false; 3], 0.5, 0.5);
+        assert_eq!(a, [1.6875, 2.75, 3.0]);
+    }
+
+    #[test]
+    fn nothing_after_the_end_of_an_episode_counts() {
+        // delta1 = 2 − 2 = 0 and A1 = 0 whatever comes after; A0 = 1 + 0.25·0
+        let a = advantages(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0, 8.0], &[false, true, false], 0.5, 0.5);
+        assert_eq!(a, [1.0, 0.0, 3.0]);
+    }
+
+    #[test]
+    fn with_lambda_one_the_advantage_is_the_return_less_the_value() {
+        let a = advantages(&[1.0, 1.0], &[5.0, 7.0, 16.0], &[false; 2], 0.5, 1.0);
+        assert_eq!(a, [1.0 + 0.5 + 0.25 * 16.0 - 5.0, 1.0 + 0.5 * 16.0 - 7.0]);
+    }
+
+    #[test]
+    fn normalised_by_hand() {
+        let mut x = [1.0, 3.0];
+        normalise(&mut x);
+        assert_eq!(x, [-1.0, 1.0]);
+        let mut same = [2.0, 2.0];
+        normalise(&mut same);
+        assert_eq!(same, [0.0, 0.0]);
+    }
+}

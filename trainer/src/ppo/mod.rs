@@ -1,0 +1,49 @@
+//! PPO with an LSTM, readable in one sitting: [`rollout`] → [`gae`] → [`loss`] → [`update`], tied together in [`train`].
+//!
+//! The weights are one plain row of numbers ([`Weights`]); [`model`] turns them into burn tensors on whatever device was
+//! chosen, and gives the gradient back as another row.
+
+pub mod cloning;
+pub mod config;
+pub mod evaluate;
+pub mod gae;
+pub mod loss;
+pub mod model;
+pub mod rollout;
+pub mod train;
+pub mod update;
+pub mod weights;
+
+use thiserror::Error;
+
+pub use cloning::clone_teacher;
+pub use config::{CloningConfig, PpoConfig, RewardScale};
+pub use evaluate::{Choice, evaluate, mean_reward};
+pub use rollout::{EpisodeOutcome, Teacher};
+pub use train::{Job, Progress, Trained, train};
+pub use update::Losses;
+pub use weights::Weights;
+
+/// Why training stopped without a result.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A setting is unknown or makes no sense.
+    #[error("training settings: {0}")]
+    Config(String),
+    /// There is nothing to learn in.
+    #[error("there is no environment to train in; give at least one")]
+    NoEnvironment,
+    /// A number became NaN or infinite.
+    #[error(
+        "{what} is not a finite number (update {update}); nothing was kept; lower learning_rate or check the rewards"
+    )]
+    NotFinite {
+        /// Which number.
+        what: &'static str,
+        /// The update it happened in; 0 during a rollout.
+        update: u64,
+    },
+    /// A checkpoint cannot be used.
+    #[error("checkpoint: {0}; train from fresh weights or use another checkpoint")]
+    Checkpoint(String),
+}

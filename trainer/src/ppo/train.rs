@@ -1,0 +1,258 @@
+//! The training loop: rollout, advantages, update, evaluation.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use twin::env::Environment;
+
+use super::TrainError;
+use super::config::{PpoConfig, RewardScale};
+use super::evaluate::{Choice, evaluate, mean_reward};
+use super::gae;
+use super::loss::Coefficients;
+use super::model::Model;
+use super::rollout::{Actor, Batch, Collector};
+use super::update::{Learner, Losses, Objective, Schedule};
+use super::weights::Weights;
+
+/// The first seed of evaluation episodes; training draws its seeds from a 64-bit generator and all but never meets them.
+const EVALUATION_SEED: u64 = 0x0E7A_1000;
+
+/// What a training run works on.
+pub struct Job {
+    /// Environments that the policy learns in.
+    pub envs: Vec<Box<dyn Environment>>,
+    /// Environments that it is judged in; without any, the last weights are kept.
+    pub evaluation: Vec<Box<dyn Environment>>,
+    /// Weights to start from; without any, fresh ones.
+    pub start: Option<Weights>,
+    /// Where the network is computed.
+    pub device: Device,
+}
+
+/// How far training is, after each update.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Progress {
+    /// Environment steps done.
+    pub steps: u64,
+    /// Environment steps in all.
+    pub steps_total: u64,
+    /// Mean total reward of the training episodes that ended during this rollout, dollars.
+    pub episode_reward: Option<f64>,
+    /// Mean total reward at the evaluation after this update, if there was one, dollars.
+    pub evaluation: Option<f64>,
+    /// The best evaluation so far.
+    pub best: Option<f64>,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Losses of the last epoch.
+    pub losses: Losses,
+}
+
+/// What training gives.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The weights with the best evaluation; the last ones if there was no evaluation.
+    pub best: Weights,
+    /// Their mean total reward.
+    pub best_reward: Option<f64>,
+    /// The last weights, to go on from.
+    pub last: Weights,
+    /// Every update's progress.
+    pub curve: Vec<Progress>,
+}
+
+/// Trains a policy with PPO. On the CPU the same arguments give the same weights, bit for bit, whatever the number of
+/// threads. `progress` is called after each update and may stop the run early, which then ends as usual.
+///
+/// # Errors
+/// If the settings make no sense, there is no environment, or a number stops being finite.
+pub fn train(
+    job: Job,
+    config: &PpoConfig,
+    seed: u64,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    config.check()?;
+    let start = starting_weights(&job, config, seed)?;
+    let mut judge = Judge::new(job.evaluation, config, &job.device);
+    let mut collector =
+        Collector::new(job.envs, config.sequence_steps, start.cells, config.mask_refused, seed, &job.device);
+    let mut learner = Learner::new(start, generator(seed, 1), &job.device);
+    judge.look(&learner.weights, 0)?;
+    let (mut steps, mut curve) = (0, Vec::new());
+    while steps < config.steps {
+        let how = schedule(config, steps as f64 / config.steps as f64);
+        let losses = rollout_and_learn(&mut collector, &mut learner, config, &how, steps == 0, &job.device)?;
+        steps += losses.1;
+        let evaluation = judge.look_if_due(&learner.weights, steps, steps >= config.steps)?;
+        let outcomes = collector.take_finished();
+        let now = Progress {
+            steps,
+            steps_total: config.steps,
+            episode_reward: (!outcomes.is_empty()).then(|| mean_reward(&outcomes)),
+            evaluation,
+            best: judge.best_reward(),
+            learning_rate: how.learning_rate,
+            losses: losses.0,
+        };
+        curve.push(now);
+        if progress(&now).is_break() {
+            judge.look(&learner.weights, steps)?;
+            break;
+        }
+    }
+    let (best, best_reward) = judge.verdict(&learner.weights);
+    Ok(Trained { best, best_reward, last: learner.weights, curve })
+}
+
+fn starting_weights(job: &Job, config: &PpoConfig, seed: u64) -> Result<Weights, TrainError> {
+    if job.envs.is_empty() {
+        return Err(TrainError::NoEnvironment);
+    }
+    let weights = job.start.clone().unwrap_or_else(|| Weights::new(config.lstm_cells, seed));
+    if !weights.is_finite() {
+        return Err(TrainError::NotFinite { what: "a weight to start from", update: 0 });
+    }
+    Ok(weights)
+}
+
+/// A source of random numbers of its own for each purpose.
+pub(super) fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // the environments have the streams from 0 up
+    rng.set_stream(u64::MAX - stream);
+    rng
+}
+
+fn rollout_and_learn(
+    collector: &mut Collector,
+    learner: &mut Learner,
+    config: &PpoConfig,
+    how: &Schedule,
+    first: bool,
+    device: &Device,
+) -> Result<(Losses, u64), TrainError> {
+    let model = Model::inference(&learner.weights, device);
+    let batch = collector.collect(&model, &Actor::Policy)?;
+    if first {
+        set_reward_scale(&mut learner.weights, batch, config);
+    }
+    let (mut advantages, returns) = estimate(batch, &learner.weights, config.gamma, config.gae_lambda);
+    if config.normalise_advantages {
+        gae::normalise(&mut advantages);
+    }
+    let losses = learner.learn(batch, &advantages, &returns, how)?;
+    Ok((losses, (batch.steps * batch.envs) as u64))
+}
+
+fn schedule(config: &PpoConfig, done: f64) -> Schedule {
+    let falling = |end: f64| 1.0 + (end - 1.0) * done;
+    Schedule {
+        objective: Objective::Ppo,
+        by: Coefficients {
+            clip: config.clip,
+            value: config.value_coefficient,
+            entropy: config.entropy_coefficient * falling(f64::from(config.entropy_end)) as f32,
+        },
+        epochs: config.epochs,
+        minibatch_sequences: config.minibatch_sequences,
+        learning_rate: config.learning_rate * falling(config.learning_rate_end),
+        grad_norm_max: config.grad_norm_max,
+    }
+}
+
+/// Advantages and discounted rewards to come of a batch, in the scale of learning.
+pub(super) fn estimate(batch: &Batch, weights: &Weights, gamma: f64, lambda: f64) -> (Vec<f32>, Vec<f32>) {
+    let n = batch.steps * batch.envs;
+    let (mut advantages, mut returns) = (vec![0.0; n], vec![0.0; n]);
+    for env in 0..batch.envs {
+        let scale = f64::from(weights.reward_scale);
+        let rewards: Vec<f64> = batch.column(&batch.rewards, env).iter().map(|r| r * scale).collect();
+        let values: Vec<f64> = batch.column(&batch.values, env).into_iter().map(f64::from).collect();
+        let of_env = gae::advantages(&rewards, &values, &batch.column(&batch.done, env), gamma, lambda);
+        for (t, advantage) in of_env.into_iter().enumerate() {
+            let i = t * batch.envs + env;
+            advantages[i] = advantage as f32;
+            returns[i] = (advantage + values[t]) as f32;
+        }
+    }
+    (advantages, returns)
+}
+
+/// Sets the scale of the rewards after the first rollout, as the settings say. The first values are about 0 in any
+/// scale; a trained value head is converted.
+pub(super) fn set_reward_scale(weights: &mut Weights, batch: &Batch, config: &PpoConfig) {
+    match config.reward_scale {
+        RewardScale::Fixed(scale) => weights.set_reward_scale(scale as f32),
+        RewardScale::Named(_) if weights.reward_scale == 1.0 => {
+            weights.set_reward_scale(measured_scale(batch, config.gamma));
+        }
+        RewardScale::Named(_) => {}
+    }
+}
+
+fn measured_scale(batch: &Batch, gamma: f64) -> f32 {
+    let zeros = vec![0.0; batch.steps + 1];
+    let to_come: Vec<f32> = (0..batch.envs)
+        .flat_map(|env| {
+            let (rewards, done) = (batch.column(&batch.rewards, env), batch.column(&batch.done, env));
+            gae::advantages(&rewards, &zeros, &done, gamma, 1.0)
+        })
+        .map(|x| x as f32)
+        .collect();
+    let deviation = gae::deviation(&to_come);
+    if deviation > 1e-9 { (1.0 / deviation) as f32 } else { 1.0 }
+}
+
+/// Evaluates now and then and remembers the best weights.
+struct Judge {
+    envs: Vec<Box<dyn Environment>>,
+    seeds: Vec<u64>,
+    every: u64,
+    next: u64,
+    best: Option<(f64, Weights)>,
+    device: Device,
+}
+
+impl Judge {
+    fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig, device: &Device) -> Self {
+        let seeds = (0..config.evaluate_episodes).map(|i| EVALUATION_SEED + i).collect();
+        let every = config.evaluate_every_steps;
+        Self { envs, seeds, every, next: every, best: None, device: device.clone() }
+    }
+
+    fn look_if_due(&mut self, weights: &Weights, steps: u64, last: bool) -> Result<Option<f64>, TrainError> {
+        if steps < self.next && !last { Ok(None) } else { self.look(weights, steps) }
+    }
+
+    fn look(&mut self, weights: &Weights, steps: u64) -> Result<Option<f64>, TrainError> {
+        if self.every == 0 || self.envs.is_empty() || self.seeds.is_empty() {
+            return Ok(None);
+        }
+        self.next = steps + self.every;
+        let outcomes = evaluate(weights, &mut self.envs, &self.seeds, Choice::Argmax, &self.device);
+        let reward = mean_reward(&outcomes);
+        if !reward.is_finite() {
+            return Err(TrainError::NotFinite { what: "a reward of the evaluation", update: 0 });
+        }
+        if self.best_reward().is_none_or(|best| reward > best) {
+            self.best = Some((reward, weights.clone()));
+        }
+        Ok(Some(reward))
+    }
+
+    fn best_reward(&self) -> Option<f64> {
+        self.best.as_ref().map(|(reward, _)| *reward)
+    }
+
+    fn verdict(self, last: &Weights) -> (Weights, Option<f64>) {
+        match self.best {
+            Some((reward, weights)) => (weights, Some(reward)),
+            None => (last.clone(), None),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The gradient that burn gives is the slope of the loss.
+
+use burn::tensor::Device;
+use contract::{ACTION_COUNT, FEATURE_COUNT};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use twinscaler::ppo::Weights;
+use twinscaler::ppo::loss::Coefficients;
+use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
+
+const STEPS: usize = 4;
+const SEQUENCES: usize = 2;
+const CELLS: usize = 3;
+
+/// Two sequences of four steps; the second has an episode that starts at its third step, and refused actions.
+fn minibatch(rng: &mut ChaCha8Rng) -> Minibatch {
+    let n = STEPS * SEQUENCES;
+    let mut numbers = |n: usize, low: f32, high: f32| (0..n).map(|_| rng.random_range(low..high)).collect::<Vec<f32>>();
+    let mut keep = vec![vec![1.0; SEQUENCES]; STEPS];
+    keep[2][1] = 0.0;
+    let action = (0..n).flat_map(|i| (0..ACTION_COUNT).map(move |a| f32::from(a == i % 3))).collect();
+    let refused = (0..n).flat_map(|i| (0..ACTION_COUNT).map(move |a| if a == 6 && i % 2 == 1 { -1e9 } else { 0.0 }));
+    Minibatch {
+        x: (0..STEPS).map(|_| numbers(SEQUENCES * FEATURE_COUNT, 0.0, 1.0)).collect(),
+        keep,
+        first: [numbers(SEQUENCES * CELLS, -0.5, 0.5), numbers(SEQUENCES * CELLS, -0.5, 0.5)],
+        action,
+        penalty: refused.collect(),
+        old_log_prob: numbers(n, -2.2, -1.7),
+        advantage: numbers(n, -1.0, 1.0),
+        value: numbers(n, -1.0, 1.0),
+    }
+}
+
+#[test]
+fn finite_differences_agree_with_the_gradient() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let minibatch = minibatch(&mut rng);
+    let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1 };
+    let mut weights = Weights::new(CELLS, 9);
+    // a head that matters
+    let head = weights.values.len() - (CELLS + 1) * (ACTION_COUNT + 1);
+    weights.values[head..].iter_mut().for_each(|w| *w = rng.random_range(-0.5..0.5));
+    for objective in [Objective::Ppo, Objective::Cloning] {
+        let at = |weights: &Weights| loss_and_gradient(weights, &minibatch, objective, by, &Device::flex());
+        let (_, gradient) = at(&weights);
+        assert_eq!(gradient.len(), weights.values.len());
+        for i in (0..weights.values.len()).step_by(7) {
+            let moved = |by: f32| {
+                let mut moved = weights.clone();
+                moved.values[i] += by;
+                f64::from(at(&moved).0.total)
+            };
+            let slope = (moved(5e-3) - moved(-5e-3)) / 1e-2;
+            let gradient = f64::from(gradient[i]);
+            assert!((slope - gradient).abs() < 2e-3 + 0.02 * slope.abs(), "{objective:?} {i}: {slope} {gradient}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What PPO must be able to learn, and what must stop it.
+
+mod worlds;
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use contract::Action;
+use twin::env::{Environment, Seen};
+use twinscaler::ppo::{
+    Choice, CloningConfig, Job, PpoConfig, TrainError, Trained, Weights, clone_teacher, evaluate, mean_reward, train,
+};
+use worlds::{Broken, Echo, Recall, many};
+
+fn small() -> PpoConfig {
+    PpoConfig {
+        steps: 16_384,
+        n_envs: 16,
+        sequence_steps: 16,
+        minibatch_sequences: 4,
+        lstm_cells: 16,
+        learning_rate: 5e-3,
+        evaluate_every_steps: 4096,
+        ..PpoConfig::default()
+    }
+}
+
+fn learn(env: impl Fn() -> Box<dyn Environment>, config: &PpoConfig, seed: u64) -> Result<Trained, TrainError> {
+    let job = Job { envs: many(&env, config.n_envs), evaluation: many(&env, 1), start: None, device: Device::flex() };
+    train(job, config, seed, &mut |_| ControlFlow::Continue(()))
+}
+
+fn score(weights: &Weights, env: impl Fn() -> Box<dyn Environment>, choice: Choice) -> f64 {
+    let seeds: Vec<u64> = (0..64).collect();
+    mean_reward(&evaluate(weights, &mut many(&env, 1), &seeds, choice, &Device::flex()))
+}
+
+#[test]
+fn echo_is_learned() {
+    let before = score(&Weights::new(16, 1), Echo::boxed, Choice::Argmax);
+    let trained = learn(Echo::boxed, &small(), 1).unwrap();
+    let after = score(&trained.best, Echo::boxed, Choice::Argmax);
+    assert!(before < 0.6 * Echo::BEST && after > 0.98 * Echo::BEST, "{before} {after}");
+    assert!(score(&trained.last, Echo::boxed, Choice::Sample) > 0.8 * Echo::BEST);
+}
+
+#[test]
+fn recall_is_learned_with_the_state_that_the_lstm_carries() {
+    // without memory the two cues look alike when it counts, so that every answer is right half of the time
+    for constant in [Action::Launch(0), Action::Stop(0)] {
+        let total: f64 = (0..64).map(|seed| Recall::default().play(seed, constant)).sum();
+        assert!((total / 64.0).abs() < 0.3, "{total}");
+    }
+    let trained = learn(Recall::boxed, &PpoConfig { steps: 40_000, ..small() }, 3).unwrap();
+    let after = score(&trained.best, Recall::boxed, Choice::Argmax);
+    assert!(after > 0.95, "{after}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_whatever_the_number_of_threads() {
+    let config = PpoConfig { steps: 2048, ..small() };
+    let hash = |threads: usize, seed: u64| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| learn(Recall::boxed, &config, seed).unwrap().last.sha256())
+    };
+    assert_eq!(hash(1, 5), hash(2, 5));
+    assert_ne!(hash(1, 5), hash(1, 6));
+}
+
+#[test]
+fn a_reward_that_is_not_a_number_stops_training() {
+    let error = learn(Broken::boxed, &small(), 1).unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { what: "a reward of the evaluation", .. }), "{error}");
+    let blind = PpoConfig { evaluate_every_steps: 0, ..small() };
+    let error = learn(Broken::boxed, &blind, 1).unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { what: "a reward", .. }), "{error}");
+}
+
+#[test]
+fn a_learning_rate_that_explodes_stops_training() {
+    let config = PpoConfig { learning_rate: 1e30, evaluate_every_steps: 0, ..small() };
+    let error = learn(Echo::boxed, &config, 1).unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
+}
+
+#[test]
+fn the_best_weights_are_kept_and_training_goes_on_from_the_last() {
+    let first = learn(Echo::boxed, &PpoConfig { steps: 8192, ..small() }, 1).unwrap();
+    let best = first.curve.iter().filter_map(|p| p.evaluation).fold(f64::NEG_INFINITY, f64::max);
+    assert_eq!(first.best_reward, Some(best));
+    // training that makes things worse must not replace the start
+    let config = PpoConfig { learning_rate: 0.5, steps: 4096, ..small() };
+    let job = Job {
+        envs: many(&Echo::boxed, 16),
+        evaluation: many(&Echo::boxed, 1),
+        start: Some(first.best.clone()),
+        device: Device::flex(),
+    };
+    let second = train(job, &config, 2, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(second.best_reward.unwrap() >= best);
+}
+
+#[test]
+fn a_stopped_run_returns_what_it_has() {
+    let job = Job { envs: many(&Echo::boxed, 16), evaluation: vec![], start: None, device: Device::flex() };
+    let trained = train(job, &small(), 1, &mut |p| {
+        if p.steps >= 512 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .unwrap();
+    assert_eq!(trained.curve.len(), 2);
+    assert_eq!(trained.best, trained.last);
+}
+
+#[test]
+fn a_clone_does_what_its_teacher_does() {
+    let teacher = |_: usize, seen: &Seen| Echo::answer(seen);
+    let cloning = CloningConfig { steps: 8192, ..CloningConfig::default() };
+    let config = PpoConfig { learning_rate: 1e-2, ..small() };
+    let envs = many(&Echo::boxed, 16);
+    let (weights, losses) = clone_teacher(envs, &teacher, None, &cloning, &config, 1, &Device::flex()).unwrap();
+    assert!(losses.last().unwrap().policy < 0.5 * losses[0].policy);
+    let after = score(&weights, Echo::boxed, Choice::Argmax);
+    assert!(after > 0.95 * Echo::BEST, "{after}");
+}
+
+#[test]
+fn every_environment_plays_every_seed_in_order() {
+    let outcomes =
+        evaluate(&Weights::new(4, 1), &mut many(&Echo::boxed, 2), &[7, 8, 9], Choice::Sample, &Device::flex());
+    let who: Vec<_> = outcomes.iter().map(|o| (o.env, o.seed)).collect();
+    assert_eq!(who, [(0, 7), (0, 8), (0, 9), (1, 7), (1, 8), (1, 9)]);
+    let of = |env: usize| outcomes.iter().filter(|o| o.env == env).map(|o| o.reward).collect::<Vec<_>>();
+    assert_eq!(of(0), of(1));
+}
