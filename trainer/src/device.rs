@@ -66,6 +66,30 @@ fn real_gpu() -> Option<Device> {
     None
 }
 
+#[cfg(feature = "gpu")]
+mod with_gpu {
+    use burn::tensor::{Device, DeviceKind};
+
+    use super::DeviceError;
+
+    /// Real GPUs, the fastest kind first.
+    const REAL: [DeviceKind; 3] = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)];
+
+    pub fn real_gpu() -> Option<Device> {
+        REAL.into_iter().find_map(|kind| open(kind).ok())
+    }
+
+    pub fn gpu() -> Result<Device, DeviceError> {
+        real_gpu().map_or_else(|| open(DeviceKind::Cpu).map_err(DeviceError::NotFound), Ok)
+    }
+
+    fn open(kind: DeviceKind) -> Result<Device, String> {
+        Device::wgpu_options().device_kind(kind).init().map_err(|e| e.to_string())
+    }
+}
+#[cfg(feature = "gpu")]
+use with_gpu::{gpu, real_gpu};
+
 #[cfg(test)]
 mod tests {
     use super::*;

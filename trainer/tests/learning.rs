@@ -7,6 +7,10 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use contract::Action;
 use twin::env::{Environment, Seen};
+use twinscaler::ppo::loss::Coefficients;
+use twinscaler::ppo::model::Model;
+use twinscaler::ppo::rollout::{Actor, Collector};
+use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
 use twinscaler::ppo::{
     Choice, CloningConfig, Job, PpoConfig, TrainError, Trained, Weights, clone_teacher, evaluate, mean_reward, train,
 };
@@ -16,8 +20,9 @@ fn small() -> PpoConfig {
     PpoConfig {
         steps: 16_384,
         n_envs: 16,
+        rollout_steps: 32,
         sequence_steps: 16,
-        minibatch_sequences: 4,
+        minibatch_sequences: 8,
         lstm_cells: 16,
         learning_rate: 5e-3,
         evaluate_every_steps: 4096,
@@ -65,6 +70,25 @@ fn the_same_seed_gives_the_same_weights_whatever_the_number_of_threads() {
     };
     assert_eq!(hash(1, 5), hash(2, 5));
     assert_ne!(hash(1, 5), hash(1, 6));
+}
+
+#[test]
+fn a_rollout_that_is_replayed_in_sequences_gives_the_same_probabilities_and_values() {
+    let (device, config) = (Device::flex(), small());
+    let mut weights = Weights::new(16, 3);
+    let head = weights.values.len() - 17 * 8;
+    weights.values[head..].iter_mut().for_each(|w| *w *= 50.0);
+    let mut collector = Collector::new(many(&Recall::boxed, 16), &config, 16, true, 1, &device);
+    for _ in 0..2 {
+        let batch = collector.collect(&Model::inference(&weights, &device), &Actor::Policy).unwrap();
+        let n = batch.steps * batch.envs;
+        assert!(batch.keep.iter().flatten().filter(|&&keep| keep == 0.0).count() > 16, "episodes start within");
+        let sequences: Vec<usize> = (0..batch.sequences()).rev().collect();
+        let minibatch = Minibatch::pick(batch, &vec![0.0; n], &batch.values[..n], &sequences);
+        let by = Coefficients { clip: 0.2, value: 1.0, entropy: 0.0 };
+        let (losses, _) = loss_and_gradient(&weights, &minibatch, Objective::Ppo, by, &device);
+        assert!(losses.kl.abs() < 1e-8 && losses.value < 1e-8, "{losses:?}");
+    }
 }
 
 #[test]

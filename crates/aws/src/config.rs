@@ -34,3 +34,25 @@ pub fn loader() -> ConfigLoader {
 pub async fn load() -> SdkConfig {
     loader().load().await
 }
+
+/// Keys for an endpoint of one's own, as an emulator's.
+#[derive(Clone, Debug)]
+pub struct Access<'a> {
+    /// The region.
+    pub region: &'a str,
+    /// The access key's id.
+    pub key_id: &'a str,
+    /// The access key's secret.
+    pub secret: &'a str,
+}
+
+/// A configuration for one endpoint, instead of AWS's own; for local clouds.
+pub async fn at(endpoint: &str, access: Access<'_>) -> SdkConfig {
+    let credentials = aws_credential_types::Credentials::new(access.key_id, access.secret, None, None, "given");
+    loader()
+        .endpoint_url(endpoint)
+        .region(aws_config::Region::new(access.region.to_owned()))
+        .credentials_provider(credentials)
+        .load()
+        .await
+}

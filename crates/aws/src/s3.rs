@@ -135,10 +135,12 @@ impl PolicyPublisher for PolicyBucket {
         };
         match call.send().await.map_err(failed("PutObject")) {
             Ok(_) => Ok(()),
-            // S3 answers so when the object to match is gone: the pointer is not the one with the tag.
-            Err(e) if e.kind == Kind::Conflict || e.code == "NoSuchKey" => {
-                Err(PortError::conflict("PutObject", format!("{key} was moved by somebody else: {}", e.message)))
-            }
+            // NoSuchKey is S3's answer when the object to match is gone: the pointer is not the one with the tag.
+            Err(e) if e.kind == Kind::Conflict || e.code == "NoSuchKey" => match self.pointer(pool).await {
+                // The move worked, its answer was lost, and the SDK's repetition met our own pointer.
+                Ok(Some((stands, _))) if stands == *pointer => Ok(()),
+                _ => Err(PortError::conflict("PutObject", format!("{key} was moved by somebody else: {}", e.message))),
+            },
             Err(e) => Err(e),
         }
     }

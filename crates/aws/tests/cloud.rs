@@ -98,11 +98,16 @@ async fn create_tables(config: &SdkConfig) -> Tables {
     let client = aws_sdk_dynamodb::Client::new(config);
     let (text, number) = (ScalarAttributeType::S, ScalarAttributeType::N);
     let key = |table, partition, sort, index| Keys { table, partition, sort, index };
-    create(&client, key("T", "pool_hour", ("submitted_task", text.clone()), Some(("open", "open_pool")))).await;
-    create(&client, key("I", "pool", ("launched_instance", text.clone()), Some(("alive", "alive_pool")))).await;
-    create(&client, key("D", "pool", ("tick", number), None)).await;
-    create(&client, key("C", "pool", ("item", text), None)).await;
-    let names = TableNames { tasks: "T".into(), instances: "I".into(), decisions: "D".into(), control: "C".into() };
+    create(&client, key("tasks", "pool_hour", ("submitted_task", text.clone()), Some(("open", "open_pool")))).await;
+    create(&client, key("instances", "pool", ("launched_instance", text.clone()), Some(("alive", "alive_pool")))).await;
+    create(&client, key("decisions", "pool", ("tick", number), None)).await;
+    create(&client, key("control", "pool", ("item", text), None)).await;
+    let names = TableNames {
+        tasks: "tasks".into(),
+        instances: "instances".into(),
+        decisions: "decisions".into(),
+        control: "control".into(),
+    };
     Tables::new(config, names)
 }
 
@@ -260,6 +265,9 @@ async fn claims_side_by_side_have_one_winner(tables: &Tables) {
     let claimed = tables.decisions.range("p", TICK + 600, TICK + 608).await.unwrap();
     assert_eq!(claimed.iter().filter(|d| d.intent.is_some()).count(), 1);
     assert_eq!(tables.control.head("p").await.unwrap(), next);
+    // The cooldown is over, and the head has moved on all the same.
+    let late = put(tables, TICK + 700).await;
+    assert_eq!(tables.decisions.claim(&late, &from, &next, 10_000).await.unwrap(), Claim::Raced);
 }
 
 async fn policies(config: &SdkConfig) {
@@ -320,8 +328,8 @@ async fn metrics(cloud: &LocalCloud, config: &SdkConfig) {
         Some(Point { at_ms: (minute - 60) * 1000, value: 0.1 }),
     ];
     let mut latest = Vec::new();
-    // Graphite takes a moment to write what it was sent.
-    for _ in 0..40 {
+    // Graphite takes a moment to write what it was sent; on a busy machine, a long one.
+    for _ in 0..120 {
         latest = sources.latest("p", &asked, 300_000, minute * 1000).await.unwrap();
         if latest == expected {
             break;

@@ -143,7 +143,10 @@ async fn the_pointer_moves_only_from_the_one_with_the_tag() {
         assert_eq!(bucket.move_pointer("p", &pointer, Some("\"7\"")).await.unwrap_err().kind, Kind::Conflict);
         assert_eq!(script.asked()[0].headers["if-match"], "\"7\"");
     }
-    let (script, bucket) = bucket([answer(200, "")]).await;
+    let ours = answer(200, serde_json::to_vec(&pointer).unwrap()).header("etag", "\"8\"");
+    let (_, bucket) = self::bucket([s3_error(412, "PreconditionFailed"), ours]).await;
+    bucket.move_pointer("p", &pointer, Some("\"7\"")).await.unwrap();
+    let (script, bucket) = self::bucket([answer(200, "")]).await;
     bucket.move_pointer("p", &pointer, None).await.unwrap();
     assert_eq!(script.asked()[0].headers["if-none-match"], "*");
 }

@@ -157,6 +157,7 @@ fn the_pointer_moves_by_compare_and_swap() {
     assert_eq!(stands, at(1));
     assert_eq!(run(world.move_pointer("p", &at(2), None)).unwrap_err().kind, Kind::Conflict);
     run(world.move_pointer("p", &at(2), Some(&tag))).unwrap();
+    run(world.move_pointer("p", &at(2), Some(&tag))).unwrap();
     assert_eq!(run(world.move_pointer("p", &at(3), Some(&tag))).unwrap_err().kind, Kind::Conflict);
 }
 

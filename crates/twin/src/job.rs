@@ -53,6 +53,7 @@ pub struct Workload {
     /// For each rank, the end of the run of jobs from it on that need the same.
     alike_until: Vec<u32>,
     arrivals: Vec<Arrival>,
+    needs_memory: bool,
 }
 
 impl Workload {
@@ -99,12 +100,18 @@ impl Workload {
         self.alike_until[rank as usize]
     }
 
+    /// Whether any job needs memory, so that it has to be looked at.
+    pub(crate) fn needs_memory(&self) -> bool {
+        self.needs_memory
+    }
+
     pub(crate) fn arrivals(&self) -> &[Arrival] {
         &self.arrivals
     }
 
     fn index(&mut self) {
         assert!(self.jobs.len() < u32::MAX as usize, "ranks are 32-bit");
+        self.needs_memory = self.jobs.iter().any(|job| job.memory_mb > 0);
         self.alike_until.clear();
         self.alike_until.resize(self.jobs.len(), 0);
         self.arrivals.clear();

@@ -18,6 +18,7 @@ mod load;
 mod observe;
 pub mod outcome;
 mod queue;
+mod rails;
 mod running;
 pub mod scenario;
 pub mod sim;

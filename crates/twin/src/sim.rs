@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use contract::Action;
-use contract::capacity::{Bounds, Counts};
-use contract::control::Mode;
-use contract::record::NoCapacity;
+use contract::capacity::Counts;
 use contract::reward::reward;
 use controller::guard::{Situation, permit};
 
@@ -14,11 +12,9 @@ use crate::config::SimConfig;
 use crate::fleet::{Bundle, Fleet};
 use crate::job::Workload;
 use crate::queue::Queue;
+use crate::rails::Rails;
 use crate::running::{Group, Running};
-use crate::units::usd;
-
-/// One hour, over which launches are counted for their budget.
-const LAUNCH_WINDOW_MS: u64 = 3_600_000;
+use crate::units::{Integral, usd};
 
 /// What happened so far in an episode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +52,6 @@ pub enum Phase {
 #[derive(Clone, Debug)]
 pub struct Sim {
     config: Arc<SimConfig>,
-    bounds: Vec<Bounds>,
     workload: Arc<Workload>,
     now_ms: u64,
     phase: Phase,
@@ -69,19 +64,14 @@ pub struct Sim {
     next_arrival: usize,
     /// Tasks submitted before this step; those from here on are recent.
     pub(crate) submitted_before: u32,
-    busy: crate::units::Integral,
-    next_allowed_ms: u64,
-    last_action: Action,
-    last_action_ms: u64,
-    no_capacity: NoCapacity,
-    no_capacity_flags: Vec<bool>,
-    /// Times of the launches of the last hour, if there is a budget.
-    launch_times_ms: std::collections::VecDeque<u64>,
+    /// Cores that run a task.
+    busy: Integral,
+    rails: Rails,
     waits_ms: Vec<u64>,
     tally: Tally,
-    /// Money of what is accounted for already, to tell the steps apart.
-    accounted: Vec<u64>,
-    accounted_queue: u64,
+    /// Milliseconds that earlier steps' rewards account for: machines by type, and waiting.
+    accounted_vm_ms: Vec<u64>,
+    accounted_queue_ms: u64,
 }
 
 impl Sim {
@@ -90,7 +80,6 @@ impl Sim {
         debug_assert!(config.problems().is_empty(), "{:?}", config.problems());
         let types = config.types.len();
         Self {
-            bounds: config.types.iter().map(|t| t.bounds).collect(),
             workload: Arc::default(),
             now_ms: 0,
             phase: Phase::Finished,
@@ -101,45 +90,34 @@ impl Sim {
             capacity: Capacity::default(),
             next_arrival: 0,
             submitted_before: 0,
-            busy: Default::default(),
-            next_allowed_ms: 0,
-            last_action: Action::Nothing,
-            last_action_ms: 0,
-            no_capacity: NoCapacity::default(),
-            no_capacity_flags: vec![false; types],
-            launch_times_ms: Default::default(),
+            busy: Integral::default(),
+            rails: Rails::new(&config),
             waits_ms: Vec::new(),
             tally: Tally::default(),
-            accounted: vec![0; types],
-            accounted_queue: 0,
+            accounted_vm_ms: vec![0; types],
+            accounted_queue_ms: 0,
             config,
         }
     }
 
     /// Starts an episode (T3). `seed` is that of boot times and failures.
     pub fn reset(&mut self, workload: Arc<Workload>, seed: u64) {
-        let memory_counts = workload.jobs().iter().any(|job| job.memory_mb > 0);
         self.workload = workload;
         self.now_ms = 0;
-        self.fleet.reset(memory_counts);
+        self.fleet.reset(self.workload.needs_memory());
         self.queue.reset();
         self.running.reset();
         self.boots = BootTimes::new(seed);
         self.capacity.reset(&self.config.launch_failures, self.config.types.len(), seed);
         self.next_arrival = 0;
         self.submitted_before = 0;
-        self.busy = Default::default();
-        self.next_allowed_ms = 0;
-        self.last_action = Action::Nothing;
-        self.last_action_ms = 0;
-        self.no_capacity = NoCapacity::default();
-        self.no_capacity_flags.fill(false);
-        self.launch_times_ms.clear();
+        self.busy = Integral::default();
+        self.rails.reset();
         self.waits_ms.clear();
         self.waits_ms.reserve(self.workload.jobs().len());
         self.tally = Tally::default();
-        self.accounted.fill(0);
-        self.accounted_queue = 0;
+        self.accounted_vm_ms.fill(0);
+        self.accounted_queue_ms = 0;
         self.phase = Phase::Going;
         self.settle_instant();
         self.close_if_over();
@@ -238,24 +216,13 @@ impl Sim {
     fn launch(&mut self, action: Action, size: usize) {
         if self.capacity.fails(&self.config.launch_failures, size, self.now_ms) {
             self.tally.failed_launches += 1;
-            self.remember(|memory, now_ms| memory.failed(size, now_ms));
+            self.rails.failed(size, self.now_ms);
             return;
         }
         let boot_ms = self.boots.next_ms(&self.config.boot);
         self.fleet.launch(size, self.now_ms, boot_ms);
         self.tally.launches += 1;
-        if self.config.launches_per_hour_max.is_some() {
-            self.launch_times_ms.push_back(self.now_ms);
-        }
-        self.remember(|memory, _| memory.worked(size));
         self.accept(action);
-    }
-
-    fn remember(&mut self, change: impl FnOnce(NoCapacity, u64) -> NoCapacity) {
-        if self.config.remember_no_capacity {
-            self.no_capacity = change(self.no_capacity, self.now_ms);
-            self.refresh_guard();
-        }
     }
 
     fn stop(&mut self, action: Action, size: usize) {
@@ -276,61 +243,42 @@ impl Sim {
 
     fn accept(&mut self, action: Action) {
         self.tally.accepted_actions += 1;
-        self.last_action = action;
-        self.last_action_ms = self.now_ms;
-        self.next_allowed_ms = self.now_ms + self.config.cooldown_ms;
+        self.rails.accepted(action, self.now_ms);
     }
 
     fn is_done(&self) -> bool {
         self.tally.completed == self.workload.len()
     }
 
+    /// Sees whether the episode goes on (T5, T6), and brings the guard's memory up to now.
     fn close_if_over(&mut self) {
-        self.phase = match () {
-            () if self.is_done() => Phase::Finished,
-            () if self.tally.steps >= self.config.max_steps => Phase::Truncated,
-            () => Phase::Going,
+        self.phase = if self.is_done() {
+            Phase::Finished
+        } else if self.tally.steps >= self.config.max_steps {
+            Phase::Truncated
+        } else {
+            Phase::Going
         };
-        self.refresh_guard();
-    }
-
-    /// Brings what the guard sees of the past up to now.
-    fn refresh_guard(&mut self) {
-        if self.config.remember_no_capacity {
-            self.no_capacity_flags.copy_from_slice(&self.no_capacity.flags(self.now_ms));
-        }
-        while self.launch_times_ms.front().is_some_and(|at_ms| at_ms + LAUNCH_WINDOW_MS <= self.now_ms) {
-            self.launch_times_ms.pop_front();
-        }
+        self.rails.pass_to(self.now_ms);
     }
 
     /// The reward of what accrued since the books were last closed (C3).
     fn close_books(&mut self) -> f64 {
         let mut vm_usd = 0.0;
-        for (kind, accounted) in self.accounted.iter_mut().enumerate() {
+        for (kind, accounted) in self.accounted_vm_ms.iter_mut().enumerate() {
             let total_ms = self.fleet.billed_ms(kind, self.now_ms);
             vm_usd += usd(total_ms - *accounted, self.config.types[kind].usd_per_hour);
             *accounted = total_ms;
         }
         let waited_ms = self.queue.waited_ms(self.now_ms);
-        let queue_usd = usd(waited_ms - self.accounted_queue, self.config.queue_usd_per_task_hour);
-        self.accounted_queue = waited_ms;
+        let queue_usd = usd(waited_ms - self.accounted_queue_ms, self.config.queue_usd_per_task_hour);
+        self.accounted_queue_ms = waited_ms;
         reward(vm_usd, queue_usd)
     }
 
     /// What the guard looks at now.
     pub fn situation(&self) -> Situation<'_> {
-        let used = self.launch_times_ms.len() as u32;
-        Situation {
-            mode: Mode::Active,
-            fleet: self.fleet.counts(),
-            bounds: &self.bounds,
-            no_capacity: &self.no_capacity_flags,
-            now_ms: self.now_ms,
-            next_allowed_ms: self.next_allowed_ms,
-            doubtful: false,
-            launches_left: self.config.launches_per_hour_max.map(|max| max.saturating_sub(used)),
-        }
+        self.rails.situation(self.fleet.counts(), self.now_ms)
     }
 
     /// The settings.
@@ -411,6 +359,6 @@ impl Sim {
 
     /// The last action that was carried out, if any, and when.
     pub fn last_action(&self) -> Option<(Action, u64)> {
-        (self.tally.accepted_actions > 0).then_some((self.last_action, self.last_action_ms))
+        self.rails.last_action()
     }
 }

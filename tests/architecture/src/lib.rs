@@ -1,1 +1,1 @@
-//! Holds the structure's invariants.
+//! Holds nothing but the tests of the structure.

@@ -4,7 +4,7 @@
 //! disappear, and measures utilisation. It knows nothing of DynamoDB, metrics or the control loop.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap};
 
 use contract::pool::PoolConfig;
 use contract::record::TaskRecord;
@@ -91,7 +91,6 @@ pub struct Plant {
     now_ms: u64,
     measured_since_ms: u64,
     sizes: Vec<(u32, u64)>,
-    pool: String,
     load: Vec<PlantTask>,
     records: Vec<TaskRecord>,
     /// Machines in the order they were first reported; gone ones are none.
@@ -113,7 +112,6 @@ impl Plant {
             now_ms: start_ms,
             measured_since_ms: start_ms,
             sizes: config.sizes.iter().map(|s| (s.cores, s.memory_mb)).collect(),
-            pool: config.pool.clone(),
             load,
             records,
             machines: Vec::new(),
@@ -249,9 +247,8 @@ impl Plant {
     fn dispatch(&mut self) {
         while let Some((submit_ms, task)) = self.waiting.first().copied() {
             let (cores, memory_mb) = (self.load[task].cores, self.load[task].memory_mb);
-            let fits = |m: &Machine| {
-                m.ready && m.cores - m.used_cores >= cores && m.memory_mb - m.used_memory_mb >= memory_mb
-            };
+            let fits =
+                |m: &Machine| m.ready && m.cores - m.used_cores >= cores && m.memory_mb - m.used_memory_mb >= memory_mb;
             let Some(index) = self.machines.iter().position(|m| m.as_ref().is_some_and(fits)) else { return };
             self.waiting.remove(&(submit_ms, task));
             self.start(task, index);

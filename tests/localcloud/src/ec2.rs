@@ -112,6 +112,33 @@ fn upper_first(name: &str) -> String {
     chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
+impl crate::LocalCloud {
+    /// Runs a machine as somebody else would: from an image, without any tag of ours. Gives its id.
+    ///
+    /// # Errors
+    /// If EC2 refuses.
+    pub async fn run_foreign_instance(&self) -> Result<String, Error> {
+        let image_id = network(self.ec2()).await?.image_id;
+        let params =
+            [("ImageId", image_id.as_str()), ("InstanceType", "m5.large"), ("MinCount", "1"), ("MaxCount", "1")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let answer = self.ec2().query("ec2", VERSION, "RunInstances", &params).await?;
+        Ok(all("RunInstances", &answer, "instanceId")?.swap_remove(0))
+    }
+
+    /// Whether EC2 reports a machine as pending or running.
+    ///
+    /// # Errors
+    /// If EC2 refuses or does not know it.
+    pub async fn is_running(&self, instance_id: &str) -> Result<bool, Error> {
+        let params = [("InstanceId.1".to_owned(), instance_id.to_owned())];
+        let answer = self.ec2().query("ec2", VERSION, "DescribeInstances", &params).await?;
+        let document = xml::parse("DescribeInstances", &answer)?;
+        let state = xml::find(document.root(), "instanceState").and_then(|node| xml::text(node, "name"));
+        Ok(matches!(state, Some("pending" | "running")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

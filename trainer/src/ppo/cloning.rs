@@ -32,10 +32,10 @@ pub fn clone_teacher(
         return Err(TrainError::NoEnvironment);
     }
     let start = start.unwrap_or_else(|| Weights::new(config.lstm_cells, seed));
-    let per_rollout = (envs.len() * config.sequence_steps) as u64;
+    let per_rollout = (envs.len() * config.rollout_steps) as u64;
     let rounds = cloning.steps.div_ceil(per_rollout);
     // refused actions stay masked: the teacher never takes one
-    let mut collector = Collector::new(envs, config.sequence_steps, start.cells, true, seed, device);
+    let mut collector = Collector::new(envs, config, start.cells, true, seed, device);
     let mut learner = Learner::new(start, generator(seed, 2), device);
     let mut losses = Vec::new();
     for round in 0..rounds {

@@ -12,7 +12,11 @@ pub struct PpoConfig {
     pub steps: u64,
     /// Environments that the caller should make; they are stepped together, so that one matrix product serves all.
     pub n_envs: usize,
-    /// Steps of each environment between two updates; also the length of the sequences that gradients flow through.
+    /// Steps of each environment between two updates. At best a whole episode: environments that are all in the same
+    /// phase of theirs show the policy one phase at a time, and it forgets the others.
+    pub rollout_steps: usize,
+    /// Steps that gradients flow back through; a rollout is cut into sequences of this length, with the state that each
+    /// began with.
     pub sequence_steps: usize,
     /// Sequences in one minibatch; the published batch of 250 steps is one sequence of 250.
     pub minibatch_sequences: usize,
@@ -96,9 +100,10 @@ impl Default for PpoConfig {
     fn default() -> Self {
         Self {
             steps: 250_000,
-            n_envs: 32,
+            n_envs: 16,
+            rollout_steps: 256,
             sequence_steps: 64,
-            minibatch_sequences: 8,
+            minibatch_sequences: 16,
             epochs: 4,
             lstm_cells: 128,
             gamma: 0.99,
@@ -124,6 +129,7 @@ impl PpoConfig {
     pub fn published() -> Self {
         Self {
             n_envs: 1,
+            rollout_steps: 250,
             sequence_steps: 250,
             minibatch_sequences: 1,
             learning_rate: 3e-4,
@@ -155,6 +161,11 @@ impl PpoConfig {
         let rules = [
             (self.n_envs > 0, "n_envs must be at least 1"),
             (self.sequence_steps > 0, "sequence_steps must be at least 1"),
+            (self.rollout_steps > 0, "rollout_steps must be at least 1"),
+            (
+                self.rollout_steps.is_multiple_of(self.sequence_steps.max(1)),
+                "rollout_steps must be a multiple of sequence_steps",
+            ),
             (self.minibatch_sequences > 0, "minibatch_sequences must be at least 1"),
             (self.epochs > 0, "epochs must be at least 1"),
             ((1..=1024).contains(&self.lstm_cells), "lstm_cells must be between 1 and 1024"),

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use twin::env::{Environment, Seen};
 
 use super::TrainError;
+use super::config::PpoConfig;
 use super::model::{Cells, Model, REFUSED, rows, to_vec};
 use super::weights::HEAD_OUTPUTS;
 
@@ -23,10 +24,13 @@ pub enum Actor<'a> {
     Teacher(&'a Teacher<'a>, f64),
 }
 
-/// The steps of one rollout, time-major: entry `t · envs + e` is step t of environment e.
+/// The steps of one rollout, time-major: entry `t · envs + e` is step t of environment e. They are learned from in
+/// sequences: sequence `k · envs + e` is the k-th stretch of environment e.
 pub struct Batch {
-    /// Steps of each environment.
+    /// Steps of each environment; a multiple of `sequence_steps`.
     pub steps: usize,
+    /// Steps of one sequence.
+    pub sequence_steps: usize,
     /// Environments.
     pub envs: usize,
     /// Inputs of each step, `[envs, FEATURES]`.
@@ -45,7 +49,7 @@ pub struct Batch {
     pub rewards: Vec<f64>,
     /// Whether the episode ended with the step.
     pub done: Vec<bool>,
-    /// State before the first step, `[envs, cells]`, h and c.
+    /// State before each sequence, `[sequences, cells]`, h and c.
     pub first: [Vec<f32>; 2],
 }
 
@@ -157,7 +161,7 @@ impl Collector {
     /// Resets all environments; their episodes' seeds and the policy's draws come from `seed`.
     pub fn new(
         envs: Vec<Box<dyn Environment>>,
-        steps: usize,
+        config: &PpoConfig,
         cells: usize,
         masked: bool,
         seed: u64,
@@ -167,7 +171,7 @@ impl Collector {
         let n = slots.len();
         Self {
             state: Cells::zero(n, cells, device),
-            batch: Batch::new(steps, n, cells),
+            batch: Batch::new(config.rollout_steps, config.sequence_steps, n),
             slots,
             masked,
             device: device.clone(),
@@ -181,8 +185,11 @@ impl Collector {
     /// If a reward or an output of the network is not finite.
     pub fn collect(&mut self, model: &Model, actor: &Actor) -> Result<&Batch, TrainError> {
         self.batch.clear();
-        self.batch.first = [to_vec(self.state.h.clone()), to_vec(self.state.c.clone())];
-        for _ in 0..self.batch.steps {
+        for t in 0..self.batch.steps {
+            if t % self.batch.sequence_steps == 0 {
+                self.batch.first[0].extend(to_vec(self.state.h.clone()));
+                self.batch.first[1].extend(to_vec(self.state.c.clone()));
+            }
             let (head, next) = self.look(model);
             self.state = next;
             self.act(&head, actor)?;
@@ -248,10 +255,11 @@ impl Collector {
 }
 
 impl Batch {
-    fn new(steps: usize, envs: usize, cells: usize) -> Self {
+    fn new(steps: usize, sequence_steps: usize, envs: usize) -> Self {
         let n = steps * envs;
         Self {
             steps,
+            sequence_steps,
             envs,
             x: Vec::with_capacity(steps),
             keep: Vec::with_capacity(steps),
@@ -261,7 +269,7 @@ impl Batch {
             values: Vec::with_capacity(n + envs),
             rewards: Vec::with_capacity(n),
             done: Vec::with_capacity(n),
-            first: [vec![0.0; envs * cells], vec![0.0; envs * cells]],
+            first: [Vec::new(), Vec::new()],
         }
     }
 
@@ -274,6 +282,7 @@ impl Batch {
         self.values.clear();
         self.rewards.clear();
         self.done.clear();
+        self.first.iter_mut().for_each(Vec::clear);
     }
 
     fn push(&mut self, moment: Moment) -> Result<(), TrainError> {
@@ -294,6 +303,11 @@ impl Batch {
         }
         self.values.extend(head.chunks_exact(HEAD_OUTPUTS).map(|row| row[ACTION_COUNT]));
         Ok(())
+    }
+
+    /// Sequences in the batch.
+    pub fn sequences(&self) -> usize {
+        self.steps / self.sequence_steps * self.envs
     }
 
     /// One environment's column of a time-major list.

@@ -79,8 +79,7 @@ pub fn train(
     config.check()?;
     let start = starting_weights(&job, config, seed)?;
     let mut judge = Judge::new(job.evaluation, config, &job.device);
-    let mut collector =
-        Collector::new(job.envs, config.sequence_steps, start.cells, config.mask_refused, seed, &job.device);
+    let mut collector = Collector::new(job.envs, config, start.cells, config.mask_refused, seed, &job.device);
     let mut learner = Learner::new(start, generator(seed, 1), &job.device);
     judge.look(&learner.weights, 0)?;
     let (mut steps, mut curve) = (0, Vec::new());

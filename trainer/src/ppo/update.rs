@@ -101,16 +101,26 @@ pub struct Minibatch {
 }
 
 impl Minibatch {
-    /// The sequences of these environments.
-    pub fn pick(batch: &Batch, advantages: &[f32], returns: &[f32], envs: &[usize]) -> Self {
-        let entries: Vec<usize> = (0..batch.steps).flat_map(|t| envs.iter().map(move |e| t * batch.envs + e)).collect();
+    /// These sequences of a batch.
+    pub fn pick(batch: &Batch, advantages: &[f32], returns: &[f32], sequences: &[usize]) -> Self {
+        // where step t of a sequence lies in the batch: its step, its environment
+        let at = |t: usize, sequence: &usize| (sequence / batch.envs * batch.sequence_steps + t, sequence % batch.envs);
+        let steps = 0..batch.sequence_steps;
+        let places: Vec<_> = steps.clone().map(|t| sequences.iter().map(|s| at(t, s)).collect::<Vec<_>>()).collect();
+        let entries: Vec<usize> = places.iter().flatten().map(|(t, env)| t * batch.envs + env).collect();
         let of = |list: &[f32]| entries.iter().map(|&i| list[i]).collect::<Vec<f32>>();
-        let rows_of = |list: &[f32]| pick_rows(list, list.len() / batch.envs, envs);
         let one_hot = |i: &usize| std::array::from_fn::<f32, ACTION_COUNT, _>(|a| f32::from(a == batch.actions[*i]));
+        let row = |list: &[Vec<f32>], t: usize, env: usize| row_of(&list[t], env, batch.envs).to_vec();
+        let gather = |list: &[Vec<f32>]| -> Vec<Vec<f32>> {
+            places.iter().map(|at| at.iter().flat_map(|&(t, env)| row(list, t, env)).collect()).collect()
+        };
+        let state = |list: &[f32]| -> Vec<f32> {
+            sequences.iter().flat_map(|&s| row_of(list, s, batch.sequences())).copied().collect()
+        };
         Self {
-            x: batch.x.iter().map(|x| rows_of(x)).collect(),
-            keep: batch.keep.iter().map(|keep| rows_of(keep)).collect(),
-            first: [rows_of(&batch.first[0]), rows_of(&batch.first[1])],
+            x: gather(&batch.x),
+            keep: gather(&batch.keep),
+            first: [state(&batch.first[0]), state(&batch.first[1])],
             action: entries.iter().flat_map(one_hot).collect(),
             penalty: entries.iter().flat_map(|&i| batch.penalty(i)).collect(),
             old_log_prob: of(&batch.log_probs),
@@ -130,8 +140,10 @@ impl Minibatch {
     }
 }
 
-fn pick_rows(list: &[f32], width: usize, picked: &[usize]) -> Vec<f32> {
-    picked.iter().flat_map(|&row| &list[row * width..(row + 1) * width]).copied().collect()
+/// One row of a matrix with this many rows.
+fn row_of(list: &[f32], row: usize, rows: usize) -> &[f32] {
+    let width = list.len() / rows;
+    &list[row * width..(row + 1) * width]
 }
 
 /// The loss of a minibatch and its gradient with respect to all weights.
@@ -211,13 +223,13 @@ impl Learner {
         returns: &[f32],
         how: &Schedule,
     ) -> Result<Losses, TrainError> {
-        let mut order: Vec<usize> = (0..batch.envs).collect();
+        let mut order: Vec<usize> = (0..batch.sequences()).collect();
         let mut last = Vec::new();
         for _ in 0..how.epochs {
             order.shuffle(&mut self.rng);
             last.clear();
-            for envs in order.chunks(how.minibatch_sequences) {
-                let minibatch = Minibatch::pick(batch, advantages, returns, envs);
+            for sequences in order.chunks(how.minibatch_sequences) {
+                let minibatch = Minibatch::pick(batch, advantages, returns, sequences);
                 last.push(self.update(&minibatch, how)?);
             }
         }

@@ -160,6 +160,7 @@ fn perturbed_episodes_differ_by_seed_only_and_keep_batches_together() {
 #[test]
 fn a_trace_has_a_point_for_the_start_and_each_step() {
     let mut env = TwinEnv::new(spec(batch(1, 0, 100_000, 0), |_| {})).with_trace();
+    episode(&mut env, 0, &[3]);
     episode(&mut env, 0, &[1, 0]);
     let points: Vec<(f64, u32, u32)> = env.trace().iter().map(|p| (p.t_s, p.fleet[0].booting, p.running)).collect();
     assert_eq!(points, [(0.0, 0, 1), (60.0, 1, 1), (100.0, 0, 0)]);

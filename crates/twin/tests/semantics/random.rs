@@ -34,14 +34,18 @@ fn types() -> impl Strategy<Value = Vec<Value>> {
 
 /// Jobs that fit on some type. Ids are a permutation, so that they and the order of the list disagree.
 fn jobs(types: Vec<Value>) -> impl Strategy<Value = Vec<Value>> {
-    let one = (0..types.len(), 1u64..9, 0u64..60, time_s(900), time_s(300), any::<bool>());
+    // often the same cores and run time, so that neighbours differ in one thing alone
+    let cores = prop_oneof![Just(1u64), 1u64..9];
+    let memory = prop_oneof![Just(0u64), Just(30), 1u64..60];
+    let runtime_s = prop_oneof![Just(60.0), time_s(300)];
+    let one = (0..types.len(), cores, memory, time_s(900), runtime_s);
     let alike = prop::collection::vec((one, 1usize..6), 0..16);
     (alike, any::<u64>()).prop_map(move |(groups, salt)| {
         let mut jobs = Vec::new();
-        for ((kind, cores, memory, submit_s, runtime_s, with_memory), copies) in groups {
+        for ((kind, cores, memory, submit_s, runtime_s), copies) in groups {
             let kind = &types[kind];
             let cores = cores.min(kind["cores"].as_u64().unwrap());
-            let memory = if with_memory { memory.min(kind["memory_mb"].as_u64().unwrap_or(60)) } else { 0 };
+            let memory = memory.min(kind["memory_mb"].as_u64().unwrap_or(60));
             for _ in 0..copies {
                 jobs.push(json!({"submit_s": submit_s, "runtime_s": runtime_s, "cores": cores, "memory_mb": memory}));
             }

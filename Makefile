@@ -1,0 +1,59 @@
+# The façade: each target is a line or two; `make help` lists them.
+# Every cargo call selects the whole workspace and one small test, so that all of them share one set of features and
+# nothing is compiled twice (tests/localcloud/src/package.rs says why).
+
+TOOLS ?= $(or $(TWINSCALER_TOOLS),$(CURDIR)/target/tools)
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+BUILD := cargo build --locked --workspace --bins --test parts
+export TWINSCALER_TOOLS := $(TOOLS)
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build demo test check fmt train functions deploy destroy
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+tools: ## set up the emulators, Graphite and cargo-lambda in a virtual environment
+	@sh tests/localcloud/setup.sh $(TOOLS)
+
+build: ## build every program for this machine
+	$(BUILD)
+
+demo: tools build ## show the whole system at work on local parts, and write target/demo/report.html
+	$(TARGET)/debug/demo $(DEMO)
+
+nextest = $(shell command -v cargo-nextest || echo $(TOOLS)/bin/cargo-nextest)
+
+$(TOOLS)/bin/cargo-nextest:
+	cargo install --locked --root $(TOOLS) cargo-nextest@0.9.143
+
+test: tools $(nextest) ## run all tests
+	PATH="$(TOOLS)/bin:$$PATH" cargo nextest run --locked --workspace --no-fail-fast
+
+deny = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
+
+$(TOOLS)/bin/cargo-deny:
+	cargo install --locked --root $(TOOLS) cargo-deny@0.20.2
+
+check: tools $(deny) ## formatting, lints, documentation, licences and advisories, templates
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
+	$(TOOLS)/cloud/bin/cfn-lint infra/template.yaml
+
+fmt: ## format the code
+	cargo fmt --all
+
+train: build ## train the policy that new pools start with, again
+	$(TARGET)/debug/twinscaler train --seed 1 --out policies/initial
+
+functions: tools ## build both functions for AWS, arm64, as zips
+	PATH="$(TOOLS)/cloud/bin:$$PATH" cargo-lambda lambda build --release --arm64 --output-format zip \
+	  -p evaluator --bin evaluator -p executor --bin executor
+
+deploy: functions ## deploy the stack with AWS SAM (infra/samconfig.toml)
+	cd infra && sam deploy
+
+destroy: ## delete the stack; tables and bucket stay
+	cd infra && sam delete

@@ -1,0 +1,103 @@
+//! What the production guard needs to know of the past: the cooldown, the last action, failed launches, the budget.
+
+use std::collections::VecDeque;
+
+use contract::Action;
+use contract::capacity::{Bounds, Counts};
+use contract::control::Mode;
+use contract::record::NoCapacity;
+use controller::guard::Situation;
+
+use crate::config::SimConfig;
+
+/// One hour, over which launches are counted for their budget.
+const LAUNCH_WINDOW_MS: u64 = 3_600_000;
+
+/// The guard's memory in one episode.
+#[derive(Clone, Debug)]
+pub(crate) struct Rails {
+    bounds: Vec<Bounds>,
+    cooldown_ms: u64,
+    launches_per_hour_max: Option<u32>,
+    remembers_no_capacity: bool,
+    next_allowed_ms: u64,
+    last_action: Option<(Action, u64)>,
+    no_capacity: NoCapacity,
+    no_capacity_flags: Vec<bool>,
+    /// Times of the launches of the last hour, if there is a budget.
+    launch_times_ms: VecDeque<u64>,
+}
+
+impl Rails {
+    pub fn new(config: &SimConfig) -> Self {
+        Self {
+            bounds: config.types.iter().map(|t| t.bounds).collect(),
+            cooldown_ms: config.cooldown_ms,
+            launches_per_hour_max: config.launches_per_hour_max,
+            remembers_no_capacity: config.remember_no_capacity,
+            next_allowed_ms: 0,
+            last_action: None,
+            no_capacity: NoCapacity::default(),
+            no_capacity_flags: vec![false; config.types.len()],
+            launch_times_ms: VecDeque::new(),
+        }
+    }
+
+    pub fn reset(&mut self) {
+        self.next_allowed_ms = 0;
+        self.last_action = None;
+        self.no_capacity = NoCapacity::default();
+        self.no_capacity_flags.fill(false);
+        self.launch_times_ms.clear();
+    }
+
+    /// Brings the memory up to a time; what lies too far back is forgotten.
+    pub fn pass_to(&mut self, now_ms: u64) {
+        if self.remembers_no_capacity {
+            self.no_capacity_flags.copy_from_slice(&self.no_capacity.flags(now_ms));
+        }
+        while self.launch_times_ms.front().is_some_and(|at_ms| at_ms + LAUNCH_WINDOW_MS <= now_ms) {
+            self.launch_times_ms.pop_front();
+        }
+    }
+
+    /// An action was carried out: the cooldown starts (V5).
+    pub fn accepted(&mut self, action: Action, now_ms: u64) {
+        self.last_action = Some((action, now_ms));
+        self.next_allowed_ms = now_ms + self.cooldown_ms;
+        let Action::Launch(size) = action else { return };
+        if self.launches_per_hour_max.is_some() {
+            self.launch_times_ms.push_back(now_ms);
+        }
+        if self.remembers_no_capacity {
+            self.no_capacity = self.no_capacity.worked(usize::from(size));
+        }
+    }
+
+    /// A launch failed for lack of capacity: no cooldown starts (V6), but the size may be left alone for a while.
+    pub fn failed(&mut self, size: usize, now_ms: u64) {
+        if self.remembers_no_capacity {
+            self.no_capacity = self.no_capacity.failed(size, now_ms);
+        }
+    }
+
+    /// The last action that was carried out, if any, and when.
+    pub fn last_action(&self) -> Option<(Action, u64)> {
+        self.last_action
+    }
+
+    /// What the guard looks at.
+    pub fn situation<'a>(&'a self, fleet: &'a [Counts], now_ms: u64) -> Situation<'a> {
+        let used = self.launch_times_ms.len() as u32;
+        Situation {
+            mode: Mode::Active,
+            fleet,
+            bounds: &self.bounds,
+            no_capacity: &self.no_capacity_flags,
+            now_ms,
+            next_allowed_ms: self.next_allowed_ms,
+            doubtful: false,
+            launches_left: self.launches_per_hour_max.map(|max| max.saturating_sub(used)),
+        }
+    }
+}

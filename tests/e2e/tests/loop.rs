@@ -1,0 +1,191 @@
+//! The two loops end to end: real function binaries, the deployed template, the emulators, a real Graphite.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use contract::Action;
+use contract::capacity::Counts;
+use contract::decision::{Decider, Decision, Outcome, Verdict};
+use contract::pool::PoolConfig;
+use contract::record::InstanceRecord;
+use controller::ports::{Cloud, Control, Decisions, Instances, PolicyStore, Tasks};
+use e2e::load::published_shape;
+use e2e::run::Run;
+use e2e::stack::{Stack, workspace};
+use e2e::summary::Records;
+use localcloud::{Fault, FaultKind};
+use serde_json::json;
+use twinscaler::ppo::weights::Weights;
+use twinscaler::promote::{Bundle, promote};
+
+fn initial() -> PathBuf {
+    workspace().join("policies/initial")
+}
+
+/// A full minute some hours ago: Graphite and CloudWatch take no points from the future.
+fn some_hours_ago() -> u64 {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    (now_s / 60 - 240) * 60
+}
+
+/// A stack with a pool that has the shipped policy.
+async fn stack(cooldown_s: u64) -> (Stack, PoolConfig) {
+    let stack = Stack::start("e2e", None).await.unwrap_or_else(|e| panic!("{e}"));
+    let config = stack.pool_config(cooldown_s);
+    stack.create_pool(&config, &initial()).await.unwrap_or_else(|e| panic!("{e}"));
+    (stack, config)
+}
+
+/// A decision that asks for `action`, written as the evaluator would, so that the stream starts the executor.
+async fn ask(stack: &Stack, tick: u64, action: Action) -> Decision {
+    let decision = Decision { pool: stack.pool.clone(), ..testkit::builders::decision(&stack.pool, tick, action) };
+    stack.tables.decisions.put_once(&decision).await.unwrap();
+    stack.settled(tick).await.unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn outcome(d: &Decision) -> &Outcome {
+    d.intent.as_ref().and_then(|i| i.outcome.as_ref()).expect("settled")
+}
+
+async fn machines(stack: &Stack) -> usize {
+    stack.ec2.describe(&stack.pool).await.unwrap().iter().filter(|m| m.alive).count()
+}
+
+/// Another policy than the shipped one, packaged as the trainer does it.
+fn another_policy() -> Bundle {
+    let weights = Weights::new(16, 7);
+    let (onnx, manifest) = twinscaler::parity::package(&weights, Default::default(), Default::default(), None).unwrap();
+    Bundle { onnx, manifest, checkpoint: weights.to_checkpoint(), report: b"<p>test</p>".to_vec() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_loop_turns_and_a_promoted_policy_takes_over() {
+    let (stack, config) = stack(60).await;
+    let start_s = some_hours_ago();
+    let load = published_shape(2, (start_s + 60) * 1000, 3);
+    let mut run = Run::new(&stack, config, 3, start_s, load);
+    let mut promoted = None;
+    while run.plant.unfinished() > 0 {
+        assert!(run.next_tick() < start_s + 90 * 60, "the load takes too long");
+        if run.next_tick() == start_s + 12 * 60 {
+            let until = e2e::stack::rfc3339(run.next_tick());
+            let arguments = ["improve", "--pool", "e2e", "--until", &until, "--steps", "4096", "--json"];
+            let said = stack.command(&arguments).await.unwrap_or_else(|e| panic!("{e}"));
+            let judged: serde_json::Value = serde_json::from_str(&said).unwrap();
+            let (pointer, tag) = stack.store.pointer("e2e").await.unwrap().unwrap();
+            let moved = json!(pointer.sha256) == judged["candidate"];
+            assert_eq!(judged["judgement"]["promoted"], json!(moved), "{judged}");
+            let bundle = another_policy();
+            promote(&stack.store, "e2e", &bundle, Some(&(pointer, tag))).await.unwrap();
+            promoted = Some((run.next_tick(), bundle.manifest.sha256));
+        }
+        run.minute().await.unwrap_or_else(|e| panic!("{e}"));
+    }
+    let end_s = run.next_tick();
+    run.minute().await.unwrap();
+    let records = Records::read(&stack, start_s, end_s).await.unwrap();
+    assert_eq!(records.broken(&stack).await.unwrap(), Vec::<String>::new());
+    assert_eq!(records.tasks.len(), 150);
+
+    let (since, sha256) = promoted.expect("the run is longer than 12 minutes");
+    for d in records.decisions.iter().filter(|d| d.tick >= since) {
+        assert_eq!(d.lstm.as_ref().map(|s| &s.policy), Some(&sha256), "tick {}", d.tick);
+    }
+    let by_policy = records.decisions.iter().filter(|d| matches!(d.decider, Decider::Policy { .. })).count();
+    assert!(by_policy * 2 > records.decisions.len(), "{by_policy} of {}", records.decisions.len());
+    let measured = records.decisions.iter().filter(|d| d.missing.is_empty()).count();
+    assert!(measured * 2 > records.decisions.len(), "metrics of both sources arrive: {measured}");
+    let (text, page) = records.report(&stack.pool_config(60)).unwrap();
+    assert!(text.contains("the run") && page.contains("<svg"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_do_nothing_more_and_the_cooldown_is_refused_and_recorded() {
+    let (stack, _) = stack(120).await;
+    let tick = some_hours_ago();
+
+    let first = stack.tick(tick).await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((first.action, first.policy_name().as_str()), (Action::Launch(0), "rule:minimum"));
+    assert_eq!(stack.tick(tick).await.unwrap(), first, "a duplicate tick is the same decision");
+    assert_eq!(stack.tables.decisions.range("e2e", tick, tick + 60).await.unwrap().len(), 1);
+
+    let record = json!({"Records": [{"eventName": "INSERT", "dynamodb": {"SequenceNumber": "1",
+        "Keys": {"pool": {"S": "e2e"}, "tick": {"N": tick.to_string()}}}}]});
+    for _ in 0..2 {
+        let answer = stack.cloud.invoke(&stack.outputs["ExecutorFunctionName"], &record).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+    }
+    assert_eq!(machines(&stack).await, 1, "a duplicate record launches nothing");
+    assert_eq!(stack.cloud.gate().calls("RunInstances"), 1);
+
+    let refused = ask(&stack, tick + 60, Action::Launch(1)).await;
+    assert_eq!(*outcome(&refused), Outcome::Refused { because: "cooldown".into() });
+    assert_eq!(machines(&stack).await, 1);
+    let held = stack.tick(tick + 90).await.unwrap();
+    assert_eq!((held.verdict, held.refusals[1].as_str()), (Verdict::Hold, "cooldown"));
+    let allowed = ask(&stack, tick + 120, Action::Launch(1)).await;
+    assert!(matches!(outcome(&allowed), Outcome::Launched { .. }), "{:?}", outcome(&allowed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_policy_in_the_bucket_leaves_the_last_good_one_in_charge() {
+    let (stack, _) = stack(0).await;
+    let tick = some_hours_ago();
+    let before = stack.tick(tick).await.unwrap_or_else(|e| panic!("{e}"));
+    let good = before.lstm.expect("the shipped policy runs").policy;
+
+    let mut bundle = another_policy();
+    let last = bundle.onnx.len() - 1;
+    bundle.onnx[last] ^= 0xff;
+    let incumbent = stack.store.pointer("e2e").await.unwrap();
+    promote(&stack.store, "e2e", &bundle, incumbent.as_ref()).await.unwrap();
+
+    let after = stack.tick(tick + 60).await.unwrap();
+    assert_eq!(after.lstm.map(|s| s.policy), Some(good));
+    assert!(after.reason.contains("refused"), "{}", after.reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
+    let (stack, config) = stack(0).await;
+    let tick = some_hours_ago();
+    let template = config.sizes[2].launch_template.clone();
+    stack.cloud.gate().inject(Fault::new(FaultKind::InsufficientInstanceCapacity).launch_template(template));
+
+    let failed = ask(&stack, tick, Action::Launch(2)).await;
+    assert_eq!(*outcome(&failed), Outcome::NoCapacity { code: "InsufficientInstanceCapacity".into() });
+    assert_eq!(stack.tables.control.no_capacity("e2e").await.unwrap().flags(tick * 1000), [false, false, true]);
+    assert_eq!((machines(&stack).await, stack.tables.instances.alive("e2e").await.unwrap().len()), (0, 0));
+
+    let next = stack.tick(tick + 60).await.unwrap();
+    assert!(next.observation.no_capacity[2] && !next.mask[Action::Launch(2).index()]);
+    assert_eq!(next.refusals[Action::Launch(2).index()], "no capacity");
+    assert!(matches!(outcome(&next), Outcome::Launched { .. }), "other sizes go on: {:?}", outcome(&next));
+    stack.cloud.gate().clear();
+    let reconciled = stack.reconcile(tick + 60).await.unwrap();
+    assert_eq!(reconciled["reconciled"]["orphans"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_our_tags_is_never_stopped() {
+    let (stack, _) = stack(0).await;
+    let tick = some_hours_ago();
+    // somebody else's machine, with a forged record that claims it for the pool
+    let foreign = stack.cloud.run_foreign_instance().await.unwrap();
+    let forged =
+        InstanceRecord { ready_ms: Some(1), ..testkit::builders::instance("e2e", &foreign, 0, (tick - 3600) * 1000) };
+    stack.tables.instances.put_new(&forged).await.unwrap();
+
+    let decision = ask(&stack, tick, Action::Stop(0)).await;
+    assert!(matches!(outcome(&decision), Outcome::Nothing { .. }), "{:?}", outcome(&decision));
+    assert_eq!(stack.cloud.gate().calls("TerminateInstances"), 0);
+    assert!(stack.cloud.is_running(&foreign).await.unwrap());
+
+    // the reconciler marks the forged record and leaves the machine alone
+    stack.reconcile(tick + 60).await.unwrap();
+    assert_eq!(stack.tables.instances.alive("e2e").await.unwrap(), []);
+    assert!(stack.cloud.is_running(&foreign).await.unwrap());
+    let next = stack.tick(tick + 120).await.unwrap();
+    assert_eq!(next.observation.fleet, [Counts::default(); 3]);
+    assert!(stack.tables.tasks.open("e2e").await.unwrap().is_empty());
+}
