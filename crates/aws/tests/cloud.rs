@@ -123,7 +123,7 @@ async fn tasks(tables: &Tables) {
     assert_eq!(tasks.open("p").await.unwrap(), [running.clone(), waiting.clone()]);
     let finished = TaskRecord { finished_ms: Some(3 * hour), ..running };
     tasks.put(&finished).await.unwrap();
-    assert_eq!(tasks.open("p").await.unwrap(), [waiting.clone()]);
+    assert_eq!(tasks.open("p").await.unwrap(), std::slice::from_ref(&waiting));
     let last = builders::task("p", "c", 2 * hour);
     tasks.put(&last).await.unwrap();
     assert_eq!(tasks.submitted("p", hour, 2 * hour).await.unwrap(), [finished, waiting.clone()]);
