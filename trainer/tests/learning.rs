@@ -20,9 +20,9 @@ fn small() -> PpoConfig {
     PpoConfig {
         steps: 16_384,
         n_envs: 16,
-        rollout_steps: 32,
+        rollout_steps: 16,
         sequence_steps: 16,
-        minibatch_sequences: 8,
+        minibatch_sequences: 4,
         lstm_cells: 16,
         learning_rate: 5e-3,
         evaluate_every_steps: 4096,

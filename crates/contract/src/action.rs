@@ -14,10 +14,11 @@ pub type Mask = [bool; ACTION_COUNT];
 
 /// One decision about the fleet, numbered as in the network's output: 0 nothing, `1+2i` launch one of size `i`,
 /// `2+2i` stop one of size `i`. The simulator uses the same numbers for any count of types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "u16", from = "u16")]
 pub enum Action {
     /// Leave the fleet as it is.
+    #[default]
     Nothing,
     /// Launch one machine of the size with this index.
     Launch(u16),

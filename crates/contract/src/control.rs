@@ -32,12 +32,6 @@ pub struct Head {
     pub last_action_ms: u64,
 }
 
-impl Default for Action {
-    fn default() -> Self {
-        Action::Nothing
-    }
-}
-
 /// The kill switch of the whole stack: one item that no pool owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillSwitch {

@@ -67,7 +67,9 @@ fn only_the_trainer_names_burn_and_only_policy_names_tract() {
 #[test]
 fn the_trainer_does_not_compile_ec2_and_neither_does_the_evaluator() {
     let with_ec2 = metadata().packages.into_iter().filter(|p| {
-        let ec2 = |d: &cargo_metadata::Dependency| d.name == "aws" && d.features.iter().any(|f| f == "ec2");
+        let ec2 = |d: &cargo_metadata::Dependency| {
+            d.kind == DependencyKind::Normal && d.name == "aws" && d.features.iter().any(|f| f == "ec2")
+        };
         p.dependencies.iter().any(ec2)
     });
     let names: BTreeSet<String> = with_ec2.map(|p| p.name.to_string()).collect();
