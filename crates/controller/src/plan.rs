@@ -1,6 +1,6 @@
 //! From a claimed decision to an immutable plan: what to launch, or exactly which machine to stop.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use contract::action::Action;
 use contract::limits::CLIENT_TOKEN_LEN_MAX;
@@ -111,8 +111,8 @@ fn victim(size: usize, inventory: &Inventory<'_>, now_ms: u64) -> Option<String>
 }
 
 /// Running tasks and core-milliseconds already worked, by machine.
-fn load_by_machine(tasks: &[TaskRecord], now_ms: u64) -> HashMap<&str, (u32, u64)> {
-    let mut load: HashMap<&str, (u32, u64)> = HashMap::new();
+fn load_by_machine(tasks: &[TaskRecord], now_ms: u64) -> BTreeMap<&str, (u32, u64)> {
+    let mut load: BTreeMap<&str, (u32, u64)> = BTreeMap::new();
     for task in tasks {
         if let (Some(id), Some(started), None) = (&task.instance_id, task.started_ms, task.finished_ms) {
             let entry = load.entry(id.as_str()).or_default();

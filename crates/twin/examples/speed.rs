@@ -1,6 +1,9 @@
 //! Measures the twin: steps a second of the published training load under random actions, observation and mask
 //! included, and the time of a big run. `cargo run -p twin --example speed [environment|engine|big]`
 
+// A measurement needs a clock; the crate has none.
+#![allow(clippy::disallowed_methods)]
+
 use std::sync::Arc;
 use std::time::Instant;
 

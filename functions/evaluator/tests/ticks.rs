@@ -87,7 +87,7 @@ async fn the_policy_decides_and_the_decision_can_be_replayed_bit_for_bit() {
     let made = decide(&evaluator, TICK).await;
     assert_eq!(made.decider, Decider::Policy { sha256: hash(0) });
     assert_eq!(made.missing, Vec::<String>::new());
-    assert_eq!(world.decisions(), [made.clone()]);
+    assert_eq!(world.decisions(), std::slice::from_ref(&made));
     let o = &made.observation;
     assert_eq!((o.queue_depth, o.arrivals, o.oldest_wait_s), (Some(1), Some(0), Some(90.0)));
     assert_eq!((o.wait_ratio_window, o.wait_ratio_recent, o.since_arrival_s), (Some(1.0), Some(0.0), Some(90.0)));

@@ -46,7 +46,7 @@ async fn a_launch_is_claimed_recorded_and_settled() {
         panic!("launched")
     };
     let [record] = world.instances().try_into().unwrap();
-    assert_eq!(instance_ids, [record.instance_id.clone()]);
+    assert_eq!(instance_ids, std::slice::from_ref(&record.instance_id));
     assert_eq!((record.size, record.launched_ms, record.decision), (1, TICK * 1000, Some(TICK)));
     let stored = &world.decisions()[0];
     let intent = stored.intent.as_ref().unwrap();

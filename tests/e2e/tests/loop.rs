@@ -73,8 +73,9 @@ async fn the_whole_loop_turns_and_a_promoted_policy_takes_over() {
             let said = stack.command(&arguments).await.unwrap_or_else(|e| panic!("{e}"));
             let judged: serde_json::Value = serde_json::from_str(&said).unwrap();
             let (pointer, tag) = stack.store.pointer("e2e").await.unwrap().unwrap();
-            let moved = json!(pointer.sha256) == judged["candidate"];
+            let moved = json!(pointer.sha256) != judged["incumbent"];
             assert_eq!(judged["judgement"]["promoted"], json!(moved), "{judged}");
+            assert!(!moved || json!(pointer.sha256) == judged["candidate"], "{judged}");
             let bundle = another_policy();
             promote(&stack.store, "e2e", &bundle, Some(&(pointer, tag))).await.unwrap();
             promoted = Some((run.next_tick(), bundle.manifest.sha256));

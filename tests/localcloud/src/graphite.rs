@@ -140,10 +140,11 @@ impl Layout {
     }
 }
 
-/// Fine points for now, coarse ones for a replayed day.
-const SCHEMAS: &str = "[all]\npattern = .*\nretentions = 10s:2h,60s:14d\n";
+/// One archive of one-minute points, now or in a replayed day. With a second, finer one for the last hours, points that
+/// were written when they were older are not found once a query begins within its reach.
+const SCHEMAS: &str = "[all]\npattern = .*\nretentions = 60s:14d\n";
 
-/// A coarse point exists as soon as one fine point does.
+/// Never asked for with one archive; carbon wants it.
 const AGGREGATION: &str = "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = average\n";
 
 /// graphite-web imports cairo to draw images, which nobody asks it for: with this the library need not be installed.

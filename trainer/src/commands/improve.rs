@@ -84,6 +84,18 @@ pub struct Improved {
     pub judgement: Judgement,
 }
 
+/// Training keeps the weights that it began with if it finds nothing better; the judgement says so.
+fn unless_the_same(judgement: Judgement, bundle: &Bundle, incumbent: Option<&Incumbent>) -> Judgement {
+    match incumbent {
+        Some(i) if i.pointer.0.sha256 == bundle.manifest.sha256 => Judgement {
+            promoted: false,
+            because: "training found nothing better than the policy in charge".into(),
+            ..judgement
+        },
+        _ => judgement,
+    }
+}
+
 /// What the tables hold of a window.
 struct Recorded {
     tasks: Vec<TaskRecord>,
@@ -134,6 +146,7 @@ where
     let trained = with_bar(&spec, start, ppo, seed, device)?;
     let judgement = compare(&trained.best, incumbent.as_ref(), &spec, twin, gate, device);
     let bundle = bundle(&trained.best, incumbent.as_ref(), &spec, (ppo, seed), &judgement)?;
+    let judgement = unless_the_same(judgement, &bundle, incumbent.as_ref());
     if judgement.promoted {
         promote(&ports.policies, pool, &bundle, incumbent.as_ref().map(|i| &i.pointer)).await?;
     }

@@ -57,7 +57,7 @@ fn schedule(cloning: &CloningConfig, config: &PpoConfig, done: f64) -> Schedule 
         objective: Objective::Cloning,
         by: Coefficients { clip: config.clip, value: cloning.value_coefficient, entropy: 0.0 },
         epochs: cloning.epochs,
-        minibatch_sequences: config.minibatch_sequences,
+        minibatch_sequences: cloning.minibatch_sequences,
         learning_rate: cloning.learning_rate * (1.0 - 0.9 * done),
         grad_norm_max: config.grad_norm_max,
     }

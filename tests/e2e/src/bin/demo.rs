@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use contract::decision::{Outcome, Verdict};
@@ -16,14 +16,17 @@ use e2e::{Error, plant::PlantTask};
 #[derive(Parser)]
 struct Options {
     /// Batches of tasks, 50 and 100 in turn, 8 minutes of the run's time apart
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 21)]
     batches: u64,
     /// Environment steps of the retraining
-    #[arg(long, default_value_t = 120_000)]
+    #[arg(long, default_value_t = 250_000)]
     steps: u64,
     /// Seconds after an action in which no other is accepted
     #[arg(long, default_value_t = 90)]
     cooldown_s: u64,
+    /// Least real time of a tick, milliseconds: at full speed Graphite's writer is minutes of the run's time behind
+    #[arg(long, default_value_t = 350)]
+    tick_ms: u64,
     /// Seed of the plant and of the training
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -112,7 +115,7 @@ async fn run(
         if run.next_tick() == improve_at {
             improve(stack, options, improve_at).await?;
         }
-        let decision = run.minute().await?;
+        let (decision, _) = tokio::try_join!(run.minute(), at_least(options.tick_ms))?;
         if decision.verdict == Verdict::Act {
             narrate(&decision, start_s);
         }
@@ -121,6 +124,11 @@ async fn run(
     let end_s = run.next_tick();
     run.minute().await?;
     Records::read(stack, start_s, end_s).await
+}
+
+async fn at_least(ms: u64) -> Result<(), Error> {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    Ok(())
 }
 
 async fn improve(stack: &Stack, options: &Options, now_s: u64) -> Result<(), Error> {
