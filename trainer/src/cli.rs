@@ -69,6 +69,15 @@ enum Command {
     /// Create and look after pools
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Put a policy in charge of a pool without a comparison
+    Promote {
+        /// The pool
+        #[arg(long)]
+        pool: String,
+        /// Directory of the policy
+        #[arg(long, value_name = "DIR")]
+        policy: PathBuf,
+    },
     /// Put the previous policy back in charge of a pool
     Rollback {
         /// The pool
@@ -233,6 +242,10 @@ async fn reach(command: Command) -> Result<(), Failure> {
         Command::Pool(PoolCommand::Mode { pool, mode }) => {
             Ok(pool::set_mode(&tables.control, &pool, mode.into()).await?)
         }
+        Command::Promote { pool, policy } => {
+            let policy = pool::read_policy(&policy).into_diagnostic().map_err(Failure::Input)?;
+            Ok(pool::put_in_charge(&store, &pool, &policy).await?)
+        }
         Command::Rollback { pool } => {
             let pointer = roll_back(&store, &pool).await?;
             println!("pool {pool}: policy {} is in charge again", pointer.sha256);
@@ -275,6 +288,8 @@ async fn improve_pool(
     } else {
         let verdict = if improved.judgement.promoted { "promoted" } else { "not promoted" };
         println!("candidate {} {verdict}: {}", improved.candidate, improved.judgement.because);
+        let twin = improved.twin;
+        println!("twin against reality over {} tasks: ${:.3} and ${:.3}", improved.tasks, twin.twin_usd, twin.real_usd);
     }
     Ok(())
 }

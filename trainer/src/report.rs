@@ -101,8 +101,12 @@ fn grid(svg: &mut String, x: Axis, y: Axis, label: &str) {
             px + 4.0
         );
     }
-    let _ =
-        write!(svg, "<text x=\"{LEFT}\" y=\"{:.1}\" font-weight=\"600\" fill=\"#333\">{label}</text>", y.to_px - 8.0);
+    let _ = write!(
+        svg,
+        "<text x=\"{LEFT}\" y=\"{:.1}\" font-weight=\"600\" fill=\"#333\" \
+         stroke=\"#fff\" stroke-width=\"4\" paint-order=\"stroke\">{label}</text>",
+        y.to_px - 8.0
+    );
 }
 
 /// A filled step curve from the axis up.

@@ -11,7 +11,7 @@ use controller::ports::{Claim, Decisions, Kind, Port, PortError, Written};
 
 use crate::control::{self, HEAD, SWITCH, SWITCH_POOL, read_head};
 use crate::errors::{answered, failed};
-use crate::tables::{from_item, n, records, rows, s, to_item};
+use crate::tables::{Item, from_item, n, rows, s, to_item};
 
 /// The adapter of the decision log, and of what a claim touches in the control table.
 #[derive(Clone, Debug)]
@@ -176,7 +176,7 @@ impl Decisions for DecisionTable {
             .scan_index_forward(false)
             .consistent_read(true)
             .limit(i32::try_from(n_max).unwrap_or(i32::MAX));
-        rows(query, n_max).await?.into_iter().map(|item| from_item("Query", item)).collect()
+        Ok(readable(rows(query, n_max).await?))
     }
 
     async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
@@ -186,8 +186,9 @@ impl Decisions for DecisionTable {
         let query = self
             .of_pool(pool, "#tick BETWEEN :from AND :last")
             .expression_attribute_values(":from", n(from))
-            .expression_attribute_values(":last", n(to - 1));
-        records(query, HISTORY_ROWS_MAX).await
+            .expression_attribute_values(":last", n(to - 1))
+            .consistent_read(true);
+        Ok(readable(rows(query, HISTORY_ROWS_MAX).await?))
     }
 
     async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {
@@ -239,6 +240,15 @@ impl Decisions for DecisionTable {
         call.send().await.map_err(failed("UpdateItem"))?;
         Ok(())
     }
+}
+
+/// The decisions that this version understands. One that it does not must not stop a pool for as long as it is kept.
+fn readable(items: Vec<Item>) -> Vec<Decision> {
+    let read = |item: Item| {
+        let decision = from_item::<Decision>("Query", item);
+        decision.inspect_err(|error| tracing::warn!(%error, "a decision cannot be read and is left out")).ok()
+    };
+    items.into_iter().filter_map(read).collect()
 }
 
 #[cfg(test)]

@@ -116,6 +116,16 @@ impl Instances for InstanceTable {
         send(update, record).await
     }
 
+    async fn reopen(&self, record: &InstanceRecord) -> Port<()> {
+        let update = self
+            .update(record)
+            .update_expression("SET #a = :p REMOVE #t")
+            .expression_attribute_names("#t", "terminated_ms")
+            .expression_attribute_names("#a", "alive_pool")
+            .expression_attribute_values(":p", s(&record.pool));
+        send(update, record).await
+    }
+
     async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> Port<()> {
         let update = self
             .update(record)

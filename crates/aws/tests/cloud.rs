@@ -307,7 +307,7 @@ async fn metrics(cloud: &LocalCloud, config: &SdkConfig) {
         cloudwatch.put("Twinscaler", "p", &[("cpu", value), ("mem", 0.1)], (minute - ago) * 1000).await.unwrap();
     }
     cloudwatch.put("Twinscaler", "other", &[("cpu", 0.9)], minute * 1000).await.unwrap();
-    let line = format!("twin.p.cpu 0.75 {}\ntwin.p.cpu 0.8 {}\n", minute - 60, minute - 50);
+    let line = format!("twin.p.cpu 0.75 {}\ntwin.p.cpu 0.8 {}\n", minute - 120, minute - 60);
     let mut carbon = tokio::net::TcpStream::connect(cloud.carbon_addr()).await.unwrap();
     carbon.write_all(line.as_bytes()).await.unwrap();
     carbon.shutdown().await.unwrap();
@@ -323,7 +323,7 @@ async fn metrics(cloud: &LocalCloud, config: &SdkConfig) {
     let expected = [
         None,
         Some(Point { at_ms: (minute - 60) * 1000, value: 0.5 }),
-        Some(Point { at_ms: (minute - 50) * 1000, value: 0.8 }),
+        Some(Point { at_ms: (minute - 60) * 1000, value: 0.8 }),
         None,
         Some(Point { at_ms: (minute - 60) * 1000, value: 0.1 }),
     ];

@@ -18,6 +18,14 @@ pub const CLIENT_TOKEN_LEN_MAX: usize = 64;
 pub const DECISION_DAYS: u64 = 90;
 /// Seconds after which a claimed decision that was not settled is taken up by the reconciler.
 pub const PENDING_S_MAX: u64 = 120;
+/// Ticks after which a decision is too late to be carried out: what it saw is no longer so.
+pub const LATE_TICKS: u64 = 5;
+/// Longest cooldown and longest tick that a configuration may ask for, seconds: a day and an hour.
+pub const COOLDOWN_S_MAX: u64 = 86_400;
+/// See [`COOLDOWN_S_MAX`].
+pub const TICK_S_MAX: u64 = 3600;
+/// Cores of one machine: EC2's largest has 896.
+pub const CORES_MAX: u32 = 1024;
 /// First back-off after a launch without capacity, seconds; doubled each time.
 pub const NO_CAPACITY_BACKOFF_S: u64 = 180;
 /// Longest back-off after launches without capacity, seconds.

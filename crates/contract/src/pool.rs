@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::SIZE_COUNT;
 use crate::capacity::Bounds;
 use crate::control::Mode;
-use crate::limits::POOL_NAME_LEN_MAX;
+use crate::limits::{COOLDOWN_S_MAX, CORES_MAX, POOL_NAME_LEN_MAX, TICK_S_MAX};
 
 /// Version of the stored form of [`PoolConfig`].
 pub const POOL_VERSION: u32 = 1;
@@ -141,7 +141,8 @@ impl PoolConfig {
         };
         check(self.version == POOL_VERSION, format!("version: {} is not {POOL_VERSION}", self.version));
         check(is_pool_name(&self.pool), format!("pool: {:?} is not 1 to 64 of a-z, 0-9 and '-'", self.pool));
-        check(self.tick_s > 0, "tick_s: must be above 0".into());
+        check((1..=TICK_S_MAX).contains(&self.tick_s), format!("tick_s: must be between 1 and {TICK_S_MAX}"));
+        check(self.cooldown_s <= COOLDOWN_S_MAX, format!("cooldown_s: must be at most {COOLDOWN_S_MAX}"));
         check(
             self.queue_usd_per_task_hour.is_finite() && self.queue_usd_per_task_hour >= 0.0,
             "queue_usd_per_task_hour: must be a number at or above 0".into(),
@@ -152,7 +153,10 @@ impl PoolConfig {
             "rule_tasks_per_core: must be a number above 0".into(),
         );
         for (i, size) in self.sizes.iter().enumerate() {
-            check(size.cores > 0, format!("sizes[{i}].cores: must be above 0"));
+            check(
+                (1..=CORES_MAX).contains(&size.cores),
+                format!("sizes[{i}].cores: must be between 1 and {CORES_MAX}"),
+            );
             check(!size.launch_template.is_empty(), format!("sizes[{i}].launch_template: must be given"));
             check(
                 size.usd_per_hour.is_finite() && size.usd_per_hour > 0.0,

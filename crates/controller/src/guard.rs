@@ -11,7 +11,7 @@ use contract::{ACTION_COUNT, Action, Mask, SIZE_COUNT};
 /// Everything that the guard looks at. Slices have one entry a machine type; the twin may have any number of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// What the pool may do; the kill switch counts as [`Mode::Observe`] to the evaluator and refuses every claim.
+    /// What the pool may do. The kill switch is no rail: the evaluator holds, and the claim's transaction fails.
     pub mode: Mode,
     /// Machines by type.
     pub fleet: &'a [Counts],

@@ -91,6 +91,8 @@ pub trait Instances: Send + Sync {
     fn put_new(&self, record: &InstanceRecord) -> impl Future<Output = Port<()>> + Send;
     /// Marks a machine as taking tasks.
     fn mark_ready(&self, record: &InstanceRecord, ready_ms: u64) -> impl Future<Output = Port<()>> + Send;
+    /// Takes a mark of being gone back: EC2 reports the machine as alive. No change to one without that mark.
+    fn reopen(&self, record: &InstanceRecord) -> impl Future<Output = Port<()>> + Send;
     /// Marks a machine as gone; the first mark stays.
     fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> impl Future<Output = Port<()>> + Send;
 }
@@ -125,9 +127,10 @@ pub trait Decisions: Send + Sync {
     fn put_once(&self, decision: &Decision) -> impl Future<Output = Port<Written>> + Send;
     /// One decision, by a consistent read.
     fn get(&self, pool: &str, tick: u64) -> impl Future<Output = Port<Option<Decision>>> + Send;
-    /// The last `n` decisions before `tick`, newest first, by a consistent read.
+    /// The last `n` decisions before `tick`, newest first, by a consistent read. One that cannot be understood (written
+    /// by another version) is left out.
     fn before(&self, pool: &str, tick: u64, n: usize) -> impl Future<Output = Port<Vec<Decision>>> + Send;
-    /// Decisions with ticks in `[from, to)`, oldest first.
+    /// Decisions with ticks in `[from, to)`, oldest first, by a consistent read; as [`Decisions::before`] otherwise.
     fn range(&self, pool: &str, from: u64, to: u64) -> impl Future<Output = Port<Vec<Decision>>> + Send;
     /// Claims a decision in one transaction: intent absent → pending, `head` → its successor, kill switch checked.
     fn claim(

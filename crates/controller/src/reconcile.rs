@@ -2,12 +2,14 @@
 //!
 //! Pure: the executor carries the steps out. An orphan is never terminated on first sight.
 
-use contract::decision::{Decision, IntentState, Outcome};
-use contract::limits::PENDING_S_MAX;
+use contract::decision::{Decision, IntentState, Outcome, Verdict};
+use contract::limits::{LATE_TICKS, PENDING_S_MAX};
 use contract::plan::Plan;
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 
+use crate::check::check;
+use crate::plan::Inventory;
 use crate::ports::CloudInstance;
 
 /// Seconds that a new machine may be missing from describe (EC2 is eventually consistent) before it counts as lost.
@@ -22,39 +24,107 @@ pub enum Step {
     Orphan(String),
     /// A record whose machine is gone: mark it.
     MarkLost(InstanceRecord),
-    /// A claim that was never settled: carry its stored plan out again (its token makes that safe), then settle.
-    Finish(Box<Decision>),
-    /// A claim without a plan, too old: settle it as failed; nothing was done.
+    /// A claim that was never settled, with its stored plan: what [`resume`] says.
+    Resume(Box<Decision>, Resume),
+    /// A decision that nobody claimed in time, or a claim without a plan: nothing was done, settle it so.
     Release(Box<Decision>, Outcome),
 }
 
-/// The steps for one pool at `now_ms`.
+/// How a stored plan is brought to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resume {
+    /// It was carried out, or must not be any more: settle with this outcome.
+    Settle(Outcome),
+    /// Carry it out: its client token, or its exact ids, make that safe.
+    Again(Plan),
+}
+
+/// What the reconciler looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The pool's configuration.
+    pub config: &'a PoolConfig,
+    /// Whether the pool may act now: its mode and the kill switch.
+    pub may_act: bool,
+    /// Records of machines that were not terminated.
+    pub records: &'a [InstanceRecord],
+    /// Machines with our tags, from a fresh and complete describe.
+    pub cloud: &'a [CloudInstance],
+    /// The recent decisions.
+    pub decisions: &'a [Decision],
+    /// Now, milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
+/// The steps for one pool.
 ///
-/// `decisions` are the recent ones; those claimed less than [`PENDING_S_MAX`] ago are left to their executor.
-pub fn reconcile(
-    config: &PoolConfig,
-    records: &[InstanceRecord],
-    cloud: &[CloudInstance],
-    decisions: &[Decision],
-    now_ms: u64,
-) -> Vec<Step> {
-    let mut steps: Vec<Step> = decisions.iter().filter_map(|d| unsettled(d, now_ms)).collect();
-    steps.extend(cloud.iter().filter(|m| m.alive).filter_map(|m| unrecorded(m, config, records)));
-    steps.extend(records.iter().filter_map(|r| lost(r, cloud, now_ms)));
+/// Decisions claimed less than [`PENDING_S_MAX`] ago are left to their executor.
+pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
+    let mut steps: Vec<Step> = scene.decisions.iter().filter_map(|d| unsettled(d, scene)).collect();
+    let alive = scene.cloud.iter().filter(|m| m.alive);
+    steps.extend(alive.filter_map(|m| unrecorded(m, scene.config, scene.records)));
+    steps.extend(scene.records.iter().filter_map(|r| lost(r, scene.cloud, scene.now_ms)));
     steps
 }
 
-fn unsettled(decision: &Decision, now_ms: u64) -> Option<Step> {
-    let intent = decision.intent.as_ref().filter(|i| i.state == IntentState::Pending)?;
-    if now_ms < intent.claimed_ms + PENDING_S_MAX * 1000 {
+fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
+    let Some(intent) = &decision.intent else { return unclaimed(decision, scene) };
+    if intent.state == IntentState::Settled || scene.now_ms < intent.claimed_ms + PENDING_S_MAX * 1000 {
         return None;
     }
-    let decision = Box::new(decision.clone());
-    match intent.plan {
-        Some(Plan::Launch(_) | Plan::Terminate { .. }) => Some(Step::Finish(decision)),
+    let boxed = Box::new(decision.clone());
+    match &intent.plan {
+        Some(plan) => Some(Step::Resume(boxed, resume(decision, plan, scene))),
         None => {
             let error = "the executor stopped after its claim and before its plan; nothing was done".to_owned();
-            Some(Step::Release(decision, Outcome::Failed { error }))
+            Some(Step::Release(boxed, Outcome::Failed { error }))
+        }
+    }
+}
+
+/// The stream gives a record up after a while; then its decision is too late anyway.
+fn unclaimed(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
+    let late = is_late(decision, scene);
+    let because = "late: no executor claimed it in time".to_owned();
+    (late && decision.verdict == Verdict::Act)
+        .then(|| Step::Release(Box::new(decision.clone()), Outcome::Refused { because }))
+}
+
+fn is_late(decision: &Decision, scene: &Scene<'_>) -> bool {
+    scene.now_ms > (decision.tick + LATE_TICKS * scene.config.tick_s) * 1000
+}
+
+/// What becomes of a stored plan whose executor stopped: what EC2 shows as done is done; the rest is carried out only if
+/// it is not too late, the pool may act, and the plan still passes the check.
+pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
+    if let Some(outcome) = already_done(decision, plan, scene.cloud) {
+        return Resume::Settle(outcome);
+    }
+    let inventory = Inventory { records: scene.records, cloud: scene.cloud, tasks: &[] };
+    let notes = check(plan, scene.config, &inventory);
+    let failed = |error: String| Resume::Settle(Outcome::Failed { error });
+    if is_late(decision, scene) {
+        failed("interrupted, and too late to be carried out now".into())
+    } else if !scene.may_act {
+        failed("interrupted, and the pool may not act now".into())
+    } else if let Some(note) = notes.first() {
+        failed(format!("interrupted, and the plan does not pass the check any more: {note}"))
+    } else {
+        Resume::Again(plan.clone())
+    }
+}
+
+fn already_done(decision: &Decision, plan: &Plan, cloud: &[CloudInstance]) -> Option<Outcome> {
+    match plan {
+        Plan::Launch(_) => {
+            let ours = cloud.iter().filter(|m| m.decision == Some(decision.tick));
+            let instance_ids: Vec<String> = ours.map(|m| m.instance_id.clone()).collect();
+            (!instance_ids.is_empty()).then_some(Outcome::Launched { instance_ids })
+        }
+        Plan::Terminate { instance_ids, .. } => {
+            let alive = |id: &String| cloud.iter().any(|m| m.alive && m.instance_id == *id);
+            let instance_ids = instance_ids.clone();
+            (!instance_ids.iter().any(alive)).then_some(Outcome::Terminated { instance_ids })
         }
     }
 }
@@ -88,32 +158,73 @@ fn lost(record: &InstanceRecord, cloud: &[CloudInstance], now_ms: u64) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{config, machine, record};
+    use crate::samples::{config, decided, machine, record};
 
     const NOW: u64 = 10_000_000;
+
+    fn steps(records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
+        let config = config();
+        reconcile(&Scene { config: &config, may_act: true, records, cloud, decisions: &[], now_ms: NOW })
+    }
 
     #[test]
     fn agreement_needs_no_step() {
         let records = [record("i-1", 0, 1)];
-        assert_eq!(reconcile(&config(), &records, &[machine(&records[0])], &[], NOW), []);
+        assert_eq!(steps(&records, &[machine(&records[0])]), []);
     }
 
     #[test]
     fn a_machine_without_a_record_is_adopted_with_the_time_of_its_decision() {
         let stray = CloudInstance { decision: Some(600), ..machine(&record("i-1", 1, 5)) };
-        let steps = reconcile(&config(), &[], std::slice::from_ref(&stray), &[], NOW);
-        let [Step::Adopt(adopted)] = steps.as_slice() else { panic!("{steps:?}") };
+        let found = steps(&[], std::slice::from_ref(&stray));
+        let [Step::Adopt(adopted)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((adopted.size, adopted.launched_ms, adopted.decision), (1, 600_000, Some(600)));
         assert_eq!(adopted.usd_per_hour, config().sizes[1].usd_per_hour);
         let nameless = CloudInstance { size: None, ..stray };
-        assert_eq!(reconcile(&config(), &[], &[nameless], &[], NOW), [Step::Orphan("i-1".into())]);
+        assert_eq!(steps(&[], &[nameless]), [Step::Orphan("i-1".into())]);
     }
 
     #[test]
     fn a_machine_that_is_gone_is_marked_but_not_while_ec2_may_not_show_it_yet() {
         let old = record("i-1", 0, 1);
-        assert_eq!(reconcile(&config(), std::slice::from_ref(&old), &[], &[], NOW), [Step::MarkLost(old)]);
+        assert_eq!(steps(std::slice::from_ref(&old), &[]), [Step::MarkLost(old)]);
         let new = record("i-2", 0, NOW - UNSEEN_S_MAX * 1000 + 1);
-        assert_eq!(reconcile(&config(), &[new], &[], &[], NOW), []);
+        assert_eq!(steps(&[new], &[]), []);
+    }
+
+    /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows.
+    fn resumed(tick: u64, may_act: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
+        let config = config();
+        let scene = Scene { config: &config, may_act, records, cloud, decisions: &[], now_ms: NOW };
+        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
+        resume(&decided(tick), &plan, &scene)
+    }
+
+    #[test]
+    fn an_interrupted_stop_is_carried_out_only_while_it_is_still_right() {
+        let tick = NOW / 1000 - 200;
+        let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = two.iter().map(machine).collect();
+        assert!(matches!(resumed(tick, true, &two, &cloud), Resume::Again(_)));
+        let failed =
+            |r: Resume, word: &str| matches!(r, Resume::Settle(Outcome::Failed { error }) if error.contains(word));
+        assert!(failed(resumed(tick, false, &two, &cloud), "may not act"));
+        assert!(failed(resumed(tick - 3600, true, &two, &cloud), "too late"));
+        assert!(failed(resumed(tick, true, &two[..1], &cloud[..1]), "minimum"));
+        let gone = Resume::Settle(Outcome::Terminated { instance_ids: vec!["i-1".into()] });
+        assert_eq!(resumed(tick - 3600, false, &two[1..], &cloud[1..]), gone);
+    }
+
+    #[test]
+    fn a_decision_that_nobody_claimed_is_settled_once_it_is_late() {
+        let config = config();
+        let fresh = decided(NOW / 1000 - 60);
+        let old = decided(NOW / 1000 - 3600);
+        let decisions = [fresh, old.clone()];
+        let scene =
+            Scene { config: &config, may_act: true, records: &[], cloud: &[], decisions: &decisions, now_ms: NOW };
+        let found = reconcile(&scene);
+        let [Step::Release(released, Outcome::Refused { .. })] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(released.tick, old.tick);
     }
 }

@@ -1,9 +1,34 @@
 //! Small values that the tests of this crate share.
 
+use contract::decision::{DECISION_VERSION, Decider, Decision, Verdict};
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
+use contract::{Action, Observation};
 
 use crate::ports::CloudInstance;
+
+/// An unclaimed decision to stop a small machine.
+pub fn decided(tick: u64) -> Decision {
+    Decision {
+        version: DECISION_VERSION,
+        pool: "p".into(),
+        tick,
+        observation: Observation::empty([2, 4, 8]),
+        missing: Vec::new(),
+        mask: [true; 7],
+        refusals: Vec::new(),
+        decider: Decider::Policy { sha256: "0".into() },
+        probabilities: None,
+        value: None,
+        action: Action::Stop(0),
+        verdict: Verdict::Act,
+        reason: String::new(),
+        lstm: None,
+        schema_hash: String::new(),
+        expires_at: 0,
+        intent: None,
+    }
+}
 
 /// A pool of S, M and L machines, 1 to 3 of each.
 pub fn config() -> PoolConfig {

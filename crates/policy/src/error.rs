@@ -70,8 +70,8 @@ pub enum PolicyError {
         /// As computed here.
         found: f32,
     },
-    /// An output is NaN or infinite; the state was left as it was.
-    #[error("policy output {0} is not finite; use another policy")]
+    /// A weight, an input or an output is NaN or infinite; the state was left as it was.
+    #[error("{0} has a number that is not finite; use another policy, or look at what it was given")]
     NotFinite(&'static str),
     /// Every action is refused, or the probabilities do not sum to one.
     #[error("policy probabilities sum to {0}, not 1; allow at least one action")]

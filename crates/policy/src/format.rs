@@ -22,6 +22,8 @@ pub const OPSET: i64 = 18;
 pub const SCHEMA_HASH: &str = "schema_hash";
 /// Metadata key of the number of LSTM cells.
 pub const LSTM_CELLS: &str = "lstm_cells";
+/// More cells than any policy of ours has; their weights would not fit the file's size limit.
+pub const CELLS_MAX: usize = 1024;
 /// What the mask subtracts from a refused action's logit.
 const REFUSED: f32 = 1e9;
 /// ONNX's version of the file format that goes with [`OPSET`].
@@ -114,8 +116,11 @@ pub fn metadata<'a>(model: &'a ModelProto, key: &str) -> Option<&'a str> {
 /// Takes the weights out of a decoded file and checks that all the rest is exactly what [`write`] writes.
 ///
 /// # Errors
-/// If a weight is missing or has another shape, or if the graph differs.
+/// If a weight is missing, has another shape or is not finite, or if the graph differs.
 pub fn read(model: &ModelProto, cells: usize) -> Result<Layers, PolicyError> {
+    if !(1..=CELLS_MAX).contains(&cells) {
+        return Err(shape_error("lstm_r", format!("cannot have {cells} cells, only 1 to {CELLS_MAX}")));
+    }
     let found = model.graph.as_ref().ok_or(PolicyError::Graph("graph"))?;
     let weights = weight_shapes(cells)
         .iter()
@@ -126,7 +131,7 @@ pub fn read(model: &ModelProto, cells: usize) -> Result<Layers, PolicyError> {
     Ok(layers)
 }
 
-fn read_weight(graph: &GraphProto, name: &str, shape: &[usize]) -> Result<Vec<f32>, PolicyError> {
+fn read_weight(graph: &GraphProto, name: &'static str, shape: &[usize]) -> Result<Vec<f32>, PolicyError> {
     let tensor = graph
         .initializer
         .iter()
@@ -140,7 +145,9 @@ fn read_weight(graph: &GraphProto, name: &str, shape: &[usize]) -> Result<Vec<f3
         return Err(shape_error(name, format!("does not hold {bytes:?} bytes of 32-bit floats")));
     }
     let numbers = tensor.raw_data.chunks_exact(4);
-    Ok(numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    let numbers: Vec<f32> = numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    // the runtime's activations turn NaN into a number, so that no output would show it
+    if numbers.iter().all(|x| x.is_finite()) { Ok(numbers) } else { Err(PolicyError::NotFinite(name)) }
 }
 
 /// Compares field by field, to say what differs.

@@ -103,12 +103,13 @@ impl Policy {
     /// One step: the action's probabilities and the value, and the next state in place of the given one.
     ///
     /// # Errors
-    /// If the state has another size, if tract fails, or if an output is not finite or no distribution; the state is
-    /// then left as it was.
+    /// If the state has another size, an input or an output is not finite, the probabilities are no distribution, or
+    /// tract fails; the state is then left as it was.
     pub fn step(&self, features: &Features, mask: &Mask, state: &mut State) -> Result<StepOut, PolicyError> {
         if let Some(found) = [state.h.len(), state.c.len()].into_iter().find(|&n| n != self.cells) {
             return Err(PolicyError::State { expected: self.cells, found });
         }
+        check_finite(&[("observation", features), ("h", &state.h), ("c", &state.c)])?;
         let (out, next) = self.run(features, mask, state).map_err(|e| PolicyError::Run(format!("{e:#}")))?;
         check_outputs(&out, &next)?;
         *state = next;
@@ -165,17 +166,16 @@ fn plan(model: &ModelProto) -> Result<Arc<TypedRunnableModel>, PolicyError> {
     planned.map_err(|e| PolicyError::Plan(format!("{e:#}")))
 }
 
-fn check_outputs(out: &StepOut, next: &State) -> Result<(), PolicyError> {
-    let finite = |x: &[f32]| x.iter().all(|x| x.is_finite());
-    let outputs = [
-        ("probabilities", finite(&out.probabilities)),
-        ("value", out.value.is_finite()),
-        ("h_out", finite(&next.h)),
-        ("c_out", finite(&next.c)),
-    ];
-    if let Some((name, _)) = outputs.iter().find(|(_, finite)| !finite) {
-        return Err(PolicyError::NotFinite(name));
+fn check_finite(tensors: &[(&'static str, &[f32])]) -> Result<(), PolicyError> {
+    match tensors.iter().find(|(_, numbers)| numbers.iter().any(|x| !x.is_finite())) {
+        Some((name, _)) => Err(PolicyError::NotFinite(name)),
+        None => Ok(()),
     }
+}
+
+fn check_outputs(out: &StepOut, next: &State) -> Result<(), PolicyError> {
+    let value = [out.value];
+    check_finite(&[("probabilities", &out.probabilities), ("value", &value), ("h_out", &next.h), ("c_out", &next.c)])?;
     let sum = out.probabilities.iter().sum::<f32>();
     if (sum - 1.0).abs() > 1e-3 { Err(PolicyError::NotADistribution(sum)) } else { Ok(()) }
 }

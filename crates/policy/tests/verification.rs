@@ -133,9 +133,18 @@ fn golden_vectors_must_be_there_and_be_reproduced() {
 #[test]
 fn weights_that_are_not_finite_are_refused() {
     let sample = Sample::with(1, |layers| layers.value_b[0] = f32::INFINITY);
-    assert!(matches!(Policy::load(&sample.onnx, &sample.manifest), Err(PolicyError::NotFinite("value"))));
+    assert!(matches!(Policy::load(&sample.onnx, &sample.manifest), Err(PolicyError::NotFinite("value_b"))));
     let sample = Sample::with(1, |layers| layers.lstm_r[3] = f32::NAN);
-    assert!(matches!(Policy::load(&sample.onnx, &sample.manifest), Err(PolicyError::NotFinite(_))));
+    assert!(matches!(Policy::load(&sample.onnx, &sample.manifest), Err(PolicyError::NotFinite("lstm_r"))));
+    // finite weights whose output is not: one of the two overflows, whatever the sign of the hidden state's sum
+    let overflows = |bias: f32| {
+        let sample = Sample::with(1, |layers| {
+            layers.value_w.fill(f32::MAX);
+            layers.value_b[0] = bias;
+        });
+        matches!(Policy::load(&sample.onnx, &sample.manifest), Err(PolicyError::NotFinite("value")))
+    };
+    assert!(overflows(f32::MAX) || overflows(-f32::MAX));
 }
 
 #[test]
@@ -150,7 +159,10 @@ fn a_failed_step_leaves_the_state_as_it_was() {
         Err(PolicyError::NotADistribution(_))
     ));
     features[4] = f32::NAN;
-    assert!(matches!(policy.step(&features, &[true; ACTION_COUNT], &mut state), Err(PolicyError::NotFinite(_))));
+    assert!(matches!(
+        policy.step(&features, &[true; ACTION_COUNT], &mut state),
+        Err(PolicyError::NotFinite("observation"))
+    ));
     assert_eq!(state, before);
     state.c.pop();
     let error = policy.step(&[0.5; FEATURE_COUNT], &[true; ACTION_COUNT], &mut state).unwrap_err();

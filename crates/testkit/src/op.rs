@@ -22,6 +22,8 @@ pub const INSTANCES_LAUNCHED: &str = "Instances.launched";
 pub const INSTANCES_PUT_NEW: &str = "Instances.put_new";
 /// Mark of a machine in service.
 pub const INSTANCES_MARK_READY: &str = "Instances.mark_ready";
+/// A mark of being gone taken back.
+pub const INSTANCES_REOPEN: &str = "Instances.reopen";
 /// Mark of a machine gone.
 pub const INSTANCES_MARK_TERMINATED: &str = "Instances.mark_terminated";
 /// Write of a decision.
@@ -64,7 +66,7 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 31] = [
+pub const ALL: [&str; 32] = [
     DESCRIBE,
     LAUNCH,
     TERMINATE,
@@ -76,6 +78,7 @@ pub const ALL: [&str; 31] = [
     INSTANCES_LAUNCHED,
     INSTANCES_PUT_NEW,
     INSTANCES_MARK_READY,
+    INSTANCES_REOPEN,
     INSTANCES_MARK_TERMINATED,
     DECISIONS_PUT_ONCE,
     DECISIONS_GET,

@@ -84,6 +84,13 @@ impl Instances for World {
         })
     }
 
+    async fn reopen(&self, record: &InstanceRecord) -> Port<()> {
+        self.call(op::INSTANCES_REOPEN, |s| {
+            s.recorded(op::INSTANCES_REOPEN, record)?.terminated_ms = None;
+            Ok(())
+        })
+    }
+
     async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> Port<()> {
         self.call(op::INSTANCES_MARK_TERMINATED, |s| {
             s.recorded(op::INSTANCES_MARK_TERMINATED, record)?.terminated_ms.get_or_insert(terminated_ms);

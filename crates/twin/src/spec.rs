@@ -18,6 +18,8 @@ pub const BOOTS_MIN: usize = 5;
 const EC2_MIN_BILLED_MS: u64 = 60_000;
 /// Steps that an episode of a pool may always take.
 const POOL_STEPS_MIN: u64 = 2000;
+/// Jobs that follow one another this closely belong together: a batch is no instant, its submitter takes a while.
+const TOGETHER_MS: u64 = 2000;
 /// Stream of the random generator for perturbations.
 const PERTURBATION_STREAM: u64 = 1 << 32;
 
@@ -154,12 +156,12 @@ fn perturb(base: &Workload, perturbation: Perturbation, seed: u64, into: &mut Wo
     let normal: f64 = StandardNormal.sample(&mut rng);
     let factor = (perturbation.runtime_log_sigma * normal).exp();
     let jitter_s = perturbation.arrival_jitter_s;
-    let (mut together_ms, mut moved_s) = (None, 0.0);
+    let (mut last_ms, mut moved_s) = (None, 0.0);
     into.rewrite_from(base, |job| {
-        if together_ms != Some(job.submit_ms) {
-            together_ms = Some(job.submit_ms);
+        if last_ms.is_none_or(|last_ms: u64| job.submit_ms.abs_diff(last_ms) > TOGETHER_MS) {
             moved_s = rng.random_range(-jitter_s..=jitter_s);
         }
+        last_ms = Some(job.submit_ms);
         job.runtime_ms = ((job.runtime_ms as f64 * factor).round() as u64).max(1);
         job.submit_ms = ms_from_s((s_from_ms(job.submit_ms) + moved_s).max(0.0));
     });

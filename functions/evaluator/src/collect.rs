@@ -3,6 +3,8 @@
 //! What cannot be read is marked as missing, never as zero. Only what no decision can do without is an error: the
 //! configuration, the head, the machines' records and the last decision.
 
+use std::time::Duration;
+
 use contract::action::SIZE_COUNT;
 use contract::capacity::Counts;
 use contract::control::{Head, KillSwitch};
@@ -11,9 +13,12 @@ use contract::limits::{METRIC_AGE_S_MAX, WAIT_WINDOW_S};
 use contract::observation::{OBSERVATION_VERSION, Observation};
 use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
-use controller::ports::{Control, Decisions, Instances, Metrics, Point, Port, Tasks};
+use controller::ports::{Control, Decisions, Instances, Kind, Metrics, Point, Port, PortError, Tasks};
 
 use crate::handler::Ports;
+
+/// Time for one source that a tick can do without; the function has 30 seconds in all.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Everything read for one tick.
 #[derive(Clone, Debug)]
@@ -56,9 +61,9 @@ where
         ports.decisions.before(pool, tick, 1),
         ports.instances.alive(pool),
         launched_last_hour(&ports.instances, config, now_ms),
-        ports.tasks.open(pool),
-        ports.tasks.arrival_times(pool, now_ms.saturating_sub(window_ms), now_ms),
-        ports.metrics.latest(pool, &sources, METRIC_AGE_S_MAX * 1000, now_ms),
+        in_time(ports.tasks.open(pool)),
+        in_time(ports.tasks.arrival_times(pool, now_ms.saturating_sub(window_ms), now_ms)),
+        in_time(ports.metrics.latest(pool, &sources, METRIC_AGE_S_MAX * 1000, now_ms)),
     );
     let head = head?;
     let observation = Observation {
@@ -70,6 +75,14 @@ where
     Ok(Collected { head, switch: switch?, last, launched_last_hour: launched?, observation })
 }
 
+/// A read that may take so long and no longer: a million new tasks must not cost the tick.
+async fn in_time<T>(read: impl Future<Output = Port<T>>) -> Port<T> {
+    tokio::time::timeout(SOURCE_TIMEOUT, read).await.unwrap_or_else(|_| {
+        let message = format!("no whole answer in {SOURCE_TIMEOUT:?}");
+        Err(PortError { operation: "collect", code: "Timeout".into(), message, kind: Kind::Unavailable })
+    })
+}
+
 /// A source whose failure makes the observation doubtful and nothing worse.
 fn known<T>(source: &str, result: Port<T>) -> Option<T> {
     result.inspect_err(|error| tracing::warn!(source, %error, "source is missing at this tick")).ok()
@@ -79,7 +92,7 @@ async fn launched_last_hour<I: Instances>(instances: &I, config: &PoolConfig, no
     if config.launches_per_hour_max.is_none() {
         return Ok(0);
     }
-    let records = instances.launched(&config.pool, now_ms.saturating_sub(3_600_000), now_ms).await?;
+    let records = instances.launched(&config.pool, (now_ms + 1).saturating_sub(3_600_000), now_ms).await?;
     Ok(records.iter().filter(|r| r.decision.is_some()).count() as u32)
 }
 
@@ -125,7 +138,8 @@ fn observe(
         wait_ratio_window: ratio_since(now_ms.saturating_sub(WAIT_WINDOW_S * 1000)),
         wait_ratio_recent: ratio_since(now_ms.saturating_sub(step_ms)),
         last_action: head.last_action,
-        since_action_s: seconds_since(head.last_action_ms),
+        // Before the first claim there is no action to count from; the twin's episodes begin at 0 as well.
+        since_action_s: if head.generation == 0 { 0.0 } else { seconds_since(head.last_action_ms) },
         cooldown_left_s: head.next_allowed_ms.saturating_sub(now_ms) as f64 / 1000.0,
         no_capacity: no_capacity.flags(now_ms),
         ..Observation::empty(config.cores())

@@ -3,6 +3,7 @@
 use contract::action::Action;
 use contract::control::{Head, Mode};
 use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
+use contract::limits::LATE_TICKS;
 use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
@@ -11,9 +12,6 @@ use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 
 use crate::event::{BatchAnswer, Failure, Record};
-
-/// Ticks after which a decision is too late to be carried out: what it saw is no longer so.
-const LATE_TICKS: u64 = 5;
 
 /// The executor's outside world.
 pub struct Ports<T, I, D, C, K> {
@@ -89,12 +87,13 @@ where
         }
         let config = self.ports.control.config(pool).await?;
         let head = self.ports.control.head(pool).await?;
-        if let Some(because) = self.refusal(&config, &head, &decision).await? {
+        let now_ms = self.now_ms(&decision).await?;
+        if let Some(because) = refusal(&config, &head, &decision, now_ms) {
             return self.refuse(&decision, because).await;
         }
-        let now_ms = tick * 1000;
-        match self.ports.decisions.claim(&decision, &head, &next_head(&config, &head, &decision), now_ms).await? {
-            Claim::Won(generation) => Ok(self.carry_out(&config, &decision, generation).await),
+        let next = next_head(&config, &head, &decision, now_ms);
+        match self.ports.decisions.claim(&decision, &head, &next, now_ms).await? {
+            Claim::Won(generation) => Ok(self.carry_out(&config, &decision, Claimed { generation, now_ms }).await),
             Claim::Duplicate(intent) => {
                 Ok(Done::Dropped(format!("duplicate of a decision that is {:?}", intent.state)))
             }
@@ -104,25 +103,16 @@ where
         }
     }
 
-    /// Why the decision is not even claimed, if so.
-    async fn refusal(&self, config: &PoolConfig, head: &Head, decision: &Decision) -> Port<Option<String>> {
-        if matches!(config.mode, Mode::Off | Mode::Observe) {
-            return Ok(Some(format!("mode {:?}", config.mode).to_lowercase()));
-        }
-        if config.mode == Mode::Drain && matches!(decision.action, Action::Launch(_)) {
-            return Ok(Some("mode drain launches nothing".into()));
-        }
-        if head.last_action_ms > decision.tick * 1000 {
-            return Ok(Some("late: a younger decision was claimed".into()));
-        }
-        let newest = self.ports.decisions.before(&decision.pool, u64::MAX / 1000, 1).await?;
-        let age_s = newest.first().map_or(0, |d| d.tick.saturating_sub(decision.tick));
-        Ok((age_s > LATE_TICKS * config.tick_s).then(|| format!("late by {age_s} s")))
+    /// The time, as far as the control loop knows it: the youngest tick that was decided.
+    async fn now_ms(&self, decision: &Decision) -> Port<u64> {
+        let youngest = self.ports.decisions.before(&decision.pool, u64::MAX / 1000, 1).await?;
+        Ok(youngest.first().map_or(decision.tick, |d| d.tick.max(decision.tick)) * 1000)
     }
 
     async fn refuse(&self, decision: &Decision, because: String) -> Port<Done> {
         let outcome = Outcome::Refused { because };
-        let intent = settled(0, decision.tick * 1000, None, outcome.clone());
+        let never = Claimed { generation: 0, now_ms: decision.tick * 1000 };
+        let intent = settled(never, None, outcome.clone());
         match self.ports.decisions.put_intent(&decision.pool, decision.tick, &intent).await {
             Ok(()) => Ok(Done::Settled(outcome)),
             Err(error) if error.kind == Kind::Conflict => Ok(Done::Dropped("claimed by another executor".into())),
@@ -132,19 +122,19 @@ where
 
     /// Plans, checks, stores the plan, acts and settles. After the claim nothing is an error of the batch any more:
     /// what cannot be finished stays pending, and the reconciler takes it up.
-    async fn carry_out(&self, config: &PoolConfig, decision: &Decision, generation: u64) -> Done {
-        match self.plan_and_act(config, decision, generation).await {
+    async fn carry_out(&self, config: &PoolConfig, decision: &Decision, claimed: Claimed) -> Done {
+        match self.plan_and_act(config, decision, claimed).await {
             Ok(outcome) => Done::Settled(outcome),
             Err(error) => {
+                let generation = claimed.generation;
                 tracing::error!(pool = decision.pool, tick = decision.tick, generation, %error, "left pending");
                 Done::Pending(error.to_string())
             }
         }
     }
 
-    async fn plan_and_act(&self, config: &PoolConfig, decision: &Decision, generation: u64) -> Port<Outcome> {
+    async fn plan_and_act(&self, config: &PoolConfig, decision: &Decision, claimed: Claimed) -> Port<Outcome> {
         let pool = &decision.pool;
-        let now_ms = decision.tick * 1000;
         let (records, cloud, tasks) = tokio::join!(
             self.ports.instances.alive(pool),
             self.ports.cloud.describe(pool),
@@ -152,28 +142,28 @@ where
         );
         let (records, cloud, tasks) = (records?, cloud?, tasks?);
         let inventory = Inventory { records: &records, cloud: &cloud, tasks: &tasks };
-        let plan = match plan(decision.action, decision.tick, config, &inventory, now_ms) {
+        let plan = match plan(decision.action, decision.tick, config, &inventory, claimed.now_ms) {
             Ok(plan) => plan,
             Err(why) => {
                 let outcome = Outcome::Nothing { because: why.to_string() };
-                return self.settle(decision, generation, now_ms, None, outcome).await;
+                return self.settle(decision, claimed, None, outcome).await;
             }
         };
         let notes = check(&plan, config, &inventory);
         if !notes.is_empty() {
             let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
             let outcome = Outcome::Failed { error: format!("the plan was refused: {}", notes.join("; ")) };
-            return self.settle(decision, generation, now_ms, Some(plan), outcome).await;
+            return self.settle(decision, claimed, Some(plan), outcome).await;
         }
         let pending = Intent {
             state: IntentState::Pending,
-            generation,
-            claimed_ms: now_ms,
+            generation: claimed.generation,
+            claimed_ms: claimed.now_ms,
             plan: Some(plan.clone()),
             outcome: None,
         };
         self.ports.decisions.put_intent(pool, decision.tick, &pending).await?;
-        self.act_and_settle(config, decision, generation, plan, now_ms).await
+        self.act_and_settle(config, decision, claimed, plan).await
     }
 
     /// Carries a stored plan out, for the first time or again, and settles.
@@ -181,15 +171,16 @@ where
         &self,
         config: &PoolConfig,
         decision: &Decision,
-        generation: u64,
+        claimed: Claimed,
         plan: Plan,
-        now_ms: u64,
     ) -> Port<Outcome> {
         let outcome = match &plan {
             Plan::Launch(launch) => self.launch(config, decision, launch).await?,
-            Plan::Terminate { instance_ids, .. } => self.terminate(&decision.pool, instance_ids, now_ms).await?,
+            Plan::Terminate { instance_ids, .. } => {
+                self.terminate(&decision.pool, instance_ids, claimed.now_ms).await?
+            }
         };
-        self.settle(decision, generation, now_ms, Some(plan), outcome).await
+        self.settle(decision, claimed, Some(plan), outcome).await
     }
 
     async fn launch(&self, config: &PoolConfig, decision: &Decision, plan: &LaunchPlan) -> Port<Outcome> {
@@ -233,29 +224,51 @@ where
     pub(crate) async fn settle(
         &self,
         decision: &Decision,
-        generation: u64,
-        claimed_ms: u64,
+        claimed: Claimed,
         plan: Option<Plan>,
         outcome: Outcome,
     ) -> Port<Outcome> {
-        let intent = settled(generation, claimed_ms, plan, outcome.clone());
+        let intent = settled(claimed, plan, outcome.clone());
         self.ports.decisions.put_intent(&decision.pool, decision.tick, &intent).await?;
         Ok(outcome)
     }
 }
 
-fn settled(generation: u64, claimed_ms: u64, plan: Option<Plan>, outcome: Outcome) -> Intent {
-    Intent { state: IntentState::Settled, generation, claimed_ms, plan, outcome: Some(outcome) }
+/// A claim: its generation (0 for none), and when it was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) generation: u64,
+    pub(crate) now_ms: u64,
+}
+
+fn settled(claimed: Claimed, plan: Option<Plan>, outcome: Outcome) -> Intent {
+    let Claimed { generation, now_ms } = claimed;
+    Intent { state: IntentState::Settled, generation, claimed_ms: now_ms, plan, outcome: Some(outcome) }
+}
+
+/// Why a decision is not even claimed, if so.
+fn refusal(config: &PoolConfig, head: &Head, decision: &Decision, now_ms: u64) -> Option<String> {
+    let late_ms = now_ms.saturating_sub(decision.tick * 1000);
+    if matches!(config.mode, Mode::Off | Mode::Observe) {
+        Some(format!("mode {:?}", config.mode).to_lowercase())
+    } else if config.mode == Mode::Drain && matches!(decision.action, Action::Launch(_)) {
+        Some("mode drain launches nothing".into())
+    } else if head.last_action_ms > decision.tick * 1000 {
+        Some("late: a younger decision was claimed".into())
+    } else if late_ms > LATE_TICKS * config.tick_s * 1000 {
+        Some(format!("late by {} s", late_ms / 1000))
+    } else {
+        None
+    }
 }
 
 /// The head after this decision's claim: the cooldown begins here.
-fn next_head(config: &PoolConfig, head: &Head, decision: &Decision) -> Head {
-    let now_ms = decision.tick * 1000;
+fn next_head(config: &PoolConfig, head: &Head, decision: &Decision, now_ms: u64) -> Head {
     Head {
         generation: head.generation + 1,
         next_allowed_ms: now_ms + config.cooldown_s * 1000,
         last_action: decision.action,
-        last_action_ms: now_ms,
+        last_action_ms: decision.tick * 1000,
     }
 }
 

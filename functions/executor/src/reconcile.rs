@@ -1,11 +1,13 @@
 //! Brings records and EC2 together, and finishes what another executor began.
 
-use contract::decision::Outcome;
+use contract::control::Mode;
+use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
-use controller::ports::{Cloud, Control, Decisions, Instances, Port, Tasks};
-use controller::reconcile::{Step, reconcile};
+use contract::pool::PoolConfig;
+use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, Tasks};
+use controller::reconcile::{Resume, Scene, Step, reconcile};
 
-use crate::execute::Executor;
+use crate::execute::{Claimed, Executor};
 
 /// Seconds of decisions that are looked through for unsettled ones.
 const LOOK_BACK_S: u64 = 6 * 3600;
@@ -19,9 +21,9 @@ pub struct Reconciled {
     pub orphans: u32,
     /// Records whose machine was gone.
     pub lost: u32,
-    /// Claims that were carried out again and settled.
+    /// Interrupted decisions that were brought to their end.
     pub finished: u32,
-    /// Claims that were settled as failed.
+    /// Decisions that were settled without having been carried out.
     pub released: u32,
 }
 
@@ -45,24 +47,24 @@ where
         let records = self.ports.instances.alive(pool).await?;
         let cloud = self.ports.cloud.describe(pool).await?;
         let decisions = self.ports.decisions.range(pool, now_s.saturating_sub(LOOK_BACK_S), now_s + 1).await?;
+        let may_act =
+            !self.ports.control.kill_switch().await?.engaged && matches!(config.mode, Mode::Active | Mode::Drain);
+        let now_ms = now_s * 1000;
+        let scene = Scene { config: &config, may_act, records: &records, cloud: &cloud, decisions: &decisions, now_ms };
         let mut done = Reconciled::default();
-        for step in reconcile(&config, &records, &cloud, &decisions, now_s * 1000) {
-            self.take(&config, step, now_s * 1000, &mut done).await?;
+        for step in reconcile(&scene) {
+            self.take(&config, step, now_ms, &mut done).await?;
         }
         Ok(done)
     }
 
-    async fn take(
-        &self,
-        config: &contract::pool::PoolConfig,
-        step: Step,
-        now_ms: u64,
-        done: &mut Reconciled,
-    ) -> Port<()> {
+    async fn take(&self, config: &PoolConfig, step: Step, now_ms: u64, done: &mut Reconciled) -> Port<()> {
         match step {
             Step::Adopt(record) => {
-                tracing::warn!(pool = record.pool, instance = record.instance_id, "adopted: it had no record");
+                tracing::warn!(pool = record.pool, instance = record.instance_id, "adopted: no live record had it");
                 self.ports.instances.put_new(&record).await?;
+                // There may be a record that took it for lost.
+                self.ports.instances.reopen(&record).await?;
                 done.adopted += 1;
             }
             Step::Orphan(instance) => {
@@ -74,27 +76,38 @@ where
                 self.ports.instances.mark_terminated(&record, now_ms).await?;
                 done.lost += 1;
             }
-            Step::Finish(decision) => {
-                let Some(intent) = &decision.intent else { return Ok(()) };
-                let Some(plan) = intent.plan.clone() else { return Ok(()) };
-                let outcome = self.act_and_settle(config, &decision, intent.generation, plan, now_ms).await?;
-                tracing::warn!(pool = decision.pool, tick = decision.tick, ?outcome, "finished a pending decision");
-                done.finished += 1;
-            }
-            Step::Release(decision, outcome) => self.release(&decision, outcome, done).await?,
+            Step::Resume(decision, how) => self.resume(config, &decision, how, done).await?,
+            Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,
         }
         Ok(())
     }
 
-    async fn release(
-        &self,
-        decision: &contract::decision::Decision,
-        outcome: Outcome,
-        done: &mut Reconciled,
-    ) -> Port<()> {
+    async fn resume(&self, config: &PoolConfig, decision: &Decision, how: Resume, done: &mut Reconciled) -> Port<()> {
         let Some(intent) = &decision.intent else { return Ok(()) };
-        self.settle(decision, intent.generation, intent.claimed_ms, None, outcome).await?;
-        tracing::warn!(pool = decision.pool, tick = decision.tick, "released a claim without a plan");
+        let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
+        let outcome = match how {
+            Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await?,
+            Resume::Again(plan) => self.act_and_settle(config, decision, claimed, plan).await?,
+        };
+        tracing::warn!(pool = decision.pool, tick = decision.tick, ?outcome, "settled an interrupted decision");
+        done.finished += 1;
+        Ok(())
+    }
+
+    /// Settles what nobody will carry out, unless somebody did so since it was read.
+    async fn release(&self, decision: &Decision, outcome: Outcome, now_ms: u64, done: &mut Reconciled) -> Port<()> {
+        let stored = self.ports.decisions.get(&decision.pool, decision.tick).await?;
+        if stored.is_none_or(|stored| stored.intent != decision.intent) {
+            return Ok(());
+        }
+        let intent = decision.intent.as_ref();
+        let claimed = intent
+            .map_or(Claimed { generation: 0, now_ms }, |i| Claimed { generation: i.generation, now_ms: i.claimed_ms });
+        match self.settle(decision, claimed, None, outcome).await {
+            Err(error) if error.kind == Kind::Conflict => return Ok(()),
+            settled => settled.map(drop)?,
+        }
+        tracing::warn!(pool = decision.pool, tick = decision.tick, "released a decision that was not carried out");
         done.released += 1;
         Ok(())
     }

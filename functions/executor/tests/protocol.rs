@@ -72,11 +72,11 @@ async fn a_duplicate_record_launches_nothing_more() {
 async fn a_decision_within_the_cooldown_is_refused_and_recorded() {
     let (world, executor) = setup();
     decided(&world, TICK, Action::Launch(0)).await;
-    decided(&world, TICK + 60, Action::Launch(0)).await;
-    decided(&world, TICK + 120, Action::Launch(0)).await;
     executor.execute("p", TICK).await.unwrap();
+    decided(&world, TICK + 60, Action::Launch(0)).await;
     let refused = Done::Settled(Outcome::Refused { because: "cooldown".into() });
     assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), refused);
+    decided(&world, TICK + 120, Action::Launch(0)).await;
     assert!(matches!(executor.execute("p", TICK + 120).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
     assert_eq!(world.machines().len(), 2);
     assert!(world.decisions().iter().all(|d| d.is_settled()));
@@ -118,6 +118,50 @@ async fn a_launch_that_worked_behind_a_time_out_is_finished_by_the_reconciler_wi
     assert_eq!(later.finished, 1);
     assert_eq!((world.machines().len(), world.instances().len()), (1, 1));
     assert!(world.decisions()[0].is_settled());
+}
+
+#[tokio::test]
+async fn a_delayed_stream_does_not_launch_for_what_was_long_ago() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK + 360, Action::Nothing).await;
+    let Done::Settled(Outcome::Refused { because }) = executor.execute("p", TICK).await.unwrap() else { panic!() };
+    assert_eq!(because, "late by 360 s");
+    assert!(world.machines().is_empty());
+}
+
+#[tokio::test]
+async fn a_decision_that_no_executor_claimed_is_settled_by_the_reconciler() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().released, 0);
+    assert_eq!(executor.reconcile(&schedule(TICK + 360)).await.unwrap().released, 1);
+    assert!(world.decisions()[0].is_settled() && world.machines().is_empty());
+}
+
+#[tokio::test]
+async fn an_interrupted_launch_is_not_repeated_behind_the_kill_switch() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
+    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().finished, 1);
+    assert!(world.decisions()[0].is_settled() && world.machines().is_empty());
+}
+
+#[tokio::test]
+async fn a_machine_taken_for_lost_gets_its_record_back_when_ec2_shows_it_again() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let id = world.machines()[0].instance_id.clone();
+    world.change_machine(&id, |m| m.visible = false);
+    assert_eq!(executor.reconcile(&schedule(TICK + 600)).await.unwrap().lost, 1);
+    assert!(world.alive("p").await.unwrap().is_empty());
+    world.change_machine(&id, |m| m.visible = true);
+    assert_eq!(executor.reconcile(&schedule(TICK + 900)).await.unwrap().adopted, 1);
+    assert_eq!(world.alive("p").await.unwrap()[0].instance_id, id);
 }
 
 #[tokio::test]

@@ -56,12 +56,15 @@ impl Records {
         })
     }
 
-    /// What is not as it must be at the end; empty if all is well.
+    /// What is not as it must be at the end of a run with `submitted` tasks; empty if all is well.
     ///
     /// # Errors
     /// If EC2 cannot be asked.
-    pub async fn broken(&self, stack: &Stack) -> Result<Vec<String>, Error> {
+    pub async fn broken(&self, stack: &Stack, submitted: usize) -> Result<Vec<String>, Error> {
         let mut broken = Vec::new();
+        if self.tasks.len() != submitted {
+            broken.push(format!("{} of {submitted} tasks are in the table", self.tasks.len()));
+        }
         let unfinished = self.tasks.iter().filter(|t| t.finished_ms.is_none()).count();
         if unfinished > 0 {
             broken.push(format!("{unfinished} tasks did not finish"));

@@ -20,12 +20,14 @@ use crate::gate::{Comparison, GateConfig, Judgement, judge};
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
 use crate::promote::{Bundle, promote};
-use crate::reality::{TwinError, Window, real_usd, twin_error};
+use crate::reality::{TwinError, Window, twin_error};
 use crate::report;
 use crate::{parity, ppo};
 
 /// Tasks below which a window says too little to train on.
 const TASKS_MIN: usize = 20;
+/// How far before the window records are looked for that reach into it.
+const LOOK_BACK_MS: u64 = 24 * 3_600_000;
 /// Seeds of the comparison; training draws its seeds from all 64-bit numbers and all but never meets them.
 const COMPARE_SEEDS: std::ops::Range<u64> = 7_000_000..7_000_024;
 /// Seeds that the rule is tuned on.
@@ -106,7 +108,8 @@ struct Recorded {
 /// The policy in charge, as training and promotion need it.
 struct Incumbent {
     pointer: (Pointer, String),
-    weights: Weights,
+    /// None if this version cannot read its checkpoint: then training begins anew, and the rule is the opponent.
+    weights: Option<Weights>,
 }
 
 /// Runs the job for one pool on the window that ends at `window.until_ms`.
@@ -131,18 +134,10 @@ where
     let config = ports.control.config(pool).await?;
     let recorded = read(ports, pool, window).await?;
     let incumbent = incumbent(&ports.policies, pool).await?;
-    let window = begin_with_the_fleet(window, &recorded);
+    let window = begin_with_the_fleet(window, &config, &recorded);
     let (base, spec) = twins(&config, &recorded, window)?;
-    let real = real_usd(&config, &recorded.tasks, &recorded.instances, window);
-    let twin = twin_error(&base, &config, &recorded.decisions, real, window);
-    eprintln!(
-        "window: {} tasks, {} machines; the twin says ${:.3} where reality was ${:.3}",
-        recorded.tasks.len(),
-        recorded.instances.len(),
-        twin.twin_usd,
-        twin.real_usd
-    );
-    let start = incumbent.as_ref().map(|i| i.weights.clone());
+    let twin = twin_error(&base, &config, (&recorded.tasks, &recorded.instances, &recorded.decisions), window);
+    let start = incumbent.as_ref().and_then(|i| i.weights.clone());
     let trained = with_bar(&spec, start, ppo, seed, device)?;
     let judgement = compare(&trained.best, incumbent.as_ref(), &spec, twin, gate, device);
     let bundle = bundle(&trained.best, incumbent.as_ref(), &spec, (ppo, seed), &judgement)?;
@@ -167,27 +162,39 @@ where
     D: Decisions,
 {
     let Window { from_ms, until_ms } = window;
-    let tasks = ports.tasks.submitted(pool, from_ms, until_ms).await?;
-    if tasks.len() < TASKS_MIN {
-        return Err(ImproveError::TooLittle(format!("{} tasks, at least {TASKS_MIN} are needed", tasks.len())));
+    let earlier_ms = from_ms.saturating_sub(LOOK_BACK_MS);
+    let mut tasks = ports.tasks.submitted(pool, earlier_ms, until_ms).await?;
+    tasks.retain(|t| t.finished_ms.is_none_or(|finished_ms| finished_ms > from_ms));
+    let submitted = tasks.iter().filter(|t| t.submitted_ms >= from_ms).count();
+    if submitted < TASKS_MIN {
+        return Err(ImproveError::TooLittle(format!("{submitted} tasks, at least {TASKS_MIN} are needed")));
     }
-    let mut instances = ports.instances.launched(pool, from_ms, until_ms).await?;
-    let older = ports.instances.alive(pool).await?.into_iter().filter(|i| i.launched_ms < from_ms);
+    let mut instances = ports.instances.launched(pool, earlier_ms, until_ms).await?;
+    instances.retain(|i| i.terminated_ms.is_none_or(|terminated_ms| terminated_ms > from_ms));
+    let older = ports.instances.alive(pool).await?.into_iter().filter(|i| i.launched_ms < earlier_ms);
     instances.extend(older);
     let decisions = ports.decisions.range(pool, from_ms / 1000, until_ms.div_ceil(1000)).await?;
     Ok(Recorded { tasks, instances, decisions })
 }
 
-/// Moves the window's start to when the pool's first machine was there: before, there was nothing to learn from.
-fn begin_with_the_fleet(window: Window, recorded: &Recorded) -> Window {
-    let first_ms = recorded.instances.iter().filter_map(|i| i.ready_ms).min().unwrap_or(window.from_ms);
-    Window { from_ms: window.from_ms.max(first_ms.min(window.until_ms)), ..window }
+/// Moves the window's start to the first tick at which the fleet was whole: no size below its minimum and nothing
+/// booting, which is how the twin's episodes begin. Without such a tick the window stays as it is.
+fn begin_with_the_fleet(window: Window, config: &PoolConfig, recorded: &Recorded) -> Window {
+    let bounds = config.bounds();
+    let whole = |d: &&Decision| {
+        let mut sizes = d.observation.fleet.iter().zip(bounds);
+        sizes.all(|(counts, bounds)| counts.booting == 0 && counts.ready >= bounds.min())
+    };
+    let from_ms = recorded.decisions.iter().find(whole).map_or(window.from_ms, |d| d.tick * 1000);
+    Window { from_ms, ..window }
 }
 
 async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Port<Option<Incumbent>> {
     let Some(pointer) = store.pointer(pool).await? else { return Ok(None) };
     let bytes = store.file(&pointer.0.sha256, "checkpoint", POLICY_BYTES_MAX).await?;
-    let weights = Weights::from_checkpoint(&bytes).map_err(|e| PortError::invalid("checkpoint", e.to_string()))?;
+    let weights = Weights::from_checkpoint(&bytes)
+        .inspect_err(|error| tracing::warn!(%error, "the policy in charge cannot be trained further"))
+        .ok();
     Ok(Some(Incumbent { pointer, weights }))
 }
 
@@ -199,7 +206,12 @@ fn twins(
 ) -> Result<(Arc<EnvSpec>, Arc<EnvSpec>), ImproveError> {
     let history = History::from_records(&recorded.tasks, &recorded.instances, window.from_ms, window.until_ms);
     let initial = std::array::from_fn(|i| history.initial[i].max(config.sizes[i].bounds.min()));
-    let workload = Arc::new(Workload::new(history.jobs));
+    let fits = |job: &twin::Job| config.sizes.iter().any(|s| job.cores <= s.cores && job.memory_mb <= s.memory_mb);
+    let (jobs, too_large): (Vec<_>, Vec<_>) = history.jobs.into_iter().partition(fits);
+    if !too_large.is_empty() {
+        tracing::warn!(tasks = too_large.len(), "tasks that fit on no machine of the pool are left out");
+    }
+    let workload = Arc::new(Workload::new(jobs));
     let base = EnvSpec::from_pool(config, vec![workload], history.boots_s, initial)?;
     Ok((Arc::new(base.clone()), Arc::new(base.perturbed(PERTURBATION))))
 }
@@ -216,7 +228,9 @@ fn compare(
     let setting = tuned_rule(spec, &TUNE_SEEDS);
     let comparison = Comparison {
         candidate_usd: policy_usd(candidate, spec, &seeds, device),
-        incumbent_usd: incumbent.map(|i| policy_usd(&i.weights, spec, &seeds, device)),
+        incumbent_usd: incumbent
+            .and_then(|i| i.weights.as_ref())
+            .map(|weights| policy_usd(weights, spec, &seeds, device)),
         rule_usd: rule_usd(setting, spec, &seeds),
     };
     judge(&comparison, twin.relative(), gate)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use contract::control::{KillSwitch, Mode};
 use contract::pool::PoolConfig;
-use controller::ports::{Control, Decisions, PolicyPublisher, Port, PortError};
+use controller::ports::{Control, Decisions, Kind, PolicyPublisher, Port, PortError};
 use serde_json::json;
 
 use crate::promote::{Bundle, promote};
@@ -55,7 +55,7 @@ pub fn read_policy(dir: &Path) -> Result<Bundle, PoolFileError> {
     Ok(bundle)
 }
 
-/// Creates a pool, or changes its configuration; puts `policy` in charge if the pool has no policy yet.
+/// Creates a pool, or changes its configuration all but the mode; puts `policy` in charge if the pool has no policy yet.
 ///
 /// # Errors
 /// If a table or the bucket refuses.
@@ -65,7 +65,8 @@ pub async fn create<C: Control, P: PolicyPublisher>(
     config: &PoolConfig,
     policy: Option<&Bundle>,
 ) -> Port<()> {
-    control.put_config(config).await?;
+    let config = keep_mode(control, config).await?;
+    control.put_config(&config).await?;
     println!("pool {}: configuration written, mode {:?}", config.pool, config.mode);
     let Some(bundle) = policy else { return Ok(()) };
     if let Some((pointer, _)) = store.pointer(&config.pool).await? {
@@ -74,6 +75,26 @@ pub async fn create<C: Control, P: PolicyPublisher>(
     }
     let pointer = promote(store, &config.pool, bundle, None).await?;
     println!("pool {}: policy {} is in charge", config.pool, pointer.sha256);
+    Ok(())
+}
+
+/// A pool that is there keeps its mode: changing a bound must not let a pool act that somebody stopped.
+async fn keep_mode<C: Control>(control: &C, config: &PoolConfig) -> Port<PoolConfig> {
+    match control.config(&config.pool).await {
+        Ok(stored) => Ok(PoolConfig { mode: stored.mode, ..config.clone() }),
+        Err(error) if error.kind == Kind::NotFound => Ok(config.clone()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a policy in charge without a comparison: after a change of the schema, or to go back further than one step.
+///
+/// # Errors
+/// If the bucket refuses, or the pointer moved meanwhile.
+pub async fn put_in_charge<P: PolicyPublisher>(store: &P, pool: &str, policy: &Bundle) -> Port<()> {
+    let current = store.pointer(pool).await?;
+    let pointer = promote(store, pool, policy, current.as_ref()).await?;
+    println!("pool {pool}: policy {} is in charge", pointer.sha256);
     Ok(())
 }
 

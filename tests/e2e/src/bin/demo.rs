@@ -81,13 +81,14 @@ async fn demo(options: Options) -> Result<Vec<String>, Error> {
 
     let start_s = start_s(options.batches);
     let load = published_shape(options.batches, (start_s + 120) * 1000, options.seed);
+    let submitted = load.len();
     let records = run(&stack, &config, &options, start_s, load).await?;
 
     let (text, page) = records.report(&config)?;
     let file = out.join("report.html");
     std::fs::write(&file, page).map_err(Error::io(format!("write {}", file.display())))?;
     println!("\n{text}");
-    let broken = records.broken(&stack).await?;
+    let broken = records.broken(&stack, submitted).await?;
     say(&format!("report: {} ({:.0} s in all)", file.display(), began.elapsed().as_secs_f64()));
     stack.cloud.stop();
     Ok(broken)
@@ -121,9 +122,8 @@ async fn run(
         }
     }
     // the last completions of the plant's minute are written by the next one
-    let end_s = run.next_tick();
     run.minute().await?;
-    Records::read(stack, start_s, end_s).await
+    Records::read(stack, start_s, run.next_tick()).await
 }
 
 async fn at_least(ms: u64) -> Result<(), Error> {
