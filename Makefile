@@ -8,7 +8,7 @@ BUILD := cargo build --locked --workspace --bins --test parts
 export TWINSCALER_TOOLS := $(TOOLS)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test check fmt train functions deploy destroy
+.PHONY: help tools build demo test test-gpu check fmt train functions deploy destroy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,12 +30,16 @@ $(TOOLS)/bin/cargo-nextest:
 test: tools $(nextest) ## run all tests
 	PATH="$(TOOLS)/bin:$$PATH" cargo nextest run --locked --workspace --no-fail-fast
 
+test-gpu: ## train a few steps on a GPU or a software Vulkan (Debian: mesa-vulkan-drivers); a build of its own
+	XDG_RUNTIME_DIR="$${XDG_RUNTIME_DIR:-$$(mktemp -d)}" CARGO_TARGET_DIR=$(TARGET)/gpu \
+	  cargo test --locked -p twinscaler --features gpu --test gpu
+
 deny = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
 
 $(TOOLS)/bin/cargo-deny:
 	cargo install --locked --root $(TOOLS) cargo-deny@0.20.2
 
-check: tools $(deny) ## formatting, lints, documentation, licences and advisories, templates
+check: tools $(deny) ## formatting, lints, documentation, licences and sources, the template
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
