@@ -1,4 +1,4 @@
-//! The one form of a policy file: written by [`write`], read back by [`read`].
+//! The one form of a policy file: written by [`write()`], read back by [`read`].
 //!
 //! ONNX, opset 18, one recurrent step. Inputs `observation` `[1, FEATURES]`, `h` and `c` `[1, cells]`, `mask`
 //! `[1, ACTIONS]` (1 allowed, 0 refused); outputs `probabilities` `[1, ACTIONS]` (0 for a refused action), `value`
@@ -113,7 +113,7 @@ pub fn metadata<'a>(model: &'a ModelProto, key: &str) -> Option<&'a str> {
     model.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
 }
 
-/// Takes the weights out of a decoded file and checks that all the rest is exactly what [`write`] writes.
+/// Takes the weights out of a decoded file and checks that all the rest is exactly what [`write()`] writes.
 ///
 /// # Errors
 /// If a weight is missing, has another shape or is not finite, or if the graph differs.

@@ -1,6 +1,6 @@
 //! Loads, verifies and runs a policy with tract.
 //!
-//! A policy is one file in one fixed form (see [`format`]): a single step of an LSTM with its state as inputs and
+//! A policy is one file in one fixed form (see [`mod@format`]): a single step of an LSTM with its state as inputs and
 //! outputs. [`Policy::load`] refuses everything that is not exactly that, says why, and never panics on bad bytes.
 
 pub mod error;

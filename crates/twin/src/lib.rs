@@ -1,7 +1,7 @@
 //! The digital twin: an exact discrete-event simulator of a fleet and its queue.
 //!
 //! The same seed and the same actions give the same milliseconds; there is no clock, no IO and no global randomness.
-//! [`sim`] is the engine, [`env`] and [`spec`] the environment that policies learn in, [`scenario`] and [`outcome`] the
+//! [`sim`] is the engine, [`mod@env`] and [`spec`] the environment that policies learn in, [`scenario`] and [`outcome`] the
 //! file format of `twinscaler simulate`, [`workload`] and [`history`] the jobs, [`baselines`] the rules to compare with,
 //! [`summary`] what an episode came to.
 

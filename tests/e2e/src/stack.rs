@@ -213,7 +213,8 @@ pub fn target_dir() -> PathBuf {
 
 /// The project's root.
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }
 
 /// The `twinscaler` command that was built with this program: beside it, or one folder up for tests.

@@ -1,4 +1,5 @@
-//! PPO with an LSTM, readable in one sitting: [`rollout`] → [`gae`] → [`loss`] → [`update`], tied together in [`train`].
+//! PPO with an LSTM, readable in one sitting: [`rollout`] → [`gae`] → [`loss`] → [`update`], tied together in
+//! [`mod@train`].
 //!
 //! The weights are one plain row of numbers ([`Weights`]); [`model`] turns them into burn tensors on whatever device was
 //! chosen, and gives the gradient back as another row.
