@@ -41,8 +41,9 @@ pub fn rule_usd(tasks_per_core: f64, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<
 /// The setting of the production rule that is cheapest on these seeds.
 pub fn tuned_rule(spec: &Arc<EnvSpec>, seeds: &[u64]) -> f64 {
     let total = |setting: &f64| rule_usd(*setting, spec, seeds).iter().sum::<f64>();
-    let best = TASKS_PER_CORE.into_iter().min_by(|a, b| total(a).total_cmp(&total(b)));
-    best.expect("there are settings to try")
+    let totals = TASKS_PER_CORE.iter().map(|setting| (*setting, total(setting)));
+    let best = totals.min_by(|a, b| a.1.total_cmp(&b.1));
+    best.expect("there are settings to try").0
 }
 
 /// One episode of a policy file as production would run it, with its outcome and the fleet over time.

@@ -20,6 +20,8 @@ pub const DECISION_DAYS: u64 = 90;
 pub const PENDING_S_MAX: u64 = 120;
 /// Ticks after which a decision is too late to be carried out: what it saw is no longer so.
 pub const LATE_TICKS: u64 = 5;
+/// Later than any tick, and still a time in milliseconds: asks for the youngest decision.
+pub const TICK_MAX: u64 = u64::MAX / 1000;
 /// Longest cooldown and longest tick that a configuration may ask for, seconds: a day and an hour.
 pub const COOLDOWN_S_MAX: u64 = 86_400;
 /// See [`COOLDOWN_S_MAX`].

@@ -3,7 +3,7 @@
 use contract::action::Action;
 use contract::control::{Head, Mode};
 use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
-use contract::limits::LATE_TICKS;
+use contract::limits::{LATE_TICKS, TICK_MAX};
 use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
@@ -105,7 +105,7 @@ where
 
     /// The time, as far as the control loop knows it: the youngest tick that was decided.
     async fn now_ms(&self, decision: &Decision) -> Port<u64> {
-        let youngest = self.ports.decisions.before(&decision.pool, u64::MAX / 1000, 1).await?;
+        let youngest = self.ports.decisions.before(&decision.pool, TICK_MAX, 1).await?;
         Ok(youngest.first().map_or(decision.tick, |d| d.tick.max(decision.tick)) * 1000)
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use contract::control::{KillSwitch, Mode};
+use contract::limits::TICK_MAX;
 use contract::pool::PoolConfig;
 use controller::ports::{Control, Decisions, Kind, PolicyPublisher, Port, PortError};
 use serde_json::json;
@@ -110,7 +111,7 @@ pub async fn status<C: Control, D: Decisions, P: PolicyPublisher>(
 ) -> Port<()> {
     let (config, head) = (control.config(pool).await?, control.head(pool).await?);
     let pointer = store.pointer(pool).await?.map(|(pointer, _)| pointer);
-    let last = decisions.before(pool, u64::MAX / 1000, 1).await?.into_iter().next();
+    let last = decisions.before(pool, TICK_MAX, 1).await?.into_iter().next();
     let last = last.map(|d| {
         json!({"tick": d.tick, "action": d.action.to_string(), "verdict": d.verdict, "reason": d.reason,
             "fleet": d.observation.fleet, "queue": d.observation.queue_depth})

@@ -12,7 +12,7 @@ use contract::{Action, Features, Observation, SIZE_COUNT};
 use twin::{BootModel, EnvSpec, Perturbation};
 
 use crate::commands::{bar, show};
-use crate::compare::{environments, policy_usd, rule_outcomes, rule_usd, tuned_rule};
+use crate::compare::{environments, policy_usd, rule_outcomes, tuned_rule};
 use crate::ppo::cloning::clone_teacher;
 use crate::ppo::config::{CloningConfig, PpoConfig};
 use crate::ppo::train::{Job, Trained, train};
@@ -139,8 +139,9 @@ fn packaged(
     let seeds: Vec<u64> = HELD_OUT_SEEDS.collect();
     let setting = tuned_rule(spec, &[1, 2, 3, 4]);
     let policy = mean(&policy_usd(&trained.best, spec, &seeds, device));
-    let rule = mean(&rule_usd(setting, spec, &seeds));
-    let waits: Vec<f64> = rule_outcomes(setting, spec, &seeds).iter().map(|o| o.wait_s_p95).collect();
+    let outcomes = rule_outcomes(setting, spec, &seeds);
+    let rule = mean(&outcomes.iter().map(|o| o.total_usd).collect::<Vec<_>>());
+    let waits: Vec<f64> = outcomes.iter().map(|o| o.wait_s_p95).collect();
     println!("policy ${policy:.3}, tuned rule ({setting} tasks per core) ${rule:.3} an episode, {} seeds", seeds.len());
     let evaluation = BTreeMap::from([
         ("policy_usd".to_owned(), policy),
