@@ -15,8 +15,12 @@ pub const NAME: &str = "production";
 pub fn decide(o: &Observation, tasks_per_core: f64, mask: &Mask) -> Action {
     debug_assert!(tasks_per_core > 0.0, "checked by the configuration");
     let (Some(queue), Some(running)) = (o.queue_depth, o.running) else { return Action::Nothing };
-    let wanted = f64::from(queue + running) / tasks_per_core;
-    let gap = wanted - f64::from(o.billed_cores());
+    towards(o, f64::from(queue + running) / tasks_per_core, mask)
+}
+
+/// The allowed action that brings the fleet, booting machines included, nearest to `wanted_cores`.
+pub fn towards(o: &Observation, wanted_cores: f64, mask: &Mask) -> Action {
+    let gap = wanted_cores - f64::from(o.billed_cores());
     let allowed = steps(o).into_iter().filter(|(action, _)| mask[action.index()]);
     let best = allowed.min_by(|a, b| distance(gap, a.1).total_cmp(&distance(gap, b.1)));
     best.map_or(Action::Nothing, |(action, _)| action)

@@ -171,6 +171,11 @@ impl SimConfig {
         problems
     }
 
+    /// Whether only machines that are counted work, and machines go only by an action.
+    pub fn all_machines_are_counted(&self) -> bool {
+        true
+    }
+
     /// When an episode is cut off, milliseconds.
     pub fn horizon_ms(&self) -> u64 {
         self.step_ms.saturating_mul(self.max_steps)

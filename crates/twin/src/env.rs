@@ -112,6 +112,11 @@ impl TwinEnv {
         &self.sim
     }
 
+    /// As [`Environment::step`], for those who do not look: nothing is observed. Returns the reward.
+    pub fn act(&mut self, action: Action) -> f64 {
+        self.sim.step(action)
+    }
+
     /// Whether the episode is over.
     pub fn is_over(&self) -> bool {
         self.sim.phase() != Phase::Going

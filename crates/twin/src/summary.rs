@@ -52,6 +52,8 @@ pub struct Outcome {
     pub failed_launches: u64,
     /// Steps taken.
     pub steps: u64,
+    /// Simulated time, hours.
+    pub hours: f64,
     /// When the last task was done; none if the episode was cut off or goes on.
     pub makespan_s: Option<f64>,
     /// Whether the episode was cut off.
@@ -91,6 +93,7 @@ impl Outcome {
             launches: tally.launches,
             failed_launches: tally.failed_launches,
             steps: tally.steps,
+            hours: hours(sim.now_ms()),
             makespan_s: (sim.phase() == Phase::Finished).then(|| s_from_ms(sim.now_ms())),
             truncated: sim.phase() == Phase::Truncated,
         }

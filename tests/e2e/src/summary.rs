@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use backtest::play::outcomes;
+use backtest::rules::Family;
+use backtest::tune::tune;
 use contract::decision::{Decider, Decision, Outcome, Verdict};
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
 use controller::ports::{Cloud, Decisions, Instances, Tasks};
-use twin::baselines::best_static;
 use twin::{EnvSpec, History, Workload};
 use twinscaler::compare::{rule_outcomes, tuned_rule};
 use twinscaler::reality::{Window, real_usd};
@@ -14,9 +16,6 @@ use twinscaler::report::{self, FleetPoint, Mark};
 
 use crate::Error;
 use crate::stack::Stack;
-
-/// Fleets that the static comparison tries, cores.
-const STATIC_CORES: std::ops::RangeInclusive<u32> = 14..=100;
 
 /// Everything the tables hold of a run.
 pub struct Records {
@@ -136,12 +135,12 @@ impl Records {
         let tuned = tuned_rule(&spec, &[1]);
         let rule = rule_outcomes(config.rule_tasks_per_core, &spec, &[1]);
         let best_rule = rule_outcomes(tuned, &spec, &[1]);
-        let (fleet, fixed) = best_static(&spec, STATIC_CORES, 1)?;
-        let fleet = format!("twin: best static fleet, {} S {} M {} L", fleet[0], fleet[1], fleet[2]);
+        let fleet = tune(Family::Static, &spec, &[1]).rule;
+        let fixed = outcomes(&fleet, &spec, &[1])?;
         Ok(vec![
             line(format!("twin: rule, {} tasks per core", config.rule_tasks_per_core), &rule[0]),
             line(format!("twin: rule tuned on this load, {tuned} tasks per core"), &best_rule[0]),
-            line(fleet, &fixed),
+            line(format!("twin: best static fleet, {fleet}"), &fixed[0]),
         ])
     }
 
