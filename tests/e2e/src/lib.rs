@@ -42,6 +42,9 @@ pub enum Error {
     /// The twin that the run is compared with.
     #[error(transparent)]
     Twin(#[from] twin::ScenarioError),
+    /// The episodes that the run is compared with.
+    #[error(transparent)]
+    Play(#[from] backtest::play::PlayError),
     /// Something did not happen in time, or is not as it should be.
     #[error("{0}")]
     Wrong(String),
