@@ -8,15 +8,15 @@ use std::process::ExitCode;
 use aws::s3::PolicyBucket;
 use aws::settings::Settings;
 use aws::tables::Tables;
+use calibration::Window;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::control::Mode;
 use miette::{IntoDiagnostic, Report, WrapErr, miette};
-use twinscaler::commands::{improve, pool, train};
+use twinscaler::commands::{improve, pool, train, window};
 use twinscaler::device::{DeviceChoice, select};
 use twinscaler::gate::GateConfig;
 use twinscaler::ppo::config::PpoConfig;
 use twinscaler::promote::roll_back;
-use twinscaler::reality::Window;
 use twinscaler::simulate;
 
 /// Manages a fleet of EC2 machines that work off a queue, with a policy trained in a digital twin of that fleet.
@@ -228,7 +228,7 @@ async fn reach(command: Command) -> Result<(), Failure> {
     let (tables, store) = (Tables::new(&config, settings.tables), PolicyBucket::new(&config, bucket));
     match command {
         Command::Improve { pool, until, window_h, learning, json } => {
-            improve_pool(tables, store, &pool, window(until, window_h)?, &learning, json).await
+            improve_pool(tables, store, &pool, last_hours(until, window_h)?, &learning, json).await
         }
         Command::Pool(PoolCommand::Create { config, policy }) => {
             let config = pool::read_config(&config).into_diagnostic().map_err(Failure::Input)?;
@@ -256,7 +256,7 @@ async fn reach(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn window(until: Option<jiff::Timestamp>, window_h: f64) -> Result<Window, Failure> {
+fn last_hours(until: Option<jiff::Timestamp>, window_h: f64) -> Result<Window, Failure> {
     let until_ms = until.unwrap_or_else(jiff::Timestamp::now).as_millisecond();
     if !(window_h.is_finite() && window_h > 0.0) || until_ms < 0 {
         return Err(Failure::Input(miette!("--window-h must be a number above 0, and --until after 1970")));
@@ -274,7 +274,7 @@ async fn improve_pool(
     json: bool,
 ) -> Result<(), Failure> {
     let device = select(learning.device)?;
-    let ports = improve::Ports {
+    let ports = window::Ports {
         tasks: tables.tasks,
         instances: tables.instances,
         decisions: tables.decisions,

@@ -1,7 +1,7 @@
 //! The twinscaler command: simulate, train, improve, promote.
 //!
 //! [`ppo`] learns, [`onnx`] and [`parity`] make the policy file, [`compare`] and [`gate`] judge it, [`promote`] puts it in
-//! charge; [`reality`] measures the twin; [`report`] draws; [`commands`] is what the command line does.
+//! charge; [`report`] draws; [`commands`] is what the command line does.
 
 pub mod commands;
 pub mod compare;
@@ -11,6 +11,5 @@ pub mod onnx;
 pub mod parity;
 pub mod ppo;
 pub mod promote;
-pub mod reality;
 pub mod report;
 pub mod simulate;

@@ -90,6 +90,12 @@ impl BootModel {
         }
     }
 
+    /// The boot times of the first `n` launches of an episode, seconds.
+    pub fn draw_s(&self, seed: u64, n: usize) -> Vec<f64> {
+        let mut times = BootTimes::new(seed);
+        (0..n).map(|_| crate::units::s_from_ms(times.next_ms(self))).collect()
+    }
+
     /// What is wrong with the model, each problem naming its field.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

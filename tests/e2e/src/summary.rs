@@ -5,13 +5,13 @@ use std::sync::Arc;
 use backtest::play::outcomes;
 use backtest::rules::Family;
 use backtest::tune::tune;
+use calibration::{Window, real_usd};
 use contract::decision::{Decider, Decision, Outcome, Verdict};
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
 use controller::ports::{Cloud, Decisions, Instances, Tasks};
 use twin::{EnvSpec, History, Workload};
 use twinscaler::compare::{rule_outcomes, tuned_rule};
-use twinscaler::reality::{Window, real_usd};
 use twinscaler::report::{self, FleetPoint, Mark};
 
 use crate::Error;

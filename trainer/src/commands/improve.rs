@@ -4,50 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use contract::decision::Decision;
+use calibration::{TwinError, Window, twin_error};
 use contract::limits::POLICY_BYTES_MAX;
 use contract::manifest::{Manifest, Pointer};
-use contract::pool::PoolConfig;
-use contract::record::{InstanceRecord, TaskRecord};
 use controller::ports::{Control, Decisions, Instances, PolicyPublisher, Port, PortError, Tasks};
 use policy::Policy;
 use serde::Serialize;
-use twin::{EnvSpec, History, Perturbation, Workload};
+use twin::{EnvSpec, Perturbation};
 
 use crate::commands::train::{settings, with_bar};
+use crate::commands::window::{Ports, read};
 use crate::compare::{policy_trace, policy_usd, rule_usd, tuned_rule};
 use crate::gate::{Comparison, GateConfig, Judgement, judge};
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
 use crate::promote::{Bundle, promote};
-use crate::reality::{TwinError, Window, twin_error};
 use crate::report;
 use crate::{parity, ppo};
 
 /// Tasks below which a window says too little to train on.
 const TASKS_MIN: usize = 20;
-/// How far before the window records are looked for that reach into it.
-const LOOK_BACK_MS: u64 = 24 * 3_600_000;
 /// Seeds of the comparison; training draws its seeds from all 64-bit numbers and all but never meets them.
 const COMPARE_SEEDS: std::ops::Range<u64> = 7_000_000..7_000_024;
 /// Seeds that the rule is tuned on.
 const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
 /// How far training and comparison depart from what the window shows.
 const PERTURBATION: Perturbation = Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 60.0 };
-
-/// The outside world of the job.
-pub struct Ports<T, I, D, C, P> {
-    /// The task table.
-    pub tasks: T,
-    /// The machines' records.
-    pub instances: I,
-    /// The decision log.
-    pub decisions: D,
-    /// The configuration.
-    pub control: C,
-    /// The policies.
-    pub policies: P,
-}
 
 /// Why the job ended without a judgement.
 #[derive(Debug, thiserror::Error)]
@@ -98,13 +80,6 @@ fn unless_the_same(judgement: Judgement, bundle: &Bundle, incumbent: Option<&Inc
     }
 }
 
-/// What the tables hold of a window.
-struct Recorded {
-    tasks: Vec<TaskRecord>,
-    instances: Vec<InstanceRecord>,
-    decisions: Vec<Decision>,
-}
-
 /// The policy in charge, as training and promotion need it.
 struct Incumbent {
     pointer: (Pointer, String),
@@ -131,12 +106,19 @@ where
     P: PolicyPublisher,
 {
     let (ppo, gate, seed) = settings;
-    let config = ports.control.config(pool).await?;
     let recorded = read(ports, pool, window).await?;
+    let submitted = recorded.tasks.iter().filter(|t| t.submitted_ms >= window.from_ms).count();
+    if submitted < TASKS_MIN {
+        return Err(ImproveError::TooLittle(format!("{submitted} tasks, at least {TASKS_MIN} are needed")));
+    }
     let incumbent = incumbent(&ports.policies, pool).await?;
-    let window = begin_with_the_fleet(window, &config, &recorded);
-    let (base, spec) = twins(&config, &recorded, window)?;
-    let twin = twin_error(&base, &config, (&recorded.tasks, &recorded.instances, &recorded.decisions), window);
+    let recorded = recorded.begun_with_the_fleet();
+    let (base, too_large) = recorded.twin()?;
+    if too_large > 0 {
+        tracing::warn!(tasks = too_large, "tasks that fit on no machine of the pool are left out");
+    }
+    let spec = Arc::new(EnvSpec::clone(&base).perturbed(PERTURBATION));
+    let twin = twin_error(&base, &recorded);
     let start = incumbent.as_ref().and_then(|i| i.weights.clone());
     let trained = with_bar(&spec, start, ppo, seed, device)?;
     let judgement = compare(&trained.best, incumbent.as_ref(), &spec, twin, gate, device);
@@ -155,40 +137,6 @@ where
     })
 }
 
-async fn read<T, I, D, C, P>(ports: &Ports<T, I, D, C, P>, pool: &str, window: Window) -> Result<Recorded, ImproveError>
-where
-    T: Tasks,
-    I: Instances,
-    D: Decisions,
-{
-    let Window { from_ms, until_ms } = window;
-    let earlier_ms = from_ms.saturating_sub(LOOK_BACK_MS);
-    let mut tasks = ports.tasks.submitted(pool, earlier_ms, until_ms).await?;
-    tasks.retain(|t| t.finished_ms.is_none_or(|finished_ms| finished_ms > from_ms));
-    let submitted = tasks.iter().filter(|t| t.submitted_ms >= from_ms).count();
-    if submitted < TASKS_MIN {
-        return Err(ImproveError::TooLittle(format!("{submitted} tasks, at least {TASKS_MIN} are needed")));
-    }
-    let mut instances = ports.instances.launched(pool, earlier_ms, until_ms).await?;
-    instances.retain(|i| i.terminated_ms.is_none_or(|terminated_ms| terminated_ms > from_ms));
-    let older = ports.instances.alive(pool).await?.into_iter().filter(|i| i.launched_ms < earlier_ms);
-    instances.extend(older);
-    let decisions = ports.decisions.range(pool, from_ms / 1000, until_ms.div_ceil(1000)).await?;
-    Ok(Recorded { tasks, instances, decisions })
-}
-
-/// Moves the window's start to the first tick at which the fleet was whole: no size below its minimum and nothing
-/// booting, which is how the twin's episodes begin. Without such a tick the window stays as it is.
-fn begin_with_the_fleet(window: Window, config: &PoolConfig, recorded: &Recorded) -> Window {
-    let bounds = config.bounds();
-    let whole = |d: &&Decision| {
-        let mut sizes = d.observation.fleet.iter().zip(bounds);
-        sizes.all(|(counts, bounds)| counts.booting == 0 && counts.ready >= bounds.min())
-    };
-    let from_ms = recorded.decisions.iter().find(whole).map_or(window.from_ms, |d| d.tick * 1000);
-    Window { from_ms, ..window }
-}
-
 async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Port<Option<Incumbent>> {
     let Some(pointer) = store.pointer(pool).await? else { return Ok(None) };
     let bytes = store.file(&pointer.0.sha256, "checkpoint", POLICY_BYTES_MAX).await?;
@@ -196,24 +144,6 @@ async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Port<Option<Inc
         .inspect_err(|error| tracing::warn!(%error, "the policy in charge cannot be trained further"))
         .ok();
     Ok(Some(Incumbent { pointer, weights }))
-}
-
-/// The window as it was, and the twins to train and compare in.
-fn twins(
-    config: &PoolConfig,
-    recorded: &Recorded,
-    window: Window,
-) -> Result<(Arc<EnvSpec>, Arc<EnvSpec>), ImproveError> {
-    let history = History::from_records(&recorded.tasks, &recorded.instances, window.from_ms, window.until_ms);
-    let initial = std::array::from_fn(|i| history.initial[i].max(config.sizes[i].bounds.min()));
-    let fits = |job: &twin::Job| config.sizes.iter().any(|s| job.cores <= s.cores && job.memory_mb <= s.memory_mb);
-    let (jobs, too_large): (Vec<_>, Vec<_>) = history.jobs.into_iter().partition(fits);
-    if !too_large.is_empty() {
-        tracing::warn!(tasks = too_large.len(), "tasks that fit on no machine of the pool are left out");
-    }
-    let workload = Arc::new(Workload::new(jobs));
-    let base = EnvSpec::from_pool(config, vec![workload], history.boots_s, initial)?;
-    Ok((Arc::new(base.clone()), Arc::new(base.perturbed(PERTURBATION))))
 }
 
 fn compare(

@@ -3,6 +3,7 @@
 pub mod improve;
 pub mod pool;
 pub mod train;
+pub mod window;
 
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -1,0 +1,341 @@
+//! What the records say about boots, run times, failed launches and the delay of metrics: the parameters of the twin.
+
+use contract::decision::{Decision, Outcome};
+use contract::record::{InstanceRecord, TaskRecord};
+use serde::Serialize;
+use twin::BootModel;
+
+use crate::recorded::Recorded;
+
+/// Boots above this are the long tail of the EC2 profile, seconds.
+const BOOT_TAIL_S: f64 = 180.0;
+/// Fewest observations of a distribution.
+const OBSERVATIONS_MIN: usize = 5;
+/// Candidates for the part of a boot that never varies, as shares of the shortest boot.
+const SHIFTS: usize = 50;
+/// Longest delay of a metric that is looked for, ticks.
+const LAG_TICKS_MAX: usize = 10;
+
+/// Everything that could be fitted; none where there are too few records.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fit {
+    /// From launch to ready.
+    pub boot: Option<BootFit>,
+    /// Of finished tasks.
+    pub runtime: Option<RuntimeFit>,
+    /// Of launches that were tried.
+    pub failures: Option<FailureFit>,
+    /// Of the mean CPU utilisation, against what tasks and machines say.
+    pub metric: Option<MetricFit>,
+}
+
+/// Boot times, and the law that fits them best.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BootFit {
+    /// Boots seen.
+    pub count: usize,
+    /// Median, seconds.
+    pub median_s: f64,
+    /// 95th percentile, seconds.
+    pub p95_s: f64,
+    /// A shifted log-normal with its tail.
+    pub model: BootModel,
+}
+
+/// Run times as a log-normal.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RuntimeFit {
+    /// Runs seen.
+    pub count: usize,
+    /// Mean, seconds.
+    pub mean_s: f64,
+    /// Median, seconds.
+    pub median_s: f64,
+    /// Standard deviation of the logarithm.
+    pub log_sigma: f64,
+}
+
+/// Launches without capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FailureFit {
+    /// Launches tried.
+    pub launches: usize,
+    /// Of them, those that failed for lack of capacity.
+    pub failed: usize,
+    /// Mean time from the first failure of a size to its next launch that worked, seconds; none without failures.
+    pub mean_down_s: Option<f64>,
+    /// Mean time with capacity between two failures, seconds; none without failures.
+    pub mean_up_s: Option<f64>,
+}
+
+/// How late a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MetricFit {
+    /// Ticks compared.
+    pub count: usize,
+    /// The delay that explains the metric best, seconds, in whole ticks.
+    pub delay_s: f64,
+    /// What is left unexplained at that delay: mean absolute difference of utilisation.
+    pub error: f64,
+    /// Share of the ticks at which the metric was missing.
+    pub gap_share: f64,
+}
+
+/// Fits everything.
+pub fn fit(recorded: &Recorded) -> Fit {
+    Fit {
+        boot: boot(&recorded.history().boots_s),
+        runtime: runtime(&recorded.tasks),
+        failures: failures(&recorded.decisions, recorded.window.until_ms),
+        metric: metric(recorded),
+    }
+}
+
+/// The shifted log-normal of greatest likelihood (the shift by a search, the rest in closed form) for the boots below
+/// 180 s, and the share of those above.
+pub fn boot(boots_s: &[f64]) -> Option<BootFit> {
+    let mut sorted = boots_s.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let body = &sorted[..sorted.partition_point(|s| *s < BOOT_TAIL_S)];
+    if body.len() < OBSERVATIONS_MIN || body[0] <= 0.0 {
+        return None;
+    }
+    let shifts = (0..SHIFTS).map(|i| body[0] * i as f64 / SHIFTS as f64);
+    let laws = shifts.map(|shift_s| (shift_s, log_normal(body.iter().map(|s| s - shift_s))));
+    let best = laws.max_by(|a, b| a.1.log_likelihood.total_cmp(&b.1.log_likelihood)).expect("there are shifts");
+    let tail = &sorted[body.len()..];
+    let model = BootModel::Lognormal {
+        shift_s: best.0,
+        median_s: best.1.mu.exp(),
+        sigma: best.1.sigma,
+        tail_probability: tail.len() as f64 / sorted.len() as f64,
+        tail_low_s: tail.first().copied().unwrap_or(BOOT_TAIL_S),
+        tail_high_s: tail.last().copied().unwrap_or(BOOT_TAIL_S),
+        seed: 0,
+    };
+    Some(BootFit { count: sorted.len(), median_s: percentile(&sorted, 50), p95_s: percentile(&sorted, 95), model })
+}
+
+/// Nearest rank, of ascending values; 0 of nothing.
+pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    match sorted.len() {
+        0 => 0.0,
+        n => sorted[(percent * n).div_ceil(100).max(1) - 1],
+    }
+}
+
+/// A log-normal law with how well it explains what it was fitted to.
+struct LogNormal {
+    mu: f64,
+    sigma: f64,
+    log_likelihood: f64,
+}
+
+/// Maximum likelihood of a log-normal: mean and standard deviation of the logarithms.
+fn log_normal(values: impl Iterator<Item = f64>) -> LogNormal {
+    let logs: Vec<f64> = values.map(f64::ln).collect();
+    let n = logs.len() as f64;
+    let mu = logs.iter().sum::<f64>() / n;
+    // boots that are all alike have no spread, whose likelihood would be infinite
+    let sigma = (logs.iter().map(|x| (x - mu).powi(2)).sum::<f64>() / n).sqrt().max(1e-3);
+    LogNormal { mu, sigma, log_likelihood: -n * sigma.ln() - logs.iter().sum::<f64>() }
+}
+
+/// The log-normal of the finished runs.
+pub fn runtime(tasks: &[TaskRecord]) -> Option<RuntimeFit> {
+    let run_s = |t: &TaskRecord| Some(t.finished_ms?.checked_sub(t.started_ms?)?.max(1) as f64 / 1000.0);
+    let mut runs_s: Vec<f64> = tasks.iter().filter_map(run_s).collect();
+    runs_s.sort_by(f64::total_cmp);
+    (runs_s.len() >= OBSERVATIONS_MIN).then(|| RuntimeFit {
+        count: runs_s.len(),
+        mean_s: runs_s.iter().sum::<f64>() / runs_s.len() as f64,
+        median_s: percentile(&runs_s, 50),
+        log_sigma: log_normal(runs_s.iter().copied()).sigma,
+    })
+}
+
+/// Launches that were carried out or failed for lack of capacity, in order, each with its size and time in seconds.
+fn launches(decisions: &[Decision]) -> Vec<(usize, u64, bool)> {
+    let launch = |d: &Decision| {
+        let worked = match d.intent.as_ref()?.outcome.as_ref()? {
+            Outcome::Launched { .. } => true,
+            Outcome::NoCapacity { .. } => false,
+            _ => return None,
+        };
+        Some((d.action.size()?, d.tick, worked))
+    };
+    decisions.iter().filter_map(launch).collect()
+}
+
+/// How often launches fail and for how long a size then has no capacity. An outage that has not ended by `until_ms`
+/// counts as if it ended then.
+pub fn failures(decisions: &[Decision], until_ms: u64) -> Option<FailureFit> {
+    let launches = launches(decisions);
+    let first_s = launches.first()?.1;
+    let mut outages_s = Vec::new();
+    for size in 0..contract::SIZE_COUNT {
+        let mut began = None;
+        for (_, at_s, worked) in launches.iter().filter(|l| l.0 == size) {
+            match (began, worked) {
+                (None, false) => began = Some(*at_s),
+                (Some(since), true) => {
+                    outages_s.push((at_s - since) as f64);
+                    began = None;
+                }
+                _ => {}
+            }
+        }
+        outages_s.extend(began.map(|since| (until_ms / 1000).saturating_sub(since) as f64));
+    }
+    let n = outages_s.len() as f64;
+    let down_s: f64 = outages_s.iter().sum();
+    let span_s = contract::SIZE_COUNT as f64 * (until_ms / 1000).saturating_sub(first_s) as f64;
+    Some(FailureFit {
+        launches: launches.len(),
+        failed: launches.iter().filter(|l| !l.2).count(),
+        mean_down_s: (n > 0.0).then(|| down_s / n),
+        mean_up_s: (n > 0.0).then(|| (span_s - down_s).max(0.0) / n),
+    })
+}
+
+/// The delay at which the mean utilisation that tasks and machines show is nearest to the metric that was seen.
+pub fn metric(recorded: &Recorded) -> Option<MetricFit> {
+    let tick_ms = recorded.config.tick_s * 1000;
+    let in_window = |d: &&Decision| d.tick * 1000 >= recorded.window.from_ms;
+    let decisions: Vec<&Decision> = recorded.decisions.iter().filter(in_window).collect();
+    let seen: Vec<(u64, f64)> =
+        decisions.iter().filter_map(|d| Some((d.tick * 1000, d.observation.cpu_util_avg?))).collect();
+    let usable = seen.iter().filter(|(at_ms, _)| *at_ms >= recorded.window.from_ms + LAG_TICKS_MAX as u64 * tick_ms);
+    let usable: Vec<&(u64, f64)> = usable.collect();
+    if usable.len() < OBSERVATIONS_MIN {
+        return None;
+    }
+    let error = |lag: usize| {
+        let differences = usable.iter().map(|(at_ms, seen)| {
+            (seen - utilisation(&recorded.tasks, &recorded.instances, recorded, at_ms - lag as u64 * tick_ms)).abs()
+        });
+        differences.sum::<f64>() / usable.len() as f64
+    };
+    let errors: Vec<f64> = (0..=LAG_TICKS_MAX).map(error).collect();
+    let best = (0..errors.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).expect("there are lags");
+    Some(MetricFit {
+        count: usable.len(),
+        delay_s: (best as u64 * recorded.config.tick_s) as f64,
+        error: errors[best],
+        gap_share: 1.0 - seen.len() as f64 / decisions.len().max(1) as f64,
+    })
+}
+
+/// Mean share of busy cores over the machines in service at a time; 0 of none.
+fn utilisation(tasks: &[TaskRecord], instances: &[InstanceRecord], recorded: &Recorded, at_ms: u64) -> f64 {
+    let serves =
+        |i: &&InstanceRecord| i.ready_ms.is_some_and(|ms| ms <= at_ms) && i.terminated_ms.is_none_or(|ms| ms > at_ms);
+    let runs =
+        |t: &&TaskRecord| t.started_ms.is_some_and(|ms| ms <= at_ms) && t.finished_ms.is_none_or(|ms| ms > at_ms);
+    let mut busy: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+    for task in tasks.iter().filter(runs) {
+        if let Some(id) = &task.instance_id {
+            *busy.entry(id).or_default() += task.cores;
+        }
+    }
+    let shares: Vec<f64> = instances
+        .iter()
+        .filter(serves)
+        .map(|i| {
+            let cores = recorded.config.sizes[i.size.min(contract::SIZE_COUNT - 1)].cores;
+            f64::from(busy.get(i.instance_id.as_str()).copied().unwrap_or(0)) / f64::from(cores)
+        })
+        .collect();
+    shares.iter().sum::<f64>() / shares.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::Action;
+    use contract::decision::{Intent, IntentState};
+    use testkit::builders::{decision, instance, pool_config, task};
+
+    #[test]
+    fn boots_drawn_from_the_ec2_law_are_fitted_back() {
+        let boots = BootModel::ec2().draw_s(3, 2000);
+        let fit = boot(&boots).unwrap();
+        let BootModel::Lognormal { shift_s, median_s, sigma, tail_probability, .. } = fit.model else { panic!() };
+        assert!((fit.median_s - 45.0).abs() < 1.5, "{fit:?}");
+        assert!((shift_s + median_s - 45.0).abs() < 1.5 && (0.3..0.6).contains(&sigma), "{fit:?}");
+        assert!(tail_probability < 0.02, "{fit:?}");
+    }
+
+    #[test]
+    fn too_few_or_equal_boots_are_no_trouble() {
+        assert_eq!(boot(&[50.0; 4]), None);
+        let BootModel::Lognormal { shift_s, median_s, .. } = boot(&[50.0; 9]).unwrap().model else { panic!() };
+        assert!((shift_s + median_s - 50.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn run_times_by_hand() {
+        let ran = |ms: u64| TaskRecord { started_ms: Some(0), finished_ms: Some(ms), ..task("p", "t", 0) };
+        let fit = runtime(&[ran(1000), ran(1000), ran(2000), ran(4000), ran(4000)]).unwrap();
+        assert_eq!((fit.count, fit.mean_s, fit.median_s), (5, 2.4, 2.0));
+        // logarithms −ln 2, −ln 2, 0, ln 2, ln 2 around ln 2
+        assert!((fit.log_sigma - (0.8f64).sqrt() * 2f64.ln()).abs() < 1e-9);
+    }
+
+    fn tried(tick: u64, size: u16, worked: bool) -> Decision {
+        let outcome = if worked {
+            Outcome::Launched { instance_ids: vec!["i".into()] }
+        } else {
+            Outcome::NoCapacity { code: "InsufficientInstanceCapacity".into() }
+        };
+        let mut d = decision("p", tick, Action::Launch(size));
+        d.intent = Some(Intent {
+            state: IntentState::Settled,
+            generation: 1,
+            claimed_ms: 0,
+            plan: None,
+            outcome: Some(outcome),
+        });
+        d
+    }
+
+    #[test]
+    fn outages_by_hand() {
+        let decisions =
+            [tried(0, 0, true), tried(60, 0, false), tried(120, 1, true), tried(240, 0, false), tried(360, 0, true)];
+        let fit = failures(&decisions, 400_000).unwrap();
+        assert_eq!((fit.launches, fit.failed, fit.mean_down_s), (5, 2, Some(300.0)));
+        // three sizes for 400 s, less the one outage
+        assert_eq!(fit.mean_up_s, Some(900.0));
+        assert_eq!(failures(&[], 5), None);
+    }
+
+    #[test]
+    fn a_metric_that_is_two_minutes_late_is_found_out() {
+        let machine = InstanceRecord { ready_ms: Some(0), ..instance("p", "i-1", 0, 0) };
+        let config = pool_config("p");
+        let busy = |tick: u64| (tick / 60) % 7 < 3;
+        let runs = (0..60u64).filter(|k| busy(k * 60)).map(|k| TaskRecord {
+            started_ms: Some(k * 60_000),
+            finished_ms: Some((k + 1) * 60_000),
+            cores: config.sizes[0].cores,
+            instance_id: Some("i-1".into()),
+            ..task("p", &format!("t{k}"), k * 60_000)
+        });
+        let saw = |k: u64| {
+            let mut d = decision("p", k * 60, Action::Nothing);
+            d.observation.cpu_util_avg = (k % 5 != 4).then(|| f64::from(u8::from(k >= 2 && busy((k - 2) * 60))));
+            d
+        };
+        let recorded = Recorded {
+            tasks: runs.collect(),
+            instances: vec![machine],
+            decisions: (0..60).map(saw).collect(),
+            config,
+            window: crate::Window { from_ms: 0, until_ms: 3_600_000 },
+        };
+        let fit = metric(&recorded).unwrap();
+        assert_eq!((fit.delay_s, fit.error), (120.0, 0.0));
+        assert!((fit.gap_share - 0.2).abs() < 1e-9);
+    }
+}
