@@ -112,10 +112,11 @@ fn one_function_makes_the_networks_input() {
 #[test]
 fn the_lower_crates_do_not_know_the_upper_ones() {
     let packages = packages();
-    let allowed: [(&str, &[&str]); 6] = [
+    let allowed: [(&str, &[&str]); 7] = [
         ("contract", &[]),
         ("controller", &["contract"]),
         ("twin", &["contract", "controller"]),
+        ("traces", &["contract", "twin"]),
         ("policy", &["contract"]),
         ("aws", &["contract", "controller"]),
         ("testkit", &["contract", "controller"]),
