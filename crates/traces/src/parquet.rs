@@ -119,6 +119,7 @@ fn read_file(
             }
         }
     }
+    told(1.0);
     Ok(rows)
 }
 
