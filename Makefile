@@ -8,10 +8,10 @@ BUILD := cargo build --locked --workspace --bins --test parts
 export TWINSCALER_TOOLS := $(TOOLS)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-gpu check fmt train functions deploy destroy
+.PHONY: help tools build demo test test-gpu test-parquet traces check fmt train functions deploy destroy
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 tools: ## set up the emulators, Graphite and cargo-lambda in a virtual environment
 	@sh tests/localcloud/setup.sh $(TOOLS)
@@ -33,6 +33,12 @@ test: tools $(nextest) ## run all tests
 test-gpu: ## train a few steps on a GPU or a software Vulkan (Debian: mesa-vulkan-drivers); a build of its own
 	XDG_RUNTIME_DIR="$${XDG_RUNTIME_DIR:-$$(mktemp -d)}" CARGO_TARGET_DIR=$(TARGET)/gpu \
 	  cargo test --locked -p twinscaler --features gpu --test gpu
+
+test-parquet: ## test the import of Parquet traces; a build of its own, as no program of the workspace has it
+	CARGO_TARGET_DIR=$(TARGET)/parquet cargo test --locked -p traces --features parquet
+
+traces: ## fetch a real log of 51 987 jobs to import, into target/traces
+	@sh crates/traces/fetch.sh $(TARGET)/traces
 
 deny = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
 

@@ -2,9 +2,10 @@
 //!
 //! The same seed and the same actions give the same milliseconds; there is no clock, no IO and no global randomness.
 //! [`sim`] is the engine, [`mod@env`] and [`spec`] the environment that policies learn in, [`scenario`] and [`outcome`] the
-//! file format of `twinscaler simulate`, [`workload`] and [`history`] the jobs, [`baselines`] the rules to compare with,
-//! [`summary`] what an episode came to.
+//! file format of `twinscaler simulate`, [`workload`], [`arrivals`] and [`history`] the jobs, [`baselines`] the rules to
+//! compare with, [`summary`] what an episode came to.
 
+pub mod arrivals;
 pub mod baselines;
 pub mod boot;
 pub mod config;

@@ -1,4 +1,5 @@
-//! Loads to train on and to compare with: the published one, and one shaped like the published application.
+//! Loads to train on and to compare with: the published one, one shaped like the published application, and arrivals at
+//! random. Those that come in bursts or by the hour of the day are in [`crate::arrivals`].
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -29,7 +30,8 @@ fn published(batches: &[u32]) -> Vec<Job> {
     jobs.map(|(id, submit_ms)| one_core(id, submit_ms, 6 * MINUTE_MS)).collect()
 }
 
-fn one_core(id: usize, submit_ms: u64, runtime_ms: u64) -> Job {
+/// A task on one core.
+pub(crate) fn one_core(id: usize, submit_ms: u64, runtime_ms: u64) -> Job {
     Job { id: id as i64, submit_ms, runtime_ms, cores: 1, memory_mb: 0 }
 }
 
@@ -99,13 +101,18 @@ pub fn poisson(rate_per_hour: f64, hours: f64, runtime_s_mean: f64, seed: u64) -
     debug_assert!(rate_per_hour > 0.0);
     let mut rng = stream(seed, 0);
     let mut jobs = Vec::new();
-    let mut exponential = |mean: f64| -> f64 { -mean * (1.0 - rng.random::<f64>()).ln() };
-    let mut at_s = exponential(3600.0 / rate_per_hour);
+    let gap_s = 3600.0 / rate_per_hour;
+    let mut at_s = exponential(gap_s, &mut rng);
     while at_s < hours * 3600.0 {
-        jobs.push(one_core(jobs.len(), ms_from_s(at_s), ms_from_s(exponential(runtime_s_mean)).max(1)));
-        at_s += exponential(3600.0 / rate_per_hour);
+        jobs.push(one_core(jobs.len(), ms_from_s(at_s), ms_from_s(exponential(runtime_s_mean, &mut rng)).max(1)));
+        at_s += exponential(gap_s, &mut rng);
     }
     jobs
+}
+
+/// An exponential time with that mean.
+pub(crate) fn exponential(mean: f64, rng: &mut ChaCha8Rng) -> f64 {
+    -mean * (1.0 - rng.random::<f64>()).ln()
 }
 
 #[cfg(test)]

@@ -112,12 +112,13 @@ fn one_function_makes_the_networks_input() {
 #[test]
 fn the_lower_crates_do_not_know_the_upper_ones() {
     let packages = packages();
-    let allowed: [(&str, &[&str]); 8] = [
+    let allowed: [(&str, &[&str]); 9] = [
         ("contract", &[]),
         ("controller", &["contract"]),
         ("twin", &["contract", "controller"]),
         ("backtest", &["contract", "controller", "twin"]),
         ("calibration", &["contract", "twin"]),
+        ("traces", &["contract", "twin"]),
         ("policy", &["contract"]),
         ("aws", &["contract", "controller"]),
         ("testkit", &["contract", "controller"]),
