@@ -5,6 +5,7 @@ use std::sync::Arc;
 use contract::{Action, Mask, Observation, SIZE_COUNT};
 use rayon::prelude::*;
 use serde::Serialize;
+use twin::summary::published_usd;
 use twin::{EnvSpec, Environment, Outcome, ScenarioError, TracePoint, TwinEnv};
 
 use crate::interval::{Interval, interval_95};
@@ -79,6 +80,8 @@ pub struct Standing {
     pub queue_usd: Interval,
     /// What it saves an episode against the first policy of the list, paired by seed.
     pub saving_usd: Interval,
+    /// Machines by the formula of the published evaluation: core-minutes / 60 × $0.043.
+    pub published_usd: f64,
     /// Waits.
     pub wait_s: Waits,
     /// Useful share of the billed core-hours.
@@ -170,6 +173,7 @@ pub fn standing(policy: String, outcomes: &[Outcome], first_usd: &[f64]) -> Stan
         vm_usd: money(|o| o.vm_usd),
         queue_usd: money(|o| o.queue_usd),
         saving_usd: interval_95(&savings).expect("at least one episode"),
+        published_usd: mean(|o| published_usd(o.core_hours * 60.0)),
         wait_s: Waits { p50: mean(|o| o.wait_s_p50), p95: mean(|o| o.wait_s_p95), p99: mean(|o| o.wait_s_p99) },
         packing: mean(|o| o.packing),
         lost_core_hours: mean(|o| o.lost_core_hours),

@@ -176,6 +176,12 @@ impl SimConfig {
         true
     }
 
+    /// Whether an episode is the same for every seed.
+    pub fn draws_nothing(&self) -> bool {
+        let boots = matches!(self.boot, BootModel::Fixed { .. } | BootModel::List { .. });
+        boots && !matches!(self.launch_failures, LaunchFailures::Outages { .. })
+    }
+
     /// When an episode is cut off, milliseconds.
     pub fn horizon_ms(&self) -> u64 {
         self.step_ms.saturating_mul(self.max_steps)

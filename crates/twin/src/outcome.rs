@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use contract::Action;
+use contract::{Action, Mask, Observation};
 use serde::Serialize;
 
+use crate::env::{Environment, TwinEnv};
 use crate::scenario::Scenario;
 use crate::sim::{Phase, Sim};
+use crate::spec::EnvSpec;
 use crate::units::{hours, s_from_ms, usd};
 
 /// Dollars of an episode.
@@ -112,6 +114,28 @@ pub fn simulate(scenario: &Scenario) -> SimResult {
         observations.push(glance(&sim));
     }
     result(&sim, rewards, observations)
+}
+
+/// Runs an episode under a policy: its result, and the actions chosen, with which a scenario can replay it.
+///
+/// # Errors
+/// Those of the policy.
+pub fn play<E>(
+    spec: &Arc<EnvSpec>,
+    seed: u64,
+    policy: &mut dyn FnMut(&Observation, &Mask) -> Result<Action, E>,
+) -> Result<(SimResult, Vec<Action>), E> {
+    let mut env = TwinEnv::new(spec.clone());
+    env.reset(seed);
+    let (mut rewards, mut actions) = (Vec::new(), Vec::new());
+    let mut observations = vec![glance(env.sim())];
+    while !env.is_over() {
+        let action = policy(env.observation(), &env.mask())?;
+        rewards.push(env.step(action).reward);
+        actions.push(action);
+        observations.push(glance(env.sim()));
+    }
+    Ok((result(env.sim(), rewards, observations), actions))
 }
 
 fn result(sim: &Sim, rewards: Vec<f64>, observations: Vec<Glance>) -> SimResult {

@@ -99,16 +99,34 @@ struct RawJob {
     memory_mb: u64,
 }
 
+/// Reads and validates settings: a scenario's `config` by itself.
+///
+/// # Errors
+/// Lists every problem found, or where the JSON is broken, naming the field.
+pub fn config_from_json(text: &str) -> Result<SimConfig, ScenarioError> {
+    let raw: RawConfig = from_json(text)?;
+    let mut problems = Vec::new();
+    let config = read_config(raw, &mut problems);
+    problems.extend(config.problems());
+    ScenarioError::unless_empty(problems)?;
+    Ok(config)
+}
+
+fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ScenarioError> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let raw = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|e| ScenarioError { problems: vec![format!("{}: {}", e.path(), e.inner())] })?;
+    reader.end().map_err(|e| ScenarioError { problems: vec![e.to_string()] })?;
+    Ok(raw)
+}
+
 impl Scenario {
     /// Reads and validates a scenario.
     ///
     /// # Errors
     /// Lists every problem found, or where the JSON is broken, naming the field.
     pub fn from_json(text: &str) -> Result<Self, ScenarioError> {
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let raw: RawScenario = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|e| ScenarioError { problems: vec![format!("{}: {}", e.path(), e.inner())] })?;
-        reader.end().map_err(|e| ScenarioError { problems: vec![e.to_string()] })?;
+        let raw: RawScenario = from_json(text)?;
         let mut problems = Vec::new();
         let config = read_config(raw.config, &mut problems);
         let jobs = read_jobs(&raw.jobs, &mut problems);

@@ -127,6 +127,25 @@ impl EnvSpec {
         Self { perturbation: Some(perturbation), ..self }
     }
 
+    /// The same with enough steps for every task to be done, if machines are launched at all: twice the time of the
+    /// longest load.
+    pub fn with_time_enough(&self) -> Self {
+        let last_ms = |w: &Arc<Workload>| w.jobs().iter().map(|j| j.submit_ms + j.runtime_ms).max().unwrap_or(0);
+        let end_ms = self.workloads.iter().map(last_ms).max().unwrap_or(0);
+        let steps = 2 * end_ms.div_ceil(self.config.step_ms);
+        self.configured(|c| c.max_steps = c.max_steps.max(steps)).expect("more steps are as valid")
+    }
+
+    /// The jobs of the episode of `seed`.
+    pub fn jobs(&self, seed: u64) -> Arc<Workload> {
+        self.jobs_of(seed, Arc::default())
+    }
+
+    /// Whether two seeds with the same workload give the same episode: nothing is drawn.
+    pub fn is_certain(&self) -> bool {
+        self.perturbation.is_none() && self.config.draws_nothing()
+    }
+
     /// The settings.
     pub fn config(&self) -> &Arc<SimConfig> {
         &self.config
