@@ -33,7 +33,8 @@ const COMPARE_SEEDS: std::ops::Range<u64> = 7_000_000..7_000_024;
 /// Seeds that the rule is tuned on.
 const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
 /// How far training and comparison depart from what the window shows.
-const PERTURBATION: Perturbation = Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 60.0 };
+const PERTURBATION: Perturbation =
+    Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 60.0, ..Perturbation::NONE };
 
 /// The outside world of the job.
 pub struct Ports<T, I, D, C, P> {
