@@ -8,7 +8,7 @@ BUILD := cargo build --locked --workspace --bins --test parts
 export TWINSCALER_TOOLS := $(TOOLS)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-gpu check fmt train functions deploy destroy
+.PHONY: help tools build demo test test-gpu bench check fmt train functions deploy destroy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: tools $(nextest) ## run all tests
 test-gpu: ## train a few steps on a GPU or a software Vulkan (Debian: mesa-vulkan-drivers); a build of its own
 	XDG_RUNTIME_DIR="$${XDG_RUNTIME_DIR:-$$(mktemp -d)}" CARGO_TARGET_DIR=$(TARGET)/gpu \
 	  cargo test --locked -p twinscaler --features gpu --test gpu
+
+bench: ## measure the twin: steps, episodes on one and two threads, a run of ten million tasks
+	cargo bench --locked -p twin
 
 deny = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
 
