@@ -8,7 +8,7 @@ BUILD := cargo build --locked --workspace --bins --test parts
 export TWINSCALER_TOOLS := $(TOOLS)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-gpu test-parquet traces check fmt train functions deploy destroy
+.PHONY: help tools build demo test test-gpu test-parquet bench traces check fmt train functions deploy destroy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-parquet: ## test the import of Parquet traces; a build of its own, as no pr
 
 traces: ## fetch a real log of 51 987 jobs to import, into target/traces
 	@sh crates/traces/fetch.sh $(TARGET)/traces
+
+bench: ## measure the twin: steps, episodes on one and two threads, a run of ten million tasks
+	cargo bench --locked -p twin
 
 deny = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
 

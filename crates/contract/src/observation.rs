@@ -1,5 +1,7 @@
 //! What the controller knows at one tick, and its one encoding as the network's input.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ACTION_COUNT, Action, SIZE_COUNT};
@@ -112,10 +114,19 @@ pub enum Scale {
 }
 
 impl Scale {
-    fn apply(self, x: f64) -> f32 {
+    /// What the value is divided by, once its logarithm is taken if that is asked for.
+    fn unit(self) -> f64 {
+        match self {
+            Scale::Linear { max } => max,
+            Scale::Log { max } => max.ln_1p(),
+        }
+    }
+
+    /// Scales a value, given its own [`Scale::unit`].
+    fn apply(self, x: f64, unit: f64) -> f32 {
         let y = match self {
-            Scale::Linear { max } => x / max,
-            Scale::Log { max } => x.max(0.0).ln_1p() / max.ln_1p(),
+            Scale::Linear { .. } => x / unit,
+            Scale::Log { .. } => x.max(0.0).ln_1p() / unit,
         };
         y.clamp(0.0, 1.0) as f32
     }
@@ -222,11 +233,15 @@ pub const FEATURE_COUNT: usize = 24 + ACTION_COUNT;
 /// The network's input: one number in [0, 1] for each row of [`FEATURES`].
 pub type Features = [f32; FEATURE_COUNT];
 
+/// The units of [`FEATURES`], so that a logarithm is taken once and not in every step of training.
+static UNITS: LazyLock<[f64; FEATURE_COUNT]> = LazyLock::new(|| FEATURES.map(|feature| feature.scale.unit()));
+
 /// Turns an observation into the network's input. The only place where that happens.
 pub fn encode(observation: &Observation) -> Features {
+    let units = &*UNITS;
     std::array::from_fn(|i| {
         let feature = &FEATURES[i];
-        feature.scale.apply(feature.value(observation).unwrap_or(feature.if_missing))
+        feature.scale.apply(feature.value(observation).unwrap_or(feature.if_missing), units[i])
     })
 }
 

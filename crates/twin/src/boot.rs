@@ -1,15 +1,12 @@
 //! How long machines take to boot, and which launches fail for lack of capacity.
 
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Exp, LogNormal};
+use rand_distr::{Distribution, LogNormal};
 use serde::{Deserialize, Serialize};
 
+use crate::random::{BOOT_STREAM, CAPACITY_STREAM, exponential_ms, stream};
 use crate::units::ms_from_s;
-
-/// Streams of the random generator, so that one kind of draw never shifts another.
-const BOOT_STREAM: u64 = 1;
-const CAPACITY_STREAM: u64 = 2;
 
 /// Where boot times come from. The k-th accepted launch takes the k-th value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,19 +143,21 @@ impl BootModel {
 #[derive(Clone, Debug)]
 pub(crate) struct BootTimes {
     drawn: usize,
+    factor: f64,
     rng: ChaCha8Rng,
 }
 
 impl BootTimes {
-    pub fn new(seed: u64) -> Self {
-        Self { drawn: 0, rng: stream(seed, BOOT_STREAM) }
+    /// Boot times of one episode, all multiplied by `factor`.
+    pub fn new(seed: u64, factor: f64) -> Self {
+        Self { drawn: 0, factor, rng: stream(seed, BOOT_STREAM) }
     }
 
     /// The boot time of the next accepted launch, milliseconds.
     pub fn next_ms(&mut self, model: &BootModel) -> u64 {
         let k = self.drawn;
         self.drawn += 1;
-        ms_from_s(match model {
+        let seconds = match model {
             BootModel::Fixed { seconds } => *seconds,
             BootModel::List { seconds } => seconds[k % seconds.len()],
             BootModel::Sample { seconds, .. } => seconds[self.rng.random_range(0..seconds.len())],
@@ -170,7 +169,8 @@ impl BootTimes {
                 let long = self.rng.random_range(*tail_low_s..=*tail_high_s);
                 if in_tail { long } else { (shift_s + body).min(crate::limits::TIME_S_MAX) }
             }
-        })
+        };
+        ms_from_s((seconds * self.factor).min(crate::limits::TIME_S_MAX))
     }
 }
 
@@ -204,17 +204,20 @@ struct Offering {
 pub(crate) struct Capacity {
     asked: usize,
     offerings: Vec<Offering>,
+    /// How many times as long and as frequent outages are.
+    factor: f64,
 }
 
 impl Capacity {
-    /// Starts an episode for `types` machine types.
-    pub fn reset(&mut self, failures: &LaunchFailures, types: usize, seed: u64) {
+    /// Starts an episode for `types` machine types, whose outages are `factor` times as long and as frequent.
+    pub fn reset(&mut self, failures: &LaunchFailures, types: usize, seed: u64, factor: f64) {
         self.asked = 0;
+        self.factor = factor;
         self.offerings.clear();
         if let LaunchFailures::Outages { mean_up_s, .. } = failures {
             self.offerings.extend((0..types as u64).map(|i| {
                 let mut rng = stream(seed, CAPACITY_STREAM + i);
-                let until_ms = exponential_ms(*mean_up_s, &mut rng);
+                let until_ms = exponential_ms(*mean_up_s / factor, &mut rng);
                 Offering { rng, is_down: false, until_ms }
             }));
         }
@@ -232,7 +235,7 @@ impl Capacity {
                 let offering = &mut self.offerings[size];
                 while offering.until_ms <= now_ms {
                     offering.is_down = !offering.is_down;
-                    let mean_s = if offering.is_down { *mean_down_s } else { *mean_up_s };
+                    let mean_s = if offering.is_down { *mean_down_s * self.factor } else { *mean_up_s / self.factor };
                     offering.until_ms += exponential_ms(mean_s, &mut offering.rng);
                 }
                 offering.is_down
@@ -241,26 +244,12 @@ impl Capacity {
     }
 }
 
-/// At least 1 ms, so that outages always make way.
-fn exponential_ms(mean_s: f64, rng: &mut ChaCha8Rng) -> u64 {
-    debug_assert!(mean_s > 0.0);
-    let s: f64 = Exp::new(1.0 / mean_s).expect("a positive mean").sample(rng);
-    ms_from_s(s.min(crate::limits::TIME_S_MAX)).max(1)
-}
-
-/// One stream of the generator of `seed`.
-pub(crate) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
-    rng
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn draw(model: &BootModel, seed: u64, n: usize) -> Vec<u64> {
-        let mut times = BootTimes::new(seed);
+        let mut times = BootTimes::new(seed, 1.0);
         (0..n).map(|_| times.next_ms(model)).collect()
     }
 
@@ -284,15 +273,41 @@ mod tests {
     }
 
     #[test]
+    fn one_factor_stretches_every_boot_of_an_episode() {
+        let model = BootModel::ec2();
+        let (mut plain, mut slow) = (BootTimes::new(7, 1.0), BootTimes::new(7, 1.5));
+        for _ in 0..1000 {
+            let (plain_ms, slow_ms) = (plain.next_ms(&model) as f64, slow.next_ms(&model) as f64);
+            assert!((slow_ms - 1.5 * plain_ms).abs() <= 1.5, "{slow_ms} for {plain_ms}");
+        }
+    }
+
+    #[test]
     fn outages_are_as_frequent_as_asked_and_per_type() {
+        let (seen, down, _) = outages(1.0);
+        assert!((down - 0.1).abs() < 0.02, "{down}");
+        assert!(seen.iter().any(|s| s[0] && !s[1]));
+    }
+
+    #[test]
+    fn one_factor_makes_outages_longer_and_more_frequent() {
+        let ((_, plain, plain_count), (_, more, more_count)) = (outages(1.0), outages(1.5));
+        // 9000 and 1000 s become 6000 and 1500 s: a fifth of the time, and a cycle of 7500 instead of 10 000 s
+        assert!((more - 0.2).abs() < 0.02 && plain < 0.12, "{plain} and {more}");
+        let cycles = more_count as f64 / plain_count as f64;
+        assert!((cycles - 4.0 / 3.0).abs() < 0.1, "{plain_count} and {more_count} outages");
+    }
+
+    /// Minute by minute what two types lack; the share of time that the first lacks it, and how many times.
+    fn outages(factor: f64) -> (Vec<[bool; 2]>, f64, usize) {
         let failures = LaunchFailures::Outages { mean_up_s: 9000.0, mean_down_s: 1000.0 };
         let mut capacity = Capacity::default();
-        capacity.reset(&failures, 2, 5);
+        capacity.reset(&failures, 2, 5, factor);
         let minutes = 1..200_000u64;
         let seen: Vec<[bool; 2]> =
             minutes.map(|m| [0, 1].map(|size| capacity.fails(&failures, size, m * 60_000))).collect();
         let down = seen.iter().filter(|s| s[0]).count() as f64 / seen.len() as f64;
-        assert!((down - 0.1).abs() < 0.02, "{down}");
-        assert!(seen.iter().any(|s| s[0] && !s[1]));
+        let count = seen.windows(2).filter(|pair| !pair[0][0] && pair[1][0]).count();
+        (seen, down, count)
     }
 }

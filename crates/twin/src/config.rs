@@ -5,6 +5,7 @@ use contract::capacity::Bounds;
 use crate::boot::{BootModel, LaunchFailures};
 use crate::job::Job;
 use crate::limits::{CORES_MAX, INITIAL_MAX, MEMORY_MB_MAX, TIME_S_MAX};
+use crate::random::TimeRange;
 use crate::units::ms_from_s;
 
 /// One machine type.
@@ -22,6 +23,9 @@ pub struct MachineType {
     pub initial: u32,
     /// How many there may be.
     pub bounds: Bounds,
+    /// How often a machine is taken away, its tasks interrupted: each that becomes ready draws an exponential life of
+    /// this rate. 0 is on demand.
+    pub spot_interruptions_per_hour: f64,
 }
 
 impl MachineType {
@@ -59,6 +63,16 @@ pub struct SimConfig {
     /// Whether a failed launch is remembered, so that the guard masks its type for a while as production does. Only
     /// with three types.
     pub remember_no_capacity: bool,
+    /// Whether a stop lets running tasks end: the machine takes no more, is billed until its last one ends, and counts
+    /// neither as ready nor as booting. An idle or booting one goes at once.
+    pub drain: bool,
+    /// How much longer a stopped machine is billed; it is out of service at once. None means not at all.
+    pub stop_delay: Option<TimeRange>,
+    /// How old the outside metrics are that an environment shows, drawn tick by tick and rounded to whole steps. None
+    /// means fresh.
+    pub metric_delay: Option<TimeRange>,
+    /// Share of ticks at which an environment has no outside metrics, so that the guard refuses stops.
+    pub metric_gap_probability: f64,
 }
 
 impl Default for SimConfig {
@@ -76,6 +90,10 @@ impl Default for SimConfig {
             launch_failures: LaunchFailures::Never,
             launches_per_hour_max: None,
             remember_no_capacity: false,
+            drain: false,
+            stop_delay: None,
+            metric_delay: None,
+            metric_gap_probability: 0.0,
         }
     }
 }
@@ -90,6 +108,7 @@ pub fn published_types() -> Vec<MachineType> {
             usd_per_hour: 0.1 * f64::from(cores),
             initial: 1,
             bounds: Bounds::new(1, None).expect("no maximum"),
+            spot_interruptions_per_hour: 0.0,
         })
         .into()
 }
@@ -130,6 +149,11 @@ impl SimConfig {
             _ => true,
         };
         check(outage_ok, "launch_failures: mean times must be above 0");
+        let in_order = |range: &Option<TimeRange>| range.is_none_or(|range| range.is_valid());
+        check(in_order(&self.stop_delay), "stop_delay_s.low: must not be above high, nor that above 1e9 s");
+        check(in_order(&self.metric_delay), "metric_delay_s.low: must not be above high, nor that above 1e9 s");
+        let gap_ok = (0.0..=1.0).contains(&self.metric_gap_probability);
+        check(gap_ok, "metric_gap_probability: must be between 0 and 1");
         problems.extend(self.types.iter().enumerate().flat_map(|(i, kind)| self.type_problems(i, kind)));
         problems.extend(self.boot.problems());
         problems
@@ -152,6 +176,8 @@ impl SimConfig {
         );
         check(is_price(kind.usd_per_hour), "usd_per_hour: must be a number at or above 0".into());
         check(kind.initial <= INITIAL_MAX, format!("initial: must be at most {INITIAL_MAX}"));
+        let rate = kind.spot_interruptions_per_hour;
+        check(rate.is_finite() && rate >= 0.0, "spot_interruptions_per_hour: must be a number at or above 0".into());
         problems
     }
 
@@ -173,13 +199,16 @@ impl SimConfig {
 
     /// Whether only machines that are counted work, and machines go only by an action.
     pub fn all_machines_are_counted(&self) -> bool {
-        true
+        !self.drain && self.types.iter().all(|t| t.spot_interruptions_per_hour == 0.0)
     }
 
     /// Whether an episode is the same for every seed.
     pub fn draws_nothing(&self) -> bool {
         let boots = matches!(self.boot, BootModel::Fixed { .. } | BootModel::List { .. });
-        boots && !matches!(self.launch_failures, LaunchFailures::Outages { .. })
+        let capacity = !matches!(self.launch_failures, LaunchFailures::Outages { .. });
+        let on_demand = self.types.iter().all(|t| t.spot_interruptions_per_hour == 0.0);
+        let metrics = self.metric_delay.is_none() && self.metric_gap_probability == 0.0;
+        boots && capacity && on_demand && metrics && self.stop_delay.is_none()
     }
 
     /// When an episode is cut off, milliseconds.

@@ -45,13 +45,13 @@ pub trait Environment: Send {
 
 /// The twin as an environment: the engine, seen through the contract's observation and the production guard.
 ///
-/// Reusable: a reset keeps all memory, and a step allocates nothing once the buffers have grown.
+/// Reusable: a reset keeps all memory, and nothing is allocated once the buffers have grown.
 #[derive(Clone, Debug)]
 pub struct TwinEnv {
     spec: Arc<EnvSpec>,
     sim: Sim,
     /// Memory for perturbed jobs.
-    spare: Arc<Workload>,
+    spare: Option<Arc<Workload>>,
     observer: Observer,
     trace: Option<Vec<TracePoint>>,
 }
@@ -73,8 +73,8 @@ impl TwinEnv {
     /// An environment; reset it first.
     pub fn new(spec: Arc<EnvSpec>) -> Self {
         let sim = Sim::new(spec.config().clone());
-        let observer = Observer::new(spec.cores());
-        Self { spec, sim, spare: Arc::default(), observer, trace: None }
+        let observer = Observer::new(spec.config(), spec.cores());
+        Self { spec, sim, spare: None, observer, trace: None }
     }
 
     /// The same, and every tick of an episode is kept for [`TwinEnv::trace`].
@@ -124,6 +124,9 @@ impl TwinEnv {
 
     fn see(&mut self) -> Seen {
         self.observer.observe(&self.sim);
+        if self.spec.config().metric_gap_probability > 0.0 {
+            self.sim.set_doubtful(self.observer.observation().is_doubtful());
+        }
         if let Some(trace) = &mut self.trace {
             trace.push(TracePoint {
                 t_s: s_from_ms(self.sim.now_ms()),
@@ -140,11 +143,11 @@ impl Environment for TwinEnv {
     fn reset(&mut self, seed: u64) -> Seen {
         let last = self.sim.take_workload();
         if Arc::strong_count(&last) == 1 {
-            self.spare = last;
+            self.spare = Some(last);
         }
-        let jobs = self.spec.jobs_of(seed, std::mem::take(&mut self.spare));
-        self.sim.reset(jobs, seed);
-        self.observer.reset();
+        let jobs = self.spec.jobs_of(seed, self.spare.take());
+        self.sim.reset_varied(jobs, seed, self.spec.variation_of(seed));
+        self.observer.reset(seed);
         if let Some(trace) = &mut self.trace {
             trace.clear();
         }

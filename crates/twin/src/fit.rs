@@ -36,14 +36,27 @@ impl FitTree {
         }
         let mut node = self.width + id as usize;
         self.cores[node] = cores;
-        if self.counts_memory() {
-            self.memory[node] = memory_mb;
+        if !self.counts_memory() {
+            return self.climb(node, cores);
         }
+        self.memory[node] = memory_mb;
         while node > 1 {
             node /= 2;
             if !self.pull(node) {
                 break;
             }
+        }
+    }
+
+    /// Brings the nodes above one up to date, with cores alone; this is much of an episode's time.
+    fn climb(&mut self, mut node: usize, mut cores: u32) {
+        while node > 1 {
+            cores = cores.max(self.cores[node ^ 1]);
+            node /= 2;
+            if self.cores[node] == cores {
+                return;
+            }
+            self.cores[node] = cores;
         }
     }
 

@@ -11,6 +11,7 @@ use controller::guard::{StopCandidate, stop_order};
 use crate::config::{MachineType, SimConfig};
 use crate::fit::FitTree;
 use crate::job::Job;
+use crate::lives::Lives;
 use crate::load::Load;
 use crate::units::Integral;
 
@@ -18,6 +19,8 @@ use crate::units::Integral;
 pub(crate) enum State {
     Booting,
     Ready,
+    /// It takes no more tasks and goes with its last one.
+    Draining,
     Gone,
 }
 
@@ -64,11 +67,14 @@ pub(crate) struct Fleet {
     bill_boot: bool,
     min_billed_ms: u64,
     machines: Vec<Machine>,
-    /// Ids of the machines that are not gone, ascending, by type.
+    /// Ids of the booting and ready machines, ascending, by type.
     alive: Vec<Vec<u32>>,
     counts: Vec<Counts>,
     billed: Vec<Integral>,
     boots: BinaryHeap<Reverse<(u64, u32)>>,
+    lives: Lives,
+    /// Machines that are gone and still billed, by the time at which that ends.
+    stopping: BinaryHeap<Reverse<(u64, u32)>>,
     room: FitTree,
     load: Load,
     used_memory_mb: u64,
@@ -86,6 +92,8 @@ impl Fleet {
             counts: vec![Counts::default(); types.len()],
             billed: vec![Integral::default(); types.len()],
             boots: BinaryHeap::new(),
+            lives: Lives::default(),
+            stopping: BinaryHeap::new(),
             room: FitTree::default(),
             load: Load::new(&cores),
             used_memory_mb: 0,
@@ -93,13 +101,15 @@ impl Fleet {
         }
     }
 
-    /// Back to the initial machines, in service and billed from 0 (T3).
-    pub fn reset(&mut self, memory_counts: bool) {
+    /// Back to the initial machines, in service and billed from 0 (T3). `seed` is that of spot interruptions.
+    pub fn reset(&mut self, memory_counts: bool, seed: u64) {
         self.machines.clear();
         self.alive.iter_mut().for_each(Vec::clear);
         self.counts.fill(Counts::default());
         self.billed.fill(Integral::default());
         self.boots.clear();
+        self.lives.reset(&self.types, seed);
+        self.stopping.clear();
         self.room.clear(memory_counts);
         self.load.clear();
         self.used_memory_mb = 0;
@@ -153,6 +163,7 @@ impl Fleet {
         self.counts[kind].booting -= 1;
         self.counts[kind].ready += 1;
         self.load.join(kind, 0);
+        self.lives.begin(id, &self.types[kind], now_ms);
         self.show_room(id);
     }
 
@@ -173,6 +184,23 @@ impl Fleet {
             let Reverse((_, id)) = self.boots.pop().expect("it was there");
             self.serve(id, now_ms);
         }
+    }
+
+    /// When the next machine is taken away.
+    pub fn next_reclaim_ms(&mut self) -> Option<u64> {
+        while let Some((at_ms, id)) = self.lives.next() {
+            if self.machines[id as usize].state != State::Gone {
+                return Some(at_ms);
+            }
+            self.lives.skip();
+        }
+        None
+    }
+
+    /// The next machine that is taken away at `now_ms`; it is still there.
+    pub fn reclaim_due(&mut self, now_ms: u64) -> Option<u32> {
+        let is_due = self.next_reclaim_ms() == Some(now_ms);
+        self.lives.next().filter(|_| is_due).map(|(_, id)| id)
     }
 
     /// Tells the tree of free room about a machine.
@@ -212,7 +240,7 @@ impl Fleet {
 
     pub fn release(&mut self, id: u32, bundle: &Bundle) {
         let machine = &mut self.machines[id as usize];
-        debug_assert!(machine.state == State::Ready && machine.tasks >= bundle.tasks);
+        debug_assert!(matches!(machine.state, State::Ready | State::Draining) && machine.tasks >= bundle.tasks);
         let before = machine.busy_cores;
         machine.tasks -= bundle.tasks;
         machine.busy_cores -= bundle.busy_cores();
@@ -220,8 +248,16 @@ impl Fleet {
         let memory_mb = u64::from(bundle.tasks) * bundle.memory_mb;
         machine.used_memory_mb -= memory_mb;
         self.used_memory_mb -= memory_mb;
-        self.load.change(usize::from(machine.kind), before, machine.busy_cores);
-        self.show_room(id);
+        if machine.state == State::Ready {
+            self.load.change(usize::from(machine.kind), before, machine.busy_cores);
+            self.show_room(id);
+        }
+    }
+
+    /// Whether a machine was draining and its last task has been released.
+    pub fn has_drained(&self, id: u32) -> bool {
+        let machine = self.machine(id);
+        machine.state == State::Draining && machine.tasks == 0
     }
 
     /// The machine of a type that a stop takes (V2); none if there is none.
@@ -237,25 +273,72 @@ impl Fleet {
         })
     }
 
-    /// Takes a machine away, whose tasks have been released, and bills the rest of its minimum.
-    pub fn remove(&mut self, id: u32, now_ms: u64) {
+    /// A busy machine takes no more tasks, and counts no longer.
+    pub fn drain(&mut self, id: u32) {
+        debug_assert!(self.machine(id).tasks > 0, "an idle machine is stopped");
+        self.withdraw(id);
+        self.machines[id as usize].state = State::Draining;
+    }
+
+    /// Ends a machine, whose tasks have been released. It is billed for `delay_ms` longer, and for its minimum.
+    pub fn stop(&mut self, id: u32, now_ms: u64, delay_ms: u64) {
+        if !self.remove(id) {
+            return;
+        }
+        match delay_ms {
+            0 => self.end_bill(id, now_ms),
+            _ => self.stopping.push(Reverse((now_ms + delay_ms, id))),
+        }
+    }
+
+    /// Takes a machine away, whose tasks have been released. It is billed to this instant, without a minimum.
+    pub fn reclaim(&mut self, id: u32, now_ms: u64) {
+        if self.remove(id) {
+            let kind = usize::from(self.machine(id).kind);
+            self.billed[kind].leave(1, now_ms);
+        }
+    }
+
+    /// Removes an empty machine; returns whether it is billed.
+    fn remove(&mut self, id: u32) -> bool {
+        let machine = *self.machine(id);
+        assert!(machine.tasks == 0 && machine.state != State::Gone, "only an empty machine is removed, once");
+        if machine.state != State::Draining {
+            self.withdraw(id);
+        }
+        self.machines[id as usize].state = State::Gone;
+        self.bill_boot || machine.state != State::Booting
+    }
+
+    /// Takes a booting or ready machine out of everything that counts them.
+    fn withdraw(&mut self, id: u32) {
         let machine = self.machines[id as usize];
         let kind = usize::from(machine.kind);
-        assert!(machine.tasks == 0 && machine.state != State::Gone, "only an empty machine is removed, once");
         let at = self.alive[kind].binary_search(&id).expect("it is alive");
         self.alive[kind].remove(at);
         if machine.state == State::Ready {
             self.counts[kind].ready -= 1;
-            self.load.leave(kind, 0);
+            self.load.leave(kind, machine.busy_cores);
             self.room.set(id, 0, 0);
         } else {
             self.counts[kind].booting -= 1;
         }
-        if self.bill_boot || machine.state == State::Ready {
-            self.billed[kind].leave(1, now_ms);
-            self.billed[kind].add(self.min_billed_ms.saturating_sub(now_ms - machine.billed_from_ms));
+    }
+
+    /// The bill of a machine ends at `at_ms`; the rest of its minimum is due.
+    fn end_bill(&mut self, id: u32, at_ms: u64) {
+        let machine = &self.machines[id as usize];
+        let billed = &mut self.billed[usize::from(machine.kind)];
+        billed.leave(1, at_ms);
+        billed.add(self.min_billed_ms.saturating_sub(at_ms - machine.billed_from_ms));
+    }
+
+    /// Ends the bills of stopped machines that were due by `now_ms`. Call it before [`Fleet::billed_ms`].
+    pub fn end_bills(&mut self, now_ms: u64) {
+        while let Some(Reverse((at_ms, id))) = self.stopping.peek().copied().filter(|Reverse((at, _))| *at <= now_ms) {
+            self.stopping.pop();
+            self.end_bill(id, at_ms);
         }
-        self.machines[id as usize].state = State::Gone;
     }
 
     pub fn machine(&self, id: u32) -> &Machine {

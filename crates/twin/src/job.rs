@@ -80,10 +80,10 @@ impl Workload {
         self.jobs.last().map_or(0, |job| job.submit_ms)
     }
 
-    /// Becomes a copy of `base` with every job changed by `change`, in the memory that it already has.
-    pub(crate) fn rewrite_from(&mut self, base: &Workload, mut change: impl FnMut(&mut Job)) {
+    /// Becomes a copy of `base` with its jobs changed by `change`, in the memory that it already has.
+    pub(crate) fn rewrite_from(&mut self, base: &Workload, change: impl FnOnce(&mut Vec<Job>)) {
         self.jobs.clone_from(&base.jobs);
-        self.jobs.iter_mut().for_each(&mut change);
+        change(&mut self.jobs);
         self.jobs.sort_unstable_by_key(|job| (job.submit_ms, job.id));
         self.index();
     }
@@ -149,7 +149,7 @@ mod tests {
     fn a_rewritten_copy_is_sorted_again() {
         let base = Workload::new(vec![job(0, 0, 5), job(1, 10, 5)]);
         let mut copy = Workload::default();
-        copy.rewrite_from(&base, |job| job.submit_ms = 10 - job.submit_ms);
+        copy.rewrite_from(&base, |jobs| jobs.iter_mut().for_each(|job| job.submit_ms = 10 - job.submit_ms));
         assert_eq!(copy.jobs().iter().map(|j| j.id).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(copy.arrivals.len(), 2);
     }

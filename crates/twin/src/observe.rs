@@ -3,6 +3,8 @@
 use contract::limits::WAIT_WINDOW_S;
 use contract::{Action, Observation, SIZE_COUNT};
 
+use crate::config::SimConfig;
+use crate::metrics::{LateMetrics, Metrics};
 use crate::sim::Sim;
 use crate::units::s_from_ms;
 
@@ -15,15 +17,22 @@ pub(crate) struct Observer {
     /// First task that was submitted within the window.
     window_first: u32,
     shares: Vec<f64>,
+    /// There if the outside metrics are not always fresh.
+    late: Option<LateMetrics>,
 }
 
 impl Observer {
-    pub fn new(cores: [u32; SIZE_COUNT]) -> Self {
-        Self { observation: Observation::empty(cores), window_first: 0, shares: Vec::new() }
+    pub fn new(config: &SimConfig, cores: [u32; SIZE_COUNT]) -> Self {
+        let observation = Observation::empty(cores);
+        Self { observation, window_first: 0, shares: Vec::new(), late: LateMetrics::new(config) }
     }
 
-    pub fn reset(&mut self) {
+    /// Starts an episode. `seed` is that of delays and gaps.
+    pub fn reset(&mut self, seed: u64) {
         self.window_first = 0;
+        if let Some(late) = &mut self.late {
+            late.reset(seed);
+        }
     }
 
     pub fn observation(&self) -> &Observation {
@@ -32,23 +41,35 @@ impl Observer {
 
     /// Looks at the state now; call it once a tick.
     pub fn observe(&mut self, sim: &Sim) {
-        self.see_machines(sim);
+        self.observation.fleet.copy_from_slice(sim.counts());
+        self.see_metrics(sim);
         self.see_tasks(sim);
         self.see_actions(sim);
     }
 
-    fn see_machines(&mut self, sim: &Sim) {
+    fn see_metrics(&mut self, sim: &Sim) {
+        let fresh = self.measure(sim);
+        let known = match &mut self.late {
+            Some(late) => late.pass(fresh),
+            None => Some(fresh),
+        };
         let o = &mut self.observation;
-        o.fleet.copy_from_slice(sim.counts());
-        o.cpu_util_avg = Some(sim.fleet.load().mean());
-        o.cpu_util_p90 = Some(sim.fleet.load().p90());
+        o.cpu_util_avg = known.map(|m| m.cpu_avg);
+        o.cpu_util_p90 = known.map(|m| m.cpu_p90);
+        o.mem_util_avg = known.map(|m| m.mem_avg);
+        o.mem_util_p90 = known.map(|m| m.mem_p90);
+    }
+
+    fn measure(&mut self, sim: &Sim) -> Metrics {
+        let load = sim.fleet.load();
         sim.fleet.memory_shares(&mut self.shares);
         let n = self.shares.len();
-        o.mem_util_avg = Some(self.shares.iter().sum::<f64>() / n.max(1) as f64);
-        o.mem_util_p90 = Some(match n {
+        let mem_avg = self.shares.iter().sum::<f64>() / n.max(1) as f64;
+        let mem_p90 = match n {
             0 => 0.0,
             n => *self.shares.select_nth_unstable_by((9 * n).div_ceil(10) - 1, f64::total_cmp).1,
-        });
+        };
+        Metrics { cpu_avg: load.mean(), cpu_p90: load.p90(), mem_avg, mem_p90 }
     }
 
     fn see_tasks(&mut self, sim: &Sim) {

@@ -90,6 +90,9 @@ pub struct SimResult {
     pub failed_launches: u64,
     /// Launches carried out.
     pub launches: u64,
+    /// Machines that were taken away; left out of the JSON if there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reclaimed: u64,
     /// When the last task was done; null if the episode was cut off before.
     pub makespan_s: Option<f64>,
     /// Steps taken.
@@ -100,6 +103,10 @@ pub struct SimResult {
     pub rewards: Vec<f64>,
     /// At the start and after each step.
     pub observations: Vec<Glance>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Runs a scenario to its end.
@@ -157,6 +164,7 @@ fn result(sim: &Sim, rewards: Vec<f64>, observations: Vec<Glance>) -> SimResult 
         rejected_actions: tally.rejected_actions,
         failed_launches: tally.failed_launches,
         launches: tally.launches,
+        reclaimed: tally.reclaimed,
         makespan_s: (!truncated).then(|| s_from_ms(sim.now_ms())),
         steps: tally.steps,
         truncated,

@@ -24,6 +24,8 @@ pub(crate) struct Rails {
     last_action: Option<(Action, u64)>,
     no_capacity: NoCapacity,
     no_capacity_flags: Vec<bool>,
+    /// Whether the last observation was doubtful.
+    doubtful: bool,
     /// Times of the launches of the last hour, if there is a budget.
     launch_times_ms: VecDeque<u64>,
 }
@@ -39,6 +41,7 @@ impl Rails {
             last_action: None,
             no_capacity: NoCapacity::default(),
             no_capacity_flags: vec![false; config.types.len()],
+            doubtful: false,
             launch_times_ms: VecDeque::new(),
         }
     }
@@ -48,6 +51,7 @@ impl Rails {
         self.last_action = None;
         self.no_capacity = NoCapacity::default();
         self.no_capacity_flags.fill(false);
+        self.doubtful = false;
         self.launch_times_ms.clear();
     }
 
@@ -81,6 +85,11 @@ impl Rails {
         }
     }
 
+    /// Whether data are missing, so that nothing may be stopped until they are there again.
+    pub fn set_doubtful(&mut self, doubtful: bool) {
+        self.doubtful = doubtful;
+    }
+
     /// The last action that was carried out, if any, and when.
     pub fn last_action(&self) -> Option<(Action, u64)> {
         self.last_action
@@ -96,7 +105,7 @@ impl Rails {
             no_capacity: &self.no_capacity_flags,
             now_ms,
             next_allowed_ms: self.next_allowed_ms,
-            doubtful: false,
+            doubtful: self.doubtful,
             launches_left: self.launches_per_hour_max.map(|max| max.saturating_sub(used)),
         }
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::boot::{BootModel, LaunchFailures};
 use crate::config::{MachineType, ScenarioError, SimConfig, checked_ms, published_types};
 use crate::job::{Job, Workload};
+use crate::random::TimeRange;
 
 /// A valid scenario: machines, jobs and the actions to take.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +46,8 @@ struct RawConfig {
     min_billed_s: f64,
     cooldown_s: f64,
     launch_failures: Vec<bool>,
+    drain: bool,
+    stop_delay_s: Option<RawRange>,
 }
 
 impl Default for RawConfig {
@@ -61,8 +64,17 @@ impl Default for RawConfig {
             min_billed_s: 0.0,
             cooldown_s: 0.0,
             launch_failures: Vec::new(),
+            drain: published.drain,
+            stop_delay_s: None,
         }
     }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRange {
+    low: f64,
+    high: f64,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +91,8 @@ struct RawType {
     min: u32,
     #[serde(default)]
     max: Option<u32>,
+    #[serde(default)]
+    spot_interruptions_per_hour: f64,
 }
 
 fn one() -> u32 {
@@ -144,6 +158,11 @@ fn read_config(raw: RawConfig, problems: &mut Vec<String>) -> SimConfig {
         step_ms: time("step_s", raw.step_s),
         min_billed_ms: time("min_billed_s", raw.min_billed_s),
         cooldown_ms: time("cooldown_s", raw.cooldown_s),
+        stop_delay: raw.stop_delay_s.map(|range| TimeRange {
+            low_ms: time("stop_delay_s.low", range.low),
+            high_ms: time("stop_delay_s.high", range.high),
+        }),
+        drain: raw.drain,
         max_steps: raw.max_steps,
         types: raw.vm_types.map_or_else(published_types, |types| read_types(types, problems)),
         boot: raw.boot,
@@ -169,6 +188,7 @@ fn read_types(raw: Vec<RawType>, problems: &mut Vec<String>) -> Vec<MachineType>
             usd_per_hour: t.usd_per_hour,
             initial: t.initial,
             bounds,
+            spot_interruptions_per_hour: t.spot_interruptions_per_hour,
         });
     }
     types

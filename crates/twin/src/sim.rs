@@ -6,53 +6,28 @@ use contract::Action;
 use contract::capacity::Counts;
 use contract::reward::reward;
 use controller::guard::{Situation, permit};
+use rand_chacha::ChaCha8Rng;
 
 use crate::boot::{BootTimes, Capacity};
 use crate::config::SimConfig;
 use crate::fleet::{Bundle, Fleet};
 use crate::job::Workload;
+use crate::perturbation::Variation;
 use crate::queue::Queue;
 use crate::rails::Rails;
+use crate::random::{STOP_STREAM, stream};
 use crate::running::{Group, Running};
 use crate::units::{Integral, usd};
 
-/// What happened so far in an episode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Steps taken.
-    pub steps: u64,
-    /// Tasks done.
-    pub completed: u32,
-    /// Runs of tasks that a stop cut short.
-    pub interrupted: u64,
-    /// Core-milliseconds of those runs.
-    pub lost_core_ms: u64,
-    /// Actions that were carried out.
-    pub accepted_actions: u64,
-    /// Actions that the guard refused.
-    pub rejected_actions: u64,
-    /// Launches that were carried out.
-    pub launches: u64,
-    /// Launches that failed for lack of capacity.
-    pub failed_launches: u64,
-}
-
-/// Whether and how an episode is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// There is more to come.
-    Going,
-    /// The last task is done: now is the makespan.
-    Finished,
-    /// It was cut off at the horizon (T6).
-    Truncated,
-}
+pub use crate::tally::{Phase, Tally};
 
 /// A simulated fleet and its queue. Reusable: a reset keeps all memory.
 #[derive(Clone, Debug)]
 pub struct Sim {
     config: Arc<SimConfig>,
     workload: Arc<Workload>,
+    /// What takes the place of jobs that are handed back.
+    no_jobs: Arc<Workload>,
     now_ms: u64,
     phase: Phase,
     pub(crate) fleet: Fleet,
@@ -60,6 +35,8 @@ pub struct Sim {
     pub(crate) running: Running,
     boots: BootTimes,
     capacity: Capacity,
+    /// Draws stop delays, if there are any.
+    stop_rng: Option<ChaCha8Rng>,
     /// Next of the workload's arrivals.
     next_arrival: usize,
     /// Tasks submitted before this step; those from here on are recent.
@@ -81,13 +58,15 @@ impl Sim {
         let types = config.types.len();
         Self {
             workload: Arc::default(),
+            no_jobs: Arc::default(),
             now_ms: 0,
             phase: Phase::Finished,
             fleet: Fleet::new(&config),
             queue: Queue::default(),
             running: Running::default(),
-            boots: BootTimes::new(0),
+            boots: BootTimes::new(0, 1.0),
             capacity: Capacity::default(),
+            stop_rng: None,
             next_arrival: 0,
             submitted_before: 0,
             busy: Integral::default(),
@@ -100,15 +79,22 @@ impl Sim {
         }
     }
 
-    /// Starts an episode (T3). `seed` is that of boot times and failures.
+    /// Starts an episode (T3). `seed` is that of all random draws: boot times, failures, stops, spot interruptions.
     pub fn reset(&mut self, workload: Arc<Workload>, seed: u64) {
+        self.reset_varied(workload, seed, Variation::NONE);
+    }
+
+    /// Starts an episode with other boot times and outages than the settings'.
+    pub(crate) fn reset_varied(&mut self, workload: Arc<Workload>, seed: u64, variation: Variation) {
         self.workload = workload;
         self.now_ms = 0;
-        self.fleet.reset(self.workload.needs_memory());
+        self.fleet.reset(self.workload.needs_memory(), seed);
         self.queue.reset();
         self.running.reset();
-        self.boots = BootTimes::new(seed);
-        self.capacity.reset(&self.config.launch_failures, self.config.types.len(), seed);
+        self.boots = BootTimes::new(seed, variation.boot_factor);
+        let types = self.config.types.len();
+        self.capacity.reset(&self.config.launch_failures, types, seed, variation.outage_factor);
+        self.stop_rng = self.config.stop_delay.map(|_| stream(seed, STOP_STREAM));
         self.next_arrival = 0;
         self.submitted_before = 0;
         self.busy = Integral::default();
@@ -151,15 +137,21 @@ impl Sim {
         let arrival = self.workload.arrivals().get(self.next_arrival).map_or(u64::MAX, |a| a.at_ms);
         let end = self.running.next_end_ms().unwrap_or(u64::MAX);
         let boot = self.fleet.next_boot_ms().unwrap_or(u64::MAX);
-        Some(arrival.min(end).min(boot)).filter(|at_ms| *at_ms < u64::MAX)
+        let reclaim = self.fleet.next_reclaim_ms().unwrap_or(u64::MAX);
+        Some(arrival.min(end).min(boot).min(reclaim)).filter(|at_ms| *at_ms < u64::MAX)
     }
 
-    /// Everything that happens now: completions, boots, arrivals, one dispatch pass (T2).
+    /// Everything that happens now: completions, boots, spot interruptions, arrivals, one dispatch pass (T2).
     fn settle_instant(&mut self) {
         while let Some(group) = self.running.end(self.now_ms) {
             self.complete(&group);
         }
         self.fleet.end_boots(self.now_ms);
+        while let Some(id) = self.fleet.reclaim_due(self.now_ms) {
+            self.interrupt_tasks(id);
+            self.fleet.reclaim(id, self.now_ms);
+            self.tally.reclaimed += 1;
+        }
         if let Some(arrival) = self.workload.arrivals().get(self.next_arrival)
             && arrival.at_ms == self.now_ms
         {
@@ -175,6 +167,9 @@ impl Sim {
         let jobs = &self.workload.jobs()[group.ranks.indices()];
         // it ran its whole runtime at last, so that the wait is the last start less the submission
         self.waits_ms.extend(jobs.iter().map(|job| group.start_ms - job.submit_ms));
+        if self.fleet.has_drained(group.machine) {
+            self.end_machine(group.machine);
+        }
     }
 
     fn leave_machine(&mut self, group: &Group) -> Bundle {
@@ -227,6 +222,26 @@ impl Sim {
 
     fn stop(&mut self, action: Action, size: usize) {
         let id = self.fleet.victim(size, self.now_ms).expect("the guard saw a machine above the minimum");
+        if self.config.drain && self.fleet.machine(id).tasks > 0 {
+            self.fleet.drain(id);
+        } else {
+            self.interrupt_tasks(id);
+            self.end_machine(id);
+        }
+        self.accept(action);
+    }
+
+    /// A machine without tasks is stopped; the k-th one takes the k-th delay.
+    fn end_machine(&mut self, id: u32) {
+        let delay_ms = match (&self.config.stop_delay, &mut self.stop_rng) {
+            (Some(delay), Some(rng)) => delay.draw_ms(rng),
+            _ => 0,
+        };
+        self.fleet.stop(id, self.now_ms, delay_ms);
+    }
+
+    /// The tasks of a machine lose their progress and wait again (V3).
+    fn interrupt_tasks(&mut self, id: u32) {
         while let Some(group) = self.running.interrupt(id) {
             let bundle = self.leave_machine(&group);
             let ran_ms = self.now_ms - group.start_ms;
@@ -237,8 +252,6 @@ impl Sim {
                 self.queue.charge(u64::from(bundle.tasks) * ran_ms);
             }
         }
-        self.fleet.remove(id, self.now_ms);
-        self.accept(action);
     }
 
     fn accept(&mut self, action: Action) {
@@ -264,6 +277,7 @@ impl Sim {
 
     /// The reward of what accrued since the books were last closed (C3).
     fn close_books(&mut self) -> f64 {
+        self.fleet.end_bills(self.now_ms);
         let mut vm_usd = 0.0;
         for (kind, accounted) in self.accounted_vm_ms.iter_mut().enumerate() {
             let total_ms = self.fleet.billed_ms(kind, self.now_ms);
@@ -281,6 +295,11 @@ impl Sim {
         self.rails.situation(self.fleet.counts(), self.now_ms)
     }
 
+    /// Whether the data at hand are doubtful, so that the guard refuses stops until told otherwise.
+    pub fn set_doubtful(&mut self, doubtful: bool) {
+        self.rails.set_doubtful(doubtful);
+    }
+
     /// The settings.
     pub fn config(&self) -> &SimConfig {
         &self.config
@@ -294,7 +313,7 @@ impl Sim {
     /// Hands the jobs back, so that their memory can be used for the next episode's; reset before going on.
     pub(crate) fn take_workload(&mut self) -> Arc<Workload> {
         self.phase = Phase::Finished;
-        std::mem::take(&mut self.workload)
+        std::mem::replace(&mut self.workload, self.no_jobs.clone())
     }
 
     /// The time: of the last observation, or of the end.

@@ -4,33 +4,17 @@ use std::sync::Arc;
 
 use contract::SIZE_COUNT;
 use contract::pool::PoolConfig;
-use rand::RngExt;
-use rand_distr::{Distribution, StandardNormal};
 
-use crate::boot::{BootModel, LaunchFailures, stream};
+use crate::boot::{BootModel, LaunchFailures};
 use crate::config::{MachineType, ScenarioError, SimConfig};
 use crate::job::Workload;
-use crate::units::{ms_from_s, s_from_ms};
+use crate::perturbation::{Perturbation, Variation};
+use crate::profile::EC2_MIN_BILLED_MS;
 
 /// Observed boot times below which a pool's assumed one is better than their distribution.
 pub const BOOTS_MIN: usize = 5;
-/// EC2 bills at least a minute.
-const EC2_MIN_BILLED_MS: u64 = 60_000;
 /// Steps that an episode of a pool may always take.
 const POOL_STEPS_MIN: u64 = 2000;
-/// Jobs that follow one another this closely belong together: a batch is no instant, its submitter takes a while.
-const TOGETHER_MS: u64 = 2000;
-/// Stream of the random generator for perturbations.
-const PERTURBATION_STREAM: u64 = 1 << 32;
-
-/// Domain randomisation: how far an episode's jobs may differ from the workload that they come from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Perturbation {
-    /// Every run time of an episode is multiplied by one factor, log-normal with median 1 and this sigma.
-    pub runtime_log_sigma: f64,
-    /// Jobs that are submitted together are moved together, evenly by at most this much to either side, seconds.
-    pub arrival_jitter_s: f64,
-}
 
 /// What [`crate::env::TwinEnv`] simulates; shared by any number of environments.
 #[derive(Clone, Debug)]
@@ -100,6 +84,11 @@ impl EnvSpec {
             launch_failures: LaunchFailures::Never,
             launches_per_hour_max: pool.launches_per_hour_max,
             remember_no_capacity: true,
+            // the executor interrupts what runs, and replays are held against what it did
+            drain: false,
+            stop_delay: None,
+            metric_delay: None,
+            metric_gap_probability: 0.0,
         };
         Self::new(config, workloads)
     }
@@ -162,28 +151,18 @@ impl EnvSpec {
     }
 
     /// The jobs of the episode of `seed`: workload `seed mod n`, perturbed if asked for. Uses the memory of `spare`.
-    pub(crate) fn jobs_of(&self, seed: u64, mut spare: Arc<Workload>) -> Arc<Workload> {
+    pub(crate) fn jobs_of(&self, seed: u64, spare: Option<Arc<Workload>>) -> Arc<Workload> {
         let base = &self.workloads[(seed % self.workloads.len() as u64) as usize];
         let Some(perturbation) = self.perturbation else { return base.clone() };
-        perturb(base, perturbation, seed, Arc::make_mut(&mut spare));
-        spare
+        let mut jobs = spare.unwrap_or_default();
+        perturbation.rewrite(Arc::make_mut(&mut jobs), base, seed);
+        jobs
     }
-}
 
-fn perturb(base: &Workload, perturbation: Perturbation, seed: u64, into: &mut Workload) {
-    let mut rng = stream(seed, PERTURBATION_STREAM);
-    let normal: f64 = StandardNormal.sample(&mut rng);
-    let factor = (perturbation.runtime_log_sigma * normal).exp();
-    let jitter_s = perturbation.arrival_jitter_s;
-    let (mut last_ms, mut moved_s) = (None, 0.0);
-    into.rewrite_from(base, |job| {
-        if last_ms.is_none_or(|last_ms: u64| job.submit_ms.abs_diff(last_ms) > TOGETHER_MS) {
-            moved_s = rng.random_range(-jitter_s..=jitter_s);
-        }
-        last_ms = Some(job.submit_ms);
-        job.runtime_ms = ((job.runtime_ms as f64 * factor).round() as u64).max(1);
-        job.submit_ms = ms_from_s((s_from_ms(job.submit_ms) + moved_s).max(0.0));
-    });
+    /// What else differs in the episode of `seed`.
+    pub(crate) fn variation_of(&self, seed: u64) -> Variation {
+        self.perturbation.map_or(Variation::NONE, |perturbation| perturbation.variation(seed))
+    }
 }
 
 fn pool_types(pool: &PoolConfig, initial: [u32; SIZE_COUNT]) -> Vec<MachineType> {
@@ -194,6 +173,7 @@ fn pool_types(pool: &PoolConfig, initial: [u32; SIZE_COUNT]) -> Vec<MachineType>
         usd_per_hour: size.usd_per_hour,
         initial,
         bounds: size.bounds,
+        spot_interruptions_per_hour: 0.0,
     });
     types.collect()
 }

@@ -50,6 +50,8 @@ pub struct Outcome {
     pub completed: u32,
     /// Runs cut short by a stop.
     pub interrupted: u64,
+    /// Machines taken away by spot interruptions.
+    pub reclaimed: u64,
     /// Actions carried out.
     pub accepted_actions: u64,
     /// Actions refused.
@@ -96,6 +98,7 @@ impl Outcome {
             submitted: sim.submitted(),
             completed: tally.completed,
             interrupted: tally.interrupted,
+            reclaimed: tally.reclaimed,
             accepted_actions: tally.accepted_actions,
             rejected_actions: tally.rejected_actions,
             launches: tally.launches,

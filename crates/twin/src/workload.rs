@@ -5,8 +5,8 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, LogNormal};
 
-use crate::boot::stream;
 use crate::job::Job;
+use crate::random::stream;
 use crate::units::ms_from_s;
 
 const MINUTE_MS: u64 = 60_000;

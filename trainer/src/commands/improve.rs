@@ -29,7 +29,8 @@ const COMPARE_SEEDS: std::ops::Range<u64> = 7_000_000..7_000_024;
 /// Seeds that the rule is tuned on.
 const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
 /// How far training and comparison depart from what the window shows.
-const PERTURBATION: Perturbation = Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 60.0 };
+const PERTURBATION: Perturbation =
+    Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 60.0, ..Perturbation::NONE };
 
 /// Why the job ended without a judgement.
 #[derive(Debug, thiserror::Error)]

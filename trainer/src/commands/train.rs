@@ -46,7 +46,8 @@ pub enum TrainCommandError {
 pub fn published_twin() -> Arc<EnvSpec> {
     let boot = BootModel::Uniform { low_s: 45.0, high_s: 97.0, seed: 0 };
     let spec = EnvSpec::published().configured(|config| config.boot = boot).expect("a valid boot time");
-    Arc::new(spec.perturbed(Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 30.0 }))
+    let perturbation = Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 30.0, ..Perturbation::NONE };
+    Arc::new(spec.perturbed(perturbation))
 }
 
 /// Trains on the published load and writes the policy with its report.

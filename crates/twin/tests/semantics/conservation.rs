@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use contract::Action;
 use proptest::prelude::*;
+use serde_json::Value;
 use twin::scenario::Scenario;
 use twin::sim::{Phase, Sim};
 
 use crate::random;
+
+/// With and without what EC2 adds.
+fn any_scenario() -> impl Strategy<Value = Value> {
+    prop_oneof![random::scenario(), random::real_scenario()]
+}
 
 /// Runs a scenario and calls `check` at the start and after each step, with the rewards so far.
 fn watch(
@@ -27,10 +33,10 @@ fn watch(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn tasks_and_money_are_conserved(scenario in random::scenario()) {
+    fn tasks_and_money_are_conserved(scenario in any_scenario()) {
         let scenario = Scenario::from_json(&scenario.to_string()).unwrap();
         let prices: Vec<f64> = scenario.config.types.iter().map(|t| t.usd_per_hour).collect();
         watch(&scenario, |sim, reward| {
@@ -39,12 +45,15 @@ proptest! {
             let vm: f64 = prices.iter().enumerate().map(|(i, usd)| sim.vm_ms(i) as f64 * usd).sum();
             let queue = sim.queue_ms() as f64 * scenario.config.queue_usd_per_task_hour;
             prop_assert!((reward + (vm + queue) / 3_600_000.0).abs() < 1e-9);
+            let types = scenario.config.types.iter().enumerate();
+            let billed_core_ms: u64 = types.map(|(i, t)| sim.vm_ms(i) * u64::from(t.cores)).sum();
+            prop_assert!(sim.busy_core_ms() <= billed_core_ms, "work is done on machines that are paid for");
             Ok(())
         })?;
     }
 
     #[test]
-    fn work_and_waits_are_conserved(scenario in random::scenario()) {
+    fn work_and_waits_are_conserved(scenario in any_scenario()) {
         let mut scenario = Scenario::from_json(&scenario.to_string()).unwrap();
         scenario.config.charge_lost_run = true;
         let sim = watch(&scenario, |_, _| Ok(()))?;
@@ -56,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn an_engine_that_is_used_again_gives_what_a_new_one_gives(scenario in random::scenario(), stop_after in 0usize..40) {
+    fn an_engine_that_is_used_again_gives_what_a_new_one_gives(scenario in any_scenario(), stop_after in 0usize..40) {
         let scenario = Scenario::from_json(&scenario.to_string()).unwrap();
         let new = watch(&scenario, |_, _| Ok(()))?;
         let mut used = Sim::new(Arc::new(scenario.config.clone()));

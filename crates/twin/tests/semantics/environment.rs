@@ -139,7 +139,7 @@ fn seeds_take_turns_with_the_workloads() {
 
 #[test]
 fn perturbed_episodes_differ_by_seed_only_and_keep_batches_together() {
-    let perturbation = Perturbation { runtime_log_sigma: 0.2, arrival_jitter_s: 60.0 };
+    let perturbation = Perturbation { runtime_log_sigma: 0.2, arrival_jitter_s: 60.0, ..Perturbation::default() };
     let spec = Arc::new(EnvSpec::published().perturbed(perturbation));
     let jobs = |env: &mut TwinEnv, seed| {
         env.reset(seed);
@@ -173,7 +173,7 @@ proptest! {
     fn the_same_seed_and_actions_give_the_same_episode(
         seed in 0u64..50, before in 0u64..50, actions in prop::collection::vec(0u16..7, 1..250),
     ) {
-        let perturbation = Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 30.0 };
+        let perturbation = Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 30.0, ..Perturbation::default() };
         let varied = EnvSpec::published().configured(|config| {
             config.boot = BootModel::ec2();
             config.launch_failures = LaunchFailures::Outages { mean_up_s: 3000.0, mean_down_s: 600.0 };

@@ -5,33 +5,33 @@ use twin::outcome::{SimResult, simulate};
 use twin::scenario::Scenario;
 
 /// The machine type of the hand-worked table: $0.001 a second, and so is a waiting task.
-fn a() -> Value {
+pub fn a() -> Value {
     json!({"name": "A", "cores": 1, "usd_per_hour": 3.6, "initial": 1, "min": 0})
 }
 
 /// Type A with other fields.
-fn a_with(changes: Value) -> Value {
+pub fn a_with(changes: Value) -> Value {
     merged(a(), changes)
 }
 
-fn merged(mut base: Value, changes: Value) -> Value {
+pub fn merged(mut base: Value, changes: Value) -> Value {
     for (key, value) in changes.as_object().expect("an object") {
         base[key] = value.clone();
     }
     base
 }
 
-fn config(changes: Value) -> Value {
+pub fn config(changes: Value) -> Value {
     let boot = json!({"kind": "fixed", "seconds": 30});
     merged(json!({"vm_types": [a()], "boot": boot, "queue_usd_per_task_hour": 3.6}), changes)
 }
 
-fn run(config: Value, jobs: &[(f64, f64)], actions: &[u16]) -> SimResult {
+pub fn run(config: Value, jobs: &[(f64, f64)], actions: &[u16]) -> SimResult {
     let jobs: Vec<Value> = jobs.iter().map(|(submit, run)| json!({"submit_s": submit, "runtime_s": run})).collect();
     run_jobs(config, json!(jobs), actions)
 }
 
-fn run_jobs(config: Value, jobs: Value, actions: &[u16]) -> SimResult {
+pub fn run_jobs(config: Value, jobs: Value, actions: &[u16]) -> SimResult {
     let scenario = json!({"config": config, "jobs": jobs, "actions": actions});
     simulate(&Scenario::from_json(&scenario.to_string()).expect("a valid scenario"))
 }
@@ -41,11 +41,11 @@ fn plain(jobs: &[(f64, f64)], actions: &[u16]) -> SimResult {
 }
 
 /// Makespan in seconds, waiting and machine time in milliseconds.
-fn totals(r: &SimResult) -> (Option<f64>, u64, u64) {
+pub fn totals(r: &SimResult) -> (Option<f64>, u64, u64) {
     (r.makespan_s, r.queue_ms, r.vm_ms.values().sum())
 }
 
-fn near(a: f64, b: f64) -> bool {
+pub fn near(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-12
 }
 

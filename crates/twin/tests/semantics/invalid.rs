@@ -38,6 +38,16 @@ fn each_mistake_is_named() {
         (r#"{"config":{"boot":{"kind":"list","seconds":[]}}}"#.into(), "config.boot.seconds"),
         (r#"{"config":{"boot":{"kind":"list","seconds":[1,-2]}}}"#.into(), "config.boot.seconds[1]"),
         (r#"{"config":{"boot":{"kind":"uniform","low_s":3,"high_s":2}}}"#.into(), "config.boot.low_s"),
+        (r#"{"config":{"drain":1}}"#.into(), "config.drain"),
+        (r#"{"config":{"stop_delay_s":30}}"#.into(), "config.stop_delay_s"),
+        (r#"{"config":{"stop_delay_s":{"low":15}}}"#.into(), "high"),
+        (r#"{"config":{"stop_delay_s":{"low":-1,"high":2}}}"#.into(), "config.stop_delay_s.low: -1 is not"),
+        (r#"{"config":{"stop_delay_s":{"low":1,"high":1e10}}}"#.into(), "config.stop_delay_s.high"),
+        (r#"{"config":{"stop_delay_s":{"low":3,"high":2}}}"#.into(), "config.stop_delay_s.low: must not be above"),
+        (
+            format!(r#"{{"config":{{"vm_types":[{{{kind},"spot_interruptions_per_hour":-1}}]}}}}"#),
+            "config.vm_types[0].spot_interruptions_per_hour",
+        ),
         (r#"{"config":{"vm_types":[]}}"#.into(), "config.vm_types"),
         (
             format!(r#"{{"config":{{"vm_types":[{{{kind},"min":3,"max":2}}]}}}}"#),

@@ -2,10 +2,13 @@
 //! implementation.
 
 mod conservation;
+mod ec2;
 mod environment;
 mod golden;
 mod invalid;
 mod mmc;
+mod parallel;
+mod perturbation;
 mod published;
 mod random;
 mod reference;

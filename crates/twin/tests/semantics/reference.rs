@@ -18,6 +18,7 @@ pub struct Expected {
     pub rejected_actions: u64,
     pub failed_launches: u64,
     pub launches: u64,
+    pub reclaimed: u64,
     pub makespan_ms: Option<u64>,
     pub steps: u64,
     pub rewards: Vec<f64>,
@@ -51,6 +52,8 @@ struct Kind {
     initial: u64,
     min: usize,
     max: Option<usize>,
+    /// Its machines are taken away after a millisecond.
+    is_spot: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -74,7 +77,20 @@ struct Machine {
     kind: usize,
     asked: u64,
     ready_at: u64,
+    draining: bool,
     gone: Option<u64>,
+    reclaimed: bool,
+}
+
+impl Machine {
+    fn new(kind: usize, asked: u64, ready_at: u64) -> Self {
+        Self { kind, asked, ready_at, draining: false, gone: None, reclaimed: false }
+    }
+
+    /// Whether bounds and observations count it.
+    fn counts(&self) -> bool {
+        self.gone.is_none() && !self.draining
+    }
 }
 
 struct World {
@@ -85,6 +101,8 @@ struct World {
     charge_lost_run: bool,
     bill_boot: bool,
     min_billed: u64,
+    drain: bool,
+    stop_delay: u64,
     cooldown: u64,
     failures: Vec<bool>,
     tasks: Vec<Task>,
@@ -122,7 +140,7 @@ impl World {
         let boots = boot.as_array().map_or_else(|| vec![ms(boot)], |list| list.iter().map(ms).collect());
         let mut machines = Vec::new();
         for (i, k) in kinds.iter().enumerate() {
-            machines.extend((0..k.initial).map(|_| Machine { kind: i, asked: 0, ready_at: 0, gone: None }));
+            machines.extend((0..k.initial).map(|_| Machine::new(i, 0, 0)));
         }
         let flags = config["launch_failures"].as_array().unwrap();
         Self {
@@ -133,6 +151,8 @@ impl World {
             charge_lost_run: config["charge_lost_run"].as_bool().unwrap(),
             bill_boot: config["bill_boot"].as_bool().unwrap(),
             min_billed: ms(&config["min_billed_s"]),
+            drain: config["drain"].as_bool().unwrap_or(false),
+            stop_delay: config.get("stop_delay_s").map_or(0, |range| ms(&range["low"])),
             cooldown: ms(&config["cooldown_s"]),
             failures: flags.iter().map(|f| f.as_bool().unwrap()).collect(),
             tasks: scenario["jobs"].as_array().unwrap().iter().map(task).collect(),
@@ -149,7 +169,7 @@ impl World {
     }
 
     fn is_ready(&self, m: usize) -> bool {
-        self.machines[m].gone.is_none() && self.machines[m].ready_at <= self.now
+        self.machines[m].counts() && self.machines[m].ready_at <= self.now
     }
 
     fn on(&self, m: usize) -> impl Iterator<Item = (&Task, u64)> {
@@ -166,13 +186,31 @@ impl World {
                 t.life = Life::Done;
             }
         }
+        for m in 0..self.machines.len() {
+            if self.machines[m].draining && self.machines[m].gone.is_none() && self.on(m).count() == 0 {
+                self.machines[m].gone = Some(self.now);
+            }
+        }
         // boots need no event here: readiness is a matter of the time
+        for m in 0..self.machines.len() {
+            if self.reclaim_at(m) == Some(self.now) {
+                self.interrupt(m);
+                self.machines[m].gone = Some(self.now);
+                self.machines[m].reclaimed = true;
+                self.out.reclaimed += 1;
+            }
+        }
         for t in &mut self.tasks {
             if t.life == Life::Unborn && t.submit <= self.now {
                 t.life = Life::Waiting;
             }
         }
         self.dispatch();
+    }
+
+    fn reclaim_at(&self, m: usize) -> Option<u64> {
+        let machine = &self.machines[m];
+        (machine.gone.is_none() && self.kinds[machine.kind].is_spot).then_some(machine.ready_at + 1)
     }
 
     fn dispatch(&mut self) {
@@ -222,7 +260,8 @@ impl World {
             _ => None,
         });
         let boots = self.machines.iter().filter(|m| m.gone.is_none()).map(|m| m.ready_at);
-        ends.chain(boots).filter(|at| *at > self.now).min()
+        let reclaims = (0..self.machines.len()).filter_map(|m| self.reclaim_at(m));
+        ends.chain(boots).chain(reclaims).filter(|at| *at > self.now).min()
     }
 
     fn pass_to(&mut self, at: u64) {
@@ -242,7 +281,7 @@ impl World {
             return;
         }
         let kind = ((action - 1) / 2) as usize;
-        let count = self.machines.iter().filter(|m| m.kind == kind && m.gone.is_none()).count();
+        let count = self.machines.iter().filter(|m| m.kind == kind && m.counts()).count();
         let launches = action % 2 == 1;
         let in_bounds = match launches {
             true => self.kinds[kind].max.is_none_or(|max| count < max),
@@ -267,14 +306,13 @@ impl World {
         }
         let boot = self.boots[self.out.launches as usize % self.boots.len()];
         self.out.launches += 1;
-        self.machines.push(Machine { kind, asked: self.now, ready_at: self.now + boot, gone: None });
+        self.machines.push(Machine::new(kind, self.now, self.now + boot));
         self.next_allowed = self.now + self.cooldown;
     }
 
     fn stop(&mut self, kind: usize) {
         let mut best = None;
-        for m in (0..self.machines.len()).filter(|m| self.machines[*m].kind == kind && self.machines[*m].gone.is_none())
-        {
+        for m in (0..self.machines.len()).filter(|m| self.machines[*m].kind == kind && self.machines[*m].counts()) {
             let tasks = self.on(m).count();
             let lost: u64 = self.on(m).map(|(t, since)| t.cores * (self.now - since)).sum();
             let key = (tasks != 0, lost, tasks, self.is_ready(m), usize::MAX - m);
@@ -282,9 +320,18 @@ impl World {
                 best = Some((key, m));
             }
         }
-        let ((_, lost, tasks, _, _), m) = best.unwrap();
-        self.out.lost_core_ms += lost;
-        self.out.interrupted += tasks as u64;
+        let ((is_busy, ..), m) = best.unwrap();
+        if self.drain && is_busy {
+            self.machines[m].draining = true;
+        } else {
+            self.interrupt(m);
+            self.machines[m].gone = Some(self.now);
+        }
+    }
+
+    fn interrupt(&mut self, m: usize) {
+        self.out.lost_core_ms += self.on(m).map(|(t, since)| t.cores * (self.now - since)).sum::<u64>();
+        self.out.interrupted += self.on(m).count() as u64;
         for t in &mut self.tasks {
             if let Life::Running { on, since } = t.life
                 && on == m
@@ -293,18 +340,20 @@ impl World {
                 self.out.queue_ms += if self.charge_lost_run { self.now - since } else { 0 };
             }
         }
-        self.machines[m].gone = Some(self.now);
     }
 
     /// What a machine is billed until now.
     fn billed(&self, machine: &Machine) -> u64 {
-        let until = machine.gone.unwrap_or(self.now);
         let from = if self.bill_boot { machine.asked } else { machine.ready_at };
-        match machine.gone {
-            _ if from > until => 0,
-            Some(_) => (until - from).max(self.min_billed),
-            None => until - from,
+        let Some(gone) = machine.gone else { return self.now.saturating_sub(from) };
+        if from > gone {
+            return 0;
         }
+        if machine.reclaimed {
+            return gone - from;
+        }
+        let until = gone + self.stop_delay;
+        if until > self.now { self.now - from } else { (until - from).max(self.min_billed) }
     }
 
     fn money(&self) -> f64 {
@@ -323,7 +372,7 @@ impl World {
         let mut shares: Vec<f64> = ready.iter().map(|m| busy(*m) as f64 / cores(*m) as f64).collect();
         shares.sort_by(f64::total_cmp);
         let n = shares.len();
-        let alive: Vec<usize> = (0..self.machines.len()).filter(|m| self.machines[*m].gone.is_none()).collect();
+        let alive: Vec<usize> = (0..self.machines.len()).filter(|m| self.machines[*m].counts()).collect();
         let per_kind = |list: &[usize]| -> Vec<usize> {
             (0..self.kinds.len()).map(|k| list.iter().filter(|m| self.machines[**m].kind == k).count()).collect()
         };
@@ -374,6 +423,7 @@ fn kind(v: &Value) -> Kind {
         initial: v["initial"].as_u64().unwrap(),
         min: v["min"].as_u64().unwrap() as usize,
         max: v["max"].as_u64().map(|max| max as usize),
+        is_spot: v.get("spot_interruptions_per_hour").is_some_and(|rate| rate.as_f64().unwrap() > 0.0),
     }
 }
 
