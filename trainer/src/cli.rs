@@ -8,13 +8,17 @@ use std::process::ExitCode;
 use aws::s3::PolicyBucket;
 use aws::settings::Settings;
 use aws::tables::Tables;
-use calibration::Window;
+use calibration::{Recorded, Window};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::control::Mode;
+use controller::ports::{Control, Decisions, Instances, PolicyPublisher, Tasks};
 use miette::{IntoDiagnostic, Report, WrapErr, miette};
-use twinscaler::commands::{improve, pool, train, window};
+use twinscaler::commands::backtest::BacktestArgs;
+use twinscaler::commands::calibrate::CalibrateArgs;
+use twinscaler::commands::{backtest, calibrate, improve, pool, train, window};
 use twinscaler::device::{DeviceChoice, select};
 use twinscaler::gate::GateConfig;
+use twinscaler::load::{LoadName, load, of_pool};
 use twinscaler::ppo::config::PpoConfig;
 use twinscaler::promote::roll_back;
 use twinscaler::simulate;
@@ -37,10 +41,18 @@ enum Command {
         /// The scenario, JSON; - reads standard input
         #[arg(long, value_name = "FILE|-")]
         scenario: String,
+        /// A policy file or a rule that takes the place of the scenario's actions
+        #[arg(long, value_name = "FILE.onnx|rule:NAME")]
+        policy: Option<String>,
         /// Print the whole result as JSON
         #[arg(long)]
         json: bool,
     },
+    /// Compare policies and rules on the same episodes of a load
+    #[command(after_help = backtest::rules_help())]
+    Backtest(BacktestArgs),
+    /// Fit the twin to a pool's records, and measure it against them
+    Calibrate(CalibrateArgs),
     /// Train a policy from nothing on the published load
     Train {
         #[command(flatten)]
@@ -101,6 +113,15 @@ enum PoolCommand {
         /// Directory of the policy that a new pool starts with
         #[arg(long, value_name = "DIR")]
         policy: Option<PathBuf>,
+    },
+    /// Write a window of a pool's records into a directory, JSON Lines
+    Export {
+        /// The pool and the time, for example demo@6h
+        #[arg(long, value_name = "NAME@WINDOW")]
+        pool: String,
+        /// The directory
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Show how a pool stands, as JSON
     Status {
@@ -203,16 +224,29 @@ fn complain(report: &Report, code: u8) -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Simulate { scenario, json } => simulate::run(&scenario, json).map_err(|error| {
-            let bad_input = error.exit_code() == 2;
-            let report = Err::<(), _>(error).into_diagnostic().expect_err("it is an error");
-            if bad_input { Failure::Input(report) } else { Failure::Run(report) }
-        }),
+        Command::Simulate { scenario, policy, json } => {
+            simulate::run(&scenario, policy.as_deref(), json).map_err(|error| failure(error.exit_code() == 2, error))
+        }
+        Command::Backtest(args) => {
+            let name = args.load_name().map_err(|error| failure(true, error))?;
+            if let LoadName::Pool { pool, window } = name {
+                return block_on(reach(Command::Backtest(args), Some((pool, window))));
+            }
+            let load = load(&name, &args.load_options(), args.seeds).map_err(|error| failure(true, error))?;
+            backtest::run(&args, load).map_err(|error| failure(error.is_input(), error))
+        }
+        Command::Calibrate(args) => match &args.from {
+            Some(dir) => calibrate_on(&args, window::import(dir).map_err(|error| failure(true, error))?),
+            None => {
+                let of = pool_window(args.pool.as_deref().unwrap_or_default())?;
+                block_on(reach(Command::Calibrate(args), Some(of)))
+            }
+        },
         Command::Train { learning, out } => {
             let device = select(learning.device)?;
             Ok(train::run(&learning.ppo()?, learning.seed, &device, &out)?)
         }
-        other => block_on(reach(other)),
+        other => block_on(reach(other, None)),
     }
 }
 
@@ -221,7 +255,7 @@ fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 }
 
 /// The commands that reach AWS.
-async fn reach(command: Command) -> Result<(), Failure> {
+async fn reach(command: Command, of: Option<(String, Window)>) -> Result<(), Failure> {
     let settings = Settings::read(|name| std::env::var(name).ok()).into_diagnostic().map_err(Failure::Input)?;
     let bucket = settings.bucket().into_diagnostic().map_err(Failure::Input)?.to_owned();
     let config = aws::config::load().await;
@@ -229,6 +263,19 @@ async fn reach(command: Command) -> Result<(), Failure> {
     match command {
         Command::Improve { pool, until, window_h, learning, json } => {
             improve_pool(tables, store, &pool, last_hours(until, window_h)?, &learning, json).await
+        }
+        Command::Backtest(args) => {
+            let load = of_pool(recorded(tables, store, of).await?, &args.load_options());
+            let load = load.map_err(|error| failure(true, error))?;
+            backtest::run(&args, load).map_err(|error| failure(error.is_input(), error))
+        }
+        Command::Calibrate(args) => calibrate_on(&args, recorded(tables, store, of).await?),
+        Command::Pool(PoolCommand::Export { pool, out }) => {
+            let recorded = recorded(tables, store, Some(pool_window(&pool)?)).await?;
+            window::export(&recorded, &out)?;
+            let (tasks, machines) = (recorded.tasks.len(), recorded.instances.len());
+            println!("{tasks} tasks and {machines} machines written to {}", out.display());
+            Ok(())
         }
         Command::Pool(PoolCommand::Create { config, policy }) => {
             let config = pool::read_config(&config).into_diagnostic().map_err(Failure::Input)?;
@@ -256,6 +303,42 @@ async fn reach(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// An error of the user's (exit code 2) or of the world.
+fn failure(is_input: bool, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    let report = Err::<(), _>(error).into_diagnostic().expect_err("it is an error");
+    if is_input { Failure::Input(report) } else { Failure::Run(report) }
+}
+
+fn calibrate_on(args: &CalibrateArgs, recorded: Recorded) -> Result<(), Failure> {
+    calibrate::run(args, recorded).map_err(|error| failure(!error.is_verdict(), error))
+}
+
+/// `NAME@WINDOW`, as in the names of loads.
+fn pool_window(text: &str) -> Result<(String, Window), Failure> {
+    match format!("pool:{text}").parse() {
+        Ok(LoadName::Pool { pool, window }) => Ok((pool, window)),
+        _ => Err(Failure::Input(miette!("--pool takes NAME@WINDOW, for example demo@6h, and not {text:?}"))),
+    }
+}
+
+async fn recorded(tables: Tables, store: PolicyBucket, of: Option<(String, Window)>) -> Result<Recorded, Failure> {
+    let (pool, window) = of.expect("these commands name a pool");
+    Ok(window::read(&ports(tables, store), &pool, window).await?)
+}
+
+fn ports(
+    tables: Tables,
+    store: PolicyBucket,
+) -> window::Ports<impl Tasks, impl Instances, impl Decisions, impl Control, impl PolicyPublisher> {
+    window::Ports {
+        tasks: tables.tasks,
+        instances: tables.instances,
+        decisions: tables.decisions,
+        control: tables.control,
+        policies: store,
+    }
+}
+
 fn last_hours(until: Option<jiff::Timestamp>, window_h: f64) -> Result<Window, Failure> {
     let until_ms = until.unwrap_or_else(jiff::Timestamp::now).as_millisecond();
     if !(window_h.is_finite() && window_h > 0.0) || until_ms < 0 {
@@ -274,13 +357,7 @@ async fn improve_pool(
     json: bool,
 ) -> Result<(), Failure> {
     let device = select(learning.device)?;
-    let ports = window::Ports {
-        tasks: tables.tasks,
-        instances: tables.instances,
-        decisions: tables.decisions,
-        control: tables.control,
-        policies: store,
-    };
+    let ports = ports(tables, store);
     let (ppo, gate) = (learning.ppo()?, GateConfig::default());
     let improved = improve::run(&ports, pool, window, (&ppo, &gate, learning.seed), &device).await?;
     if json {

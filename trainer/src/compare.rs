@@ -62,7 +62,5 @@ pub fn policy_trace(
         let out = policy.step(&seen.features, &seen.mask, &mut state)?;
         seen = env.step(out.best(&seen.mask)).seen;
     }
-    let points = env.trace().iter();
-    let points = points.map(|p| FleetPoint { t_s: p.t_s, machines: p.fleet.map(|c| c.total()), queue: p.queue });
-    Ok((env.outcome(), points.collect()))
+    Ok((env.outcome(), env.trace().iter().map(FleetPoint::from).collect()))
 }

@@ -1,12 +1,15 @@
-//! The twinscaler command: simulate, train, improve, promote.
+//! The twinscaler command: simulate, backtest, calibrate, train, improve, promote.
 //!
 //! [`ppo`] learns, [`onnx`] and [`parity`] make the policy file, [`compare`] and [`gate`] judge it, [`promote`] puts it in
-//! charge; [`report`] draws; [`commands`] is what the command line does.
+//! charge; [`load`] and [`contender`] are loads and policies by
+//! name; [`report`] draws; [`commands`] is what the command line does.
 
 pub mod commands;
 pub mod compare;
+pub mod contender;
 pub mod device;
 pub mod gate;
+pub mod load;
 pub mod onnx;
 pub mod parity;
 pub mod ppo;

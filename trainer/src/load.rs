@@ -226,7 +226,8 @@ fn generate(generator: Generator, seed: u64) -> Vec<Job> {
 
 /// Imports a trace with a progress bar, and says what became of what could not be used.
 fn trace(path: &Path, config: &SimConfig, wide: Width) -> Result<(Vec<Job>, Vec<String>), LoadError> {
-    let style = ProgressStyle::with_template("importing {wide_bar} {bytes}/{total_bytes} {eta}").expect("a valid template");
+    let style =
+        ProgressStyle::with_template("importing {wide_bar} {bytes}/{total_bytes} {eta}").expect("a valid template");
     let bar = ProgressBar::new(0).with_style(style);
     let import = traces::read(path, &traces::Options::default(), &mut |progress| {
         bar.set_length(progress.bytes_total);
@@ -246,7 +247,9 @@ fn notes(import: &Import) -> Vec<String> {
     let mut notes = vec![format!("{} tasks imported", import.jobs.len())];
     let skipped = import.skipped.total();
     if skipped > 0 {
-        notes.push(format!("{skipped} tasks left out: they did not run, or nothing is known of how long or on how many cores"));
+        notes.push(format!(
+            "{skipped} tasks left out: they did not run, or nothing is known of how long or on how many cores"
+        ));
     }
     if import.bad.count > 0 {
         notes.push(format!("{} bad lines, the first: {}", import.bad.count, import.bad.in_words()));
@@ -272,7 +275,13 @@ mod tests {
         };
         assert_eq!((pool.as_str(), window.until_ms - window.from_ms), ("demo", 6 * 3_600_000));
         assert!(matches!("pool:demo@1.5h".parse(), Ok(LoadName::Pool { .. })));
-        for bad in ["pool:demo", "pool:demo@-1h", "pool:Demo@1h", "no-such-file.swf", "pool:x@2026-01-31T06:00:00Z/2026-01-31T00:00:00Z"] {
+        for bad in [
+            "pool:demo",
+            "pool:demo@-1h",
+            "pool:Demo@1h",
+            "no-such-file.swf",
+            "pool:x@2026-01-31T06:00:00Z/2026-01-31T00:00:00Z",
+        ] {
             let error = bad.parse::<LoadName>().unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains("pool:NAME@WINDOW"), "{error}");
         }

@@ -107,7 +107,15 @@ mod tests {
 
     fn kind(cores: u32, memory_mb: Option<u64>) -> MachineType {
         let bounds = Bounds::new(0, None).unwrap();
-        MachineType { name: format!("T{cores}"), cores, memory_mb, usd_per_hour: 0.1, initial: 0, bounds }
+        MachineType {
+            name: format!("T{cores}"),
+            cores,
+            memory_mb,
+            usd_per_hour: 0.1,
+            initial: 0,
+            bounds,
+            spot_interruptions_per_hour: 0.0,
+        }
     }
 
     fn job(id: i64, cores: u32, memory_mb: u64) -> Job {

@@ -5,9 +5,9 @@ use std::f64::consts::TAU;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::boot::stream;
 use crate::job::Job;
 use crate::limits::{TASKS_MAX, TIME_S_MAX};
+use crate::random::stream;
 use crate::units::ms_from_s;
 use crate::workload::{exponential, one_core};
 

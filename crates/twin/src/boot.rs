@@ -89,7 +89,7 @@ impl BootModel {
 
     /// The boot times of the first `n` launches of an episode, seconds.
     pub fn draw_s(&self, seed: u64, n: usize) -> Vec<f64> {
-        let mut times = BootTimes::new(seed);
+        let mut times = BootTimes::new(seed, 1.0);
         (0..n).map(|_| crate::units::s_from_ms(times.next_ms(self))).collect()
     }
 

@@ -127,7 +127,7 @@ impl EnvSpec {
 
     /// The jobs of the episode of `seed`.
     pub fn jobs(&self, seed: u64) -> Arc<Workload> {
-        self.jobs_of(seed, Arc::default())
+        self.jobs_of(seed, None)
     }
 
     /// Whether two seeds with the same workload give the same episode: nothing is drawn.

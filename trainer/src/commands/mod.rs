@@ -1,5 +1,7 @@
 //! What the command line does, one file a command.
 
+pub mod backtest;
+pub mod calibrate;
 pub mod improve;
 pub mod pool;
 pub mod train;

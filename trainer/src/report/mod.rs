@@ -1,8 +1,12 @@
 //! Pictures and pages: hand-made SVG in one HTML file, readable offline and without scripts.
 
+mod money;
+
 use std::fmt::Write as _;
 
 use contract::SIZE_COUNT;
+
+pub use money::{Line, money_chart};
 
 /// Fleet and queue at one time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +17,12 @@ pub struct FleetPoint {
     pub machines: [u32; SIZE_COUNT],
     /// Tasks that wait.
     pub queue: u32,
+}
+
+impl From<&twin::TracePoint> for FleetPoint {
+    fn from(p: &twin::TracePoint) -> Self {
+        Self { t_s: p.t_s, machines: p.fleet.map(|c| c.total()), queue: p.queue }
+    }
 }
 
 /// Something that happened at one time, marked in the chart.

@@ -37,7 +37,15 @@ fn wait_s_mean(c: u32, rho: f64) -> f64 {
 /// `c` machines of one core, there from the start, that never change.
 fn fleet(c: u32) -> SimConfig {
     let bounds = Bounds::new(c, Some(c)).unwrap();
-    let kind = MachineType { name: "one".into(), cores: 1, memory_mb: None, usd_per_hour: 0.1, initial: c, bounds };
+    let kind = MachineType {
+        name: "one".into(),
+        cores: 1,
+        memory_mb: None,
+        usd_per_hour: 0.1,
+        initial: c,
+        bounds,
+        spot_interruptions_per_hour: 0.0,
+    };
     SimConfig { types: vec![kind], step_ms: 3_600_000, max_steps: u64::MAX, ..SimConfig::default() }
 }
 
