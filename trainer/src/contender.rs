@@ -92,7 +92,8 @@ struct Searched(Tuned);
 
 impl Contender for Searched {
     fn name(&self) -> String {
-        format!("{} (tuned)", self.0.rule)
+        let how = if self.0.rule == Rule::Nothing { "" } else { " (tuned)" };
+        format!("{}{how}", self.0.rule)
     }
     fn initial(&self) -> Option<[u32; contract::SIZE_COUNT]> {
         self.0.rule.initial()

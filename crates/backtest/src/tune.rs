@@ -79,7 +79,8 @@ fn usd(rule: Rule, spec: &Arc<EnvSpec>, seeds: &[u64]) -> f64 {
 fn axes(family: Family, spec: &EnvSpec) -> Vec<Axis> {
     let out_ticks = Axis::whole(&[1.0, 2.0, 3.0]);
     let in_ticks = Axis::whole(&[1.0, 2.0, 3.0, 6.0, 10.0, 15.0]);
-    let per_core = Axis::real(&[0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0]);
+    let per_core =
+        Axis::real(&[0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0]);
     match family {
         Family::Nothing | Family::Static => Vec::new(),
         Family::Threshold => vec![
@@ -137,7 +138,8 @@ fn neighbours(axes: &[Axis], at: &[f64], steps: &[f64]) -> Vec<Vec<f64>> {
     for (i, axis) in axes.iter().enumerate() {
         for sign in [-1.0, 1.0] {
             let step = if axis.whole { steps[i].ceil() } else { steps[i] };
-            let x = at[i] + sign * step;
+            // settings that people can read: four digits are more than a rule can feel
+            let x = ((at[i] + sign * step) * 1e4).round() / 1e4;
             if step.is_finite() && x >= 0.0 {
                 around.push(at.iter().enumerate().map(|(j, old)| if j == i { x } else { *old }).collect());
             }

@@ -96,6 +96,31 @@ async fn the_whole_loop_turns_and_a_promoted_policy_takes_over() {
     assert!(measured * 2 > records.decisions.len(), "metrics of both sources arrive: {measured}");
     let (text, page) = records.report(&stack.pool_config(60)).unwrap();
     assert!(text.contains("the run") && page.contains("<svg"));
+    the_twin_is_measured_against(&stack, start_s, run.next_tick()).await;
+}
+
+/// What the tables hold of the run: exported, calibrated on from the tables and from the export, and back-tested.
+async fn the_twin_is_measured_against(stack: &Stack, start_s: u64, end_s: u64) {
+    let window = format!("e2e@{}/{}", e2e::stack::rfc3339(start_s), e2e::stack::rfc3339(end_s));
+    let run = async |arguments: &[&str]| stack.command(arguments).await;
+    let said = run(&["calibrate", "--pool", &window, "--json"]).await.unwrap_or_else(|e| panic!("{e}"));
+    let found: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(found["fit"]["runtime"]["count"].as_u64().unwrap() > 20, "{found}");
+    let total = found["quantities"].as_array().unwrap().iter().find(|q| q["name"] == "total_usd").unwrap();
+    assert!(total["error"].as_f64().unwrap() < 0.25, "{found}");
+
+    let dir = format!("{}/export", env!("CARGO_TARGET_TMPDIR"));
+    run(&["pool", "export", "--pool", &window, "--out", &dir]).await.unwrap_or_else(|e| panic!("{e}"));
+    let again = run(&["calibrate", "--from", &dir]).await.unwrap_or_else(|e| panic!("{e}"));
+    assert!(again.contains("total_usd") && again.contains("run time:"), "{again}");
+    let refused = run(&["calibrate", "--from", &dir, "--max-error", "0"]).await.unwrap_err().to_string();
+    assert!(refused.contains("trust the twin"), "{refused}");
+
+    let load = format!("pool:{window}");
+    let arguments = ["backtest", "--workload", &load, "--policy", "rule:production", "--seeds", "2", "--json"];
+    let said = run(&arguments).await.unwrap_or_else(|e| panic!("{e}"));
+    let compared: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(compared["results"][0]["total_usd"]["mean"].as_f64().unwrap() > 0.0, "{compared}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -216,8 +216,8 @@ pub fn page(title: &str, body: &str) -> String {
     let title = escape(title);
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>\
-         body{{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1000px;margin:2em auto;padding:0 1em}}\
-         table{{border-collapse:collapse;margin:1em 0}}th,td{{padding:.3em .8em;border-bottom:1px solid #ddd;text-align:right}}\
+         body{{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1200px;margin:2em auto;padding:0 1em}}\
+         table{{border-collapse:collapse;margin:1em 0;font-size:13px}}th,td{{padding:.3em .6em;border-bottom:1px solid #ddd;text-align:right}}\
          th:first-child,td:first-child{{text-align:left}}svg{{width:100%;height:auto}}code{{background:#f3f3f3}}\
          </style></head><body><h1>{title}</h1>{body}</body></html>\n"
     )

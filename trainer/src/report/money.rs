@@ -64,10 +64,11 @@ fn bar(svg: &mut String, standing: &Standing, y: f64, px: &impl Fn(f64) -> f64) 
     rect(svg, 0.0, vm, MACHINES_COLOUR);
     rect(svg, vm, total.mean, QUEUE_COLOUR);
     let middle = y + 13.0;
+    let cut = if px(total.mean) < px(f64::MAX) { "" } else { " (cut)" };
     let _ = write!(
         svg,
         "<line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\" stroke=\"#222\" stroke-width=\"2\"/>\
-         <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><text x=\"{:.1}\" y=\"{:.1}\">${:.2}</text>",
+         <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><text x=\"{:.1}\" y=\"{:.1}\">${:.2}{cut}</text>",
         px(total.low),
         px(total.high),
         NAMES - 8.0,
@@ -93,4 +94,27 @@ fn legend(svg: &mut String) {
         "<text x=\"{}\" y=\"17\" fill=\"#555\">dark line: 95 % interval · dashed: bounds</text>",
         NAMES + 200.0
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backtest::play::{outcomes, standing};
+    use backtest::rules::Rule;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_bar_that_would_hide_the_others_is_cut_and_says_so() {
+        let spec = Arc::new(twin::EnvSpec::published());
+        let line = |rule: Rule| {
+            let played = outcomes(&rule, &spec, &[0]).unwrap();
+            let usd: Vec<f64> = played.iter().map(|o| o.total_usd).collect();
+            standing(format!("{rule}<"), &played, &usd)
+        };
+        let standings = [line(Rule::Nothing), line(Rule::Static([1, 1, 7]))];
+        let svg = money_chart(&standings, &[Line { label: "bound".into(), usd: 19.42 }]);
+        assert!(svg.contains("$247.53 (cut)") && svg.contains("$22.55<"), "{svg}");
+        assert!(svg.contains("rule:nothing&lt;") && svg.contains("bound $19.42"));
+        assert_eq!(svg.matches("<rect").count(), 2 + 2 * 2);
+    }
 }
