@@ -5,6 +5,7 @@ use std::sync::Arc;
 use contract::{Action, Mask, Observation, SIZE_COUNT};
 use rayon::prelude::*;
 use serde::Serialize;
+use twin::sim::Phase;
 use twin::summary::published_usd;
 use twin::{EnvSpec, Environment, Outcome, ScenarioError, TracePoint, TwinEnv};
 
@@ -154,6 +155,37 @@ pub fn outcomes(contender: &dyn Contender, spec: &Arc<EnvSpec>, seeds: &[u64]) -
     let spec = spec_of(contender, spec)?;
     let play = |env: &mut TwinEnv, seed: &u64| run(contender, env, *seed).map(|_| env.outcome());
     seeds.par_iter().map_init(|| TwinEnv::new(spec.clone()), play).collect()
+}
+
+/// The mean total of all seeds, played one after the other; none as soon as it is sure to be above `limit_usd`, or if an
+/// episode was cut off, whose cost says nothing.
+///
+/// # Errors
+/// As for [`episode`].
+pub fn mean_usd_below(
+    contender: &dyn Contender,
+    spec: &Arc<EnvSpec>,
+    seeds: &[u64],
+    limit_usd: f64,
+) -> Result<Option<f64>, PlayError> {
+    let mut env = TwinEnv::new(spec_of(contender, spec)?);
+    let (limit_usd, mut usd) = (limit_usd * seeds.len() as f64, 0.0);
+    for seed in seeds {
+        env.reset(*seed);
+        let mut player = contender.player();
+        while !env.is_over() {
+            let action = player(env.observation(), &env.mask())
+                .map_err(|problem| PlayError::Policy { policy: contender.name(), problem })?;
+            usd -= env.step(action).reward;
+            if usd > limit_usd {
+                return Ok(None);
+            }
+        }
+        if env.sim().phase() == Phase::Truncated {
+            return Ok(None);
+        }
+    }
+    Ok(Some(usd / seeds.len() as f64))
 }
 
 /// Sums up the outcomes of one policy; `first_usd` are the totals of the policy that savings are counted against.

@@ -1,20 +1,22 @@
 //! Finds the settings of a rule that are cheapest on a load: a grid over all of them, then smaller and smaller steps
 //! around the best (a pattern search after Hooke and Jeeves 1961).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 use twin::{EnvSpec, Workload};
 
-use crate::play::outcomes;
+use crate::play::mean_usd_below;
 use crate::rules::{Family, Rule};
 
 /// How often the steps of the pattern search are halved.
 const HALVINGS: u32 = 4;
 /// Points of the grid that the pattern search starts from.
-const STARTS: usize = 8;
+const STARTS: usize = 3;
+/// Grid points that cost more than this many times the best are given up.
+const HOPELESS: f64 = 2.0;
 /// Moves at one step size at most.
-const MOVES_MAX: u32 = 20;
+const MOVES_MAX: u32 = 5;
 /// Points of a grid of cores.
 const CORE_POINTS: usize = 24;
 
@@ -56,7 +58,7 @@ pub fn tune(family: Family, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
         return tune_static(spec, seeds);
     }
     let axes = axes(family, spec);
-    let cost = |settings: &Vec<f64>| family.rule(settings).map_or(f64::INFINITY, |rule| usd(rule, spec, seeds));
+    let cost = |at: &Vec<f64>, limit: f64| family.rule(at).map_or(f64::INFINITY, |rule| usd(rule, spec, seeds, limit));
     let (settings, usd) = search(&axes, &cost);
     Tuned { rule: family.rule(&settings).expect("only valid settings cost less than infinity"), usd }
 }
@@ -67,13 +69,10 @@ pub fn tune_all(spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
     all.min_by(|a, b| a.usd.total_cmp(&b.usd)).expect("there are families")
 }
 
-/// Mean cost of an episode. A setting that leaves tasks undone, or a fleet that cannot be, is no solution at any price.
-fn usd(rule: Rule, spec: &Arc<EnvSpec>, seeds: &[u64]) -> f64 {
-    let Ok(outcomes) = outcomes(&rule, spec, seeds) else { return f64::INFINITY };
-    if outcomes.iter().any(|o| o.truncated) {
-        return f64::INFINITY;
-    }
-    outcomes.iter().map(|o| o.total_usd).sum::<f64>() / seeds.len() as f64
+/// Mean cost of an episode, infinite above `limit`. A setting that leaves tasks undone, or a fleet that cannot be, is no
+/// solution at any price.
+fn usd(rule: Rule, spec: &Arc<EnvSpec>, seeds: &[u64], limit: f64) -> f64 {
+    mean_usd_below(&rule, spec, seeds, limit).ok().flatten().unwrap_or(f64::INFINITY)
 }
 
 fn axes(family: Family, spec: &EnvSpec) -> Vec<Axis> {
@@ -105,27 +104,43 @@ fn grid(axes: &[Axis]) -> Vec<Vec<f64>> {
     })
 }
 
-/// The grid, then a pattern search from each of its best points.
-fn search(axes: &[Axis], cost: &(impl Fn(&Vec<f64>) -> f64 + Sync)) -> (Vec<f64>, f64) {
-    let starts = ranked(grid(axes), cost).into_iter().take(STARTS);
-    let ends = starts.map(|start| pattern_search(axes, start, cost));
-    ends.min_by(|a, b| a.1.total_cmp(&b.1)).expect("a grid has a point")
+/// The grid, then a pattern search from each of its best points. Points that cost more than [`HOPELESS`] times the best
+/// are played no further than that.
+fn search(axes: &[Axis], cost: &(impl Fn(&Vec<f64>, f64) -> f64 + Sync)) -> (Vec<f64>, f64) {
+    let least = Mutex::new(f64::INFINITY);
+    let played = |point: &Vec<f64>, _: f64| {
+        let limit = HOPELESS * *least.lock().expect("nobody panics with it");
+        let usd = cost(point, limit);
+        let mut least = least.lock().expect("nobody panics with it");
+        *least = least.min(usd);
+        usd
+    };
+    let mut starts = ranked(grid(axes), &played, f64::INFINITY);
+    // what was played to its end although it is hopeless depends on the threads' pace, and must not count
+    let limit = HOPELESS * starts[0].1;
+    starts.retain(|start| start.1 <= limit);
+    let ends = starts.into_iter().take(STARTS).map(|start| pattern_search(axes, start, cost));
+    ends.min_by(|a, b| a.1.total_cmp(&b.1)).expect("the best point is no dearer than itself")
 }
 
 /// Points with their costs, the cheapest first, equal ones in their order.
-fn ranked(points: Vec<Vec<f64>>, cost: &(impl Fn(&Vec<f64>) -> f64 + Sync)) -> Vec<(Vec<f64>, f64)> {
-    let mut ranked: Vec<_> = points.into_par_iter().map(|point| (cost(&point), point)).collect();
+fn ranked(points: Vec<Vec<f64>>, cost: &(impl Fn(&Vec<f64>, f64) -> f64 + Sync), limit: f64) -> Vec<(Vec<f64>, f64)> {
+    let mut ranked: Vec<_> = points.into_par_iter().map(|point| (cost(&point, limit), point)).collect();
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
     ranked.into_iter().map(|(usd, point)| (point, usd)).collect()
 }
 
-fn pattern_search(axes: &[Axis], start: (Vec<f64>, f64), cost: &(impl Fn(&Vec<f64>) -> f64 + Sync)) -> (Vec<f64>, f64) {
+fn pattern_search(
+    axes: &[Axis],
+    start: (Vec<f64>, f64),
+    cost: &(impl Fn(&Vec<f64>, f64) -> f64 + Sync),
+) -> (Vec<f64>, f64) {
     let mut steps: Vec<f64> = axes.iter().zip(&start.0).map(|(axis, x)| axis.step(*x)).collect();
     let mut best = start;
     for _ in 0..HALVINGS {
         steps.iter_mut().for_each(|step| *step /= 2.0);
         for _ in 0..MOVES_MAX {
-            let around = ranked(neighbours(axes, &best.0, &steps), cost).into_iter().next();
+            let around = ranked(neighbours(axes, &best.0, &steps), cost, best.1).into_iter().next();
             let Some(next) = around.filter(|next| next.1 < best.1) else { break };
             best = next;
         }
@@ -151,7 +166,7 @@ fn neighbours(axes: &[Axis], at: &[f64], steps: &[f64]) -> Vec<Vec<f64>> {
 /// The cheapest static fleet: as many of the largest machines as fit beside the minimum of the others.
 fn tune_static(spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
     let fleets = |cores: &Vec<f64>| fleet_of(spec, cores[0] as u32).map(Rule::Static);
-    let cost = |cores: &Vec<f64>| fleets(cores).map_or(f64::INFINITY, |rule| usd(rule, spec, seeds));
+    let cost = |cores: &Vec<f64>, limit: f64| fleets(cores).map_or(f64::INFINITY, |rule| usd(rule, spec, seeds, limit));
     let axes = [Axis::whole(&cores(spec))];
     let (best, usd) = search(&axes, &cost);
     Tuned { rule: fleets(&best).unwrap_or(Rule::Static(kept(spec))), usd }
@@ -220,7 +235,7 @@ mod tests {
     #[test]
     fn a_pattern_search_finds_the_lowest_point_between_grid_values() {
         let axes = [Axis::real(&[0.0, 4.0, 8.0]), Axis::whole(&[0.0, 10.0])];
-        let cost = |x: &Vec<f64>| (x[0] - 5.3).powi(2) + (x[1] - 7.0).powi(2);
+        let cost = |x: &Vec<f64>, _: f64| (x[0] - 5.3).powi(2) + (x[1] - 7.0).powi(2);
         let (best, _) = search(&axes, &cost);
         assert!((best[0] - 5.3).abs() <= 0.25 && best[1] == 7.0, "{best:?}");
     }
