@@ -32,8 +32,8 @@ pub struct BacktestArgs {
     /// pool:NAME@WINDOW
     #[arg(long, value_name = "LOAD")]
     pub workload: String,
-    /// A policy file or directory, or a rule; may be given again and again
-    #[arg(long = "policy", value_name = "FILE|rule:NAME", required = true)]
+    /// Policy files or directories, and rules: several at once, or the option again and again
+    #[arg(long = "policy", value_name = "FILE|rule:NAME", required = true, num_args = 1..)]
     pub policies: Vec<String>,
     /// Episodes; all policies play the same ones
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
