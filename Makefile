@@ -27,14 +27,14 @@ nextest = $(shell command -v cargo-nextest || echo $(TOOLS)/bin/cargo-nextest)
 $(TOOLS)/bin/cargo-nextest:
 	cargo install --locked --root $(TOOLS) cargo-nextest@0.9.143
 
-test: tools $(nextest) ## run all tests
+test: tools $(nextest) test-parquet ## run all tests
 	PATH="$(TOOLS)/bin:$$PATH" cargo nextest run --locked --workspace --no-fail-fast
 
 test-gpu: ## train a few steps on a GPU or a software Vulkan (Debian: mesa-vulkan-drivers); a build of its own
 	XDG_RUNTIME_DIR="$${XDG_RUNTIME_DIR:-$$(mktemp -d)}" CARGO_TARGET_DIR=$(TARGET)/gpu \
 	  cargo test --locked -p twinscaler --features gpu --test gpu
 
-test-parquet: ## test the import of Parquet traces; a build of its own, as no program of the workspace has it
+test-parquet: ## test the import of Parquet traces (part of test); a build of its own, as no program has it by default
 	CARGO_TARGET_DIR=$(TARGET)/parquet cargo test --locked -p traces --features parquet
 
 traces: ## fetch a real log of 51 987 jobs to import, into target/traces
