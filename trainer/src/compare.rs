@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use backtest::play::outcomes;
+use backtest::rules::Rule;
 use burn::tensor::Device;
-use rayon::prelude::*;
-use twin::baselines::production;
-use twin::{EnvSpec, Environment, Outcome, TwinEnv, run_policy};
+use twin::{EnvSpec, Environment, Outcome, TwinEnv};
 
 use policy::{Policy, PolicyError};
 
@@ -29,8 +29,7 @@ pub fn policy_usd(weights: &Weights, spec: &Arc<EnvSpec>, seeds: &[u64], device:
 
 /// The outcome of each episode under the production rule.
 pub fn rule_outcomes(tasks_per_core: f64, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<Outcome> {
-    let play = |seed: &u64| run_policy(&mut TwinEnv::new(spec.clone()), *seed, &mut production(tasks_per_core));
-    seeds.par_iter().map(play).collect()
+    outcomes(&Rule::Production { tasks_per_core }, spec, seeds).expect("a rule never fails")
 }
 
 /// Dollars of each episode under the production rule.

@@ -136,15 +136,25 @@ pub fn episode(contender: &dyn Contender, spec: &Arc<EnvSpec>, seed: u64) -> Res
 }
 
 fn run(contender: &dyn Contender, env: &mut TwinEnv, seed: u64) -> Result<Vec<Action>, PlayError> {
+    Ok(run_below(contender, env, seed, f64::INFINITY)?.0)
+}
+
+/// Plays until the episode is over or has cost more than `limit_usd`; the actions, and what it cost.
+fn run_below(
+    contender: &dyn Contender,
+    env: &mut TwinEnv,
+    seed: u64,
+    limit_usd: f64,
+) -> Result<(Vec<Action>, f64), PlayError> {
     env.reset(seed);
-    let (mut player, mut actions) = (contender.player(), Vec::new());
-    while !env.is_over() {
+    let (mut player, mut actions, mut usd) = (contender.player(), Vec::new(), 0.0);
+    while !env.is_over() && usd <= limit_usd {
         let action = player(env.observation(), &env.mask())
             .map_err(|problem| PlayError::Policy { policy: contender.name(), problem })?;
-        env.step(action);
+        usd -= env.step(action).reward;
         actions.push(action);
     }
-    Ok(actions)
+    Ok((actions, usd))
 }
 
 /// The outcomes of all seeds, in their order, played in parallel.
@@ -171,17 +181,8 @@ pub fn mean_usd_below(
     let mut env = TwinEnv::new(spec_of(contender, spec)?);
     let (limit_usd, mut usd) = (limit_usd * seeds.len() as f64, 0.0);
     for seed in seeds {
-        env.reset(*seed);
-        let mut player = contender.player();
-        while !env.is_over() {
-            let action = player(env.observation(), &env.mask())
-                .map_err(|problem| PlayError::Policy { policy: contender.name(), problem })?;
-            usd -= env.step(action).reward;
-            if usd > limit_usd {
-                return Ok(None);
-            }
-        }
-        if env.sim().phase() == Phase::Truncated {
+        usd += run_below(contender, &mut env, *seed, limit_usd - usd)?.1;
+        if usd > limit_usd || env.sim().phase() == Phase::Truncated {
             return Ok(None);
         }
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use twin::BootModel;
 
 use crate::recorded::Recorded;
+use crate::replay::serves;
 
 /// Boots above this are the long tail of the EC2 profile, seconds.
 const BOOT_TAIL_S: f64 = 180.0;
@@ -211,9 +212,8 @@ pub fn metric(recorded: &Recorded) -> Option<MetricFit> {
         return None;
     }
     let error = |lag: usize| {
-        let differences = usable.iter().map(|(at_ms, seen)| {
-            (seen - utilisation(&recorded.tasks, &recorded.instances, recorded, at_ms - lag as u64 * tick_ms)).abs()
-        });
+        let differences =
+            usable.iter().map(|(at_ms, seen)| (seen - utilisation(recorded, at_ms - lag as u64 * tick_ms)).abs());
         differences.sum::<f64>() / usable.len() as f64
     };
     let errors: Vec<f64> = (0..=LAG_TICKS_MAX).map(error).collect();
@@ -227,25 +227,21 @@ pub fn metric(recorded: &Recorded) -> Option<MetricFit> {
 }
 
 /// Mean share of busy cores over the machines in service at a time; 0 of none.
-fn utilisation(tasks: &[TaskRecord], instances: &[InstanceRecord], recorded: &Recorded, at_ms: u64) -> f64 {
-    let serves =
-        |i: &&InstanceRecord| i.ready_ms.is_some_and(|ms| ms <= at_ms) && i.terminated_ms.is_none_or(|ms| ms > at_ms);
+fn utilisation(recorded: &Recorded, at_ms: u64) -> f64 {
     let runs =
         |t: &&TaskRecord| t.started_ms.is_some_and(|ms| ms <= at_ms) && t.finished_ms.is_none_or(|ms| ms > at_ms);
     let mut busy: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
-    for task in tasks.iter().filter(runs) {
+    for task in recorded.tasks.iter().filter(runs) {
         if let Some(id) = &task.instance_id {
             *busy.entry(id).or_default() += task.cores;
         }
     }
-    let shares: Vec<f64> = instances
-        .iter()
-        .filter(serves)
-        .map(|i| {
-            let cores = recorded.config.sizes[i.size.min(contract::SIZE_COUNT - 1)].cores;
-            f64::from(busy.get(i.instance_id.as_str()).copied().unwrap_or(0)) / f64::from(cores)
-        })
-        .collect();
+    let share = |i: &InstanceRecord| {
+        let cores = recorded.config.sizes.get(i.size)?.cores;
+        Some(f64::from(busy.get(i.instance_id.as_str()).copied().unwrap_or(0)) / f64::from(cores))
+    };
+    let in_service = recorded.instances.iter().filter(|i| serves(i, at_ms));
+    let shares: Vec<f64> = in_service.filter_map(share).collect();
     shares.iter().sum::<f64>() / shares.len().max(1) as f64
 }
 

@@ -90,11 +90,18 @@ pub fn real_course(recorded: &Recorded, window: Window) -> Course {
 }
 
 fn ready_at(instances: &[InstanceRecord], at_ms: u64) -> [f64; SIZE_COUNT] {
-    let serves =
-        |i: &&InstanceRecord| i.ready_ms.is_some_and(|ms| ms <= at_ms) && i.terminated_ms.is_none_or(|ms| ms > at_ms);
     let mut counts = [0.0; SIZE_COUNT];
-    instances.iter().filter(serves).for_each(|i| counts[i.size.min(SIZE_COUNT - 1)] += 1.0);
+    for instance in instances.iter().filter(|i| serves(i, at_ms)) {
+        if let Some(count) = counts.get_mut(instance.size) {
+            *count += 1.0;
+        }
+    }
     counts
+}
+
+/// Whether a machine takes tasks at a time.
+pub(crate) fn serves(instance: &InstanceRecord, at_ms: u64) -> bool {
+    instance.ready_ms.is_some_and(|ms| ms <= at_ms) && instance.terminated_ms.is_none_or(|ms| ms > at_ms)
 }
 
 fn waiting_at(tasks: &[TaskRecord], at_ms: u64) -> f64 {

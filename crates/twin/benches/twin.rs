@@ -68,14 +68,7 @@ fn step(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn step_ec2(bencher: Bencher<'_, '_>) {
     let spec = EnvSpec::published().configured(|config| Ec2Profile::default().apply(config));
-    let perturbation = Perturbation {
-        runtime_log_sigma: 0.1,
-        arrival_jitter_s: 30.0,
-        task_log_sigma: 0.2,
-        boot_log_sigma: 0.2,
-        load_log_sigma: 0.2,
-        outage_log_sigma: 0.5,
-    };
+    let perturbation = Perturbation::ALL_KINDS;
     measure_steps(bencher, spec.expect("a valid profile").perturbed(perturbation));
 }
 

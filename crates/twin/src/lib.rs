@@ -3,10 +3,9 @@
 //! The same seed and the same actions give the same milliseconds; there is no clock, no IO and no global randomness.
 //! [`sim`] is the engine, [`mod@env`] and [`spec`] the environment that policies learn in, [`scenario`] and [`outcome`] the
 //! file format of `twinscaler simulate`, [`profile`] and [`perturbation`] what makes a fleet a real one, [`workload`],
-//! [`arrivals`] and [`history`] the jobs, [`baselines`] the simplest policies, [`summary`] what an episode came to.
+//! [`arrivals`] and [`history`] the jobs, [`summary`] what an episode came to.
 
 pub mod arrivals;
-pub mod baselines;
 pub mod boot;
 pub mod config;
 pub mod env;
@@ -34,7 +33,6 @@ mod tally;
 pub mod units;
 pub mod workload;
 
-pub use baselines::run_policy;
 pub use boot::BootModel;
 pub use config::{MachineType, ScenarioError, SimConfig};
 pub use env::{Environment, Seen, Step, TracePoint, TwinEnv};

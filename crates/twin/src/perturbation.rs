@@ -47,6 +47,16 @@ impl Variation {
 }
 
 impl Perturbation {
+    /// Some of everything, as much as a window of a real fleet may leave unseen.
+    pub const ALL_KINDS: Self = Self {
+        runtime_log_sigma: 0.1,
+        arrival_jitter_s: 30.0,
+        task_log_sigma: 0.2,
+        boot_log_sigma: 0.2,
+        load_log_sigma: 0.2,
+        outage_log_sigma: 0.5,
+    };
+
     /// Changes nothing; the default, for constants.
     pub const NONE: Self = Self {
         runtime_log_sigma: 0.0,

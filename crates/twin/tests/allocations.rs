@@ -34,14 +34,7 @@ fn ec2() -> EnvSpec {
 }
 
 fn perturbation() -> Perturbation {
-    Perturbation {
-        runtime_log_sigma: 0.1,
-        arrival_jitter_s: 30.0,
-        task_log_sigma: 0.2,
-        boot_log_sigma: 0.2,
-        load_log_sigma: 0.2,
-        outage_log_sigma: 0.5,
-    }
+    Perturbation::ALL_KINDS
 }
 
 #[test]

@@ -180,8 +180,8 @@ pub fn run(args: &BacktestArgs, load: Load) -> Result<(), BacktestError> {
     let seeds: Vec<u64> = (0..args.seeds).collect();
     let bar = spinner();
     let mut contenders = Vec::new();
-    for named in &named {
-        bar.set_message(format!("preparing {named:?}"));
+    for (named, text) in named.iter().zip(&args.policies) {
+        bar.set_message(format!("preparing {text}"));
         contenders.push(named.contender(&spec, &seeds[..seeds.len().min(TUNE_SEEDS_MAX)])?);
     }
     let results = standings(&contenders, &spec, &seeds, &bar)?;

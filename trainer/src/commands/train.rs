@@ -9,10 +9,11 @@ use burn::tensor::Device;
 use contract::capacity::Counts;
 use contract::observation::plain;
 use contract::{Action, Features, Observation, SIZE_COUNT};
-use twin::{BootModel, EnvSpec, Perturbation};
+use twin::{BootModel, EnvSpec};
 
 use crate::commands::{bar, show};
 use crate::compare::{environments, policy_usd, rule_outcomes, tuned_rule};
+use crate::load::PERTURBATION;
 use crate::ppo::cloning::clone_teacher;
 use crate::ppo::config::{CloningConfig, PpoConfig};
 use crate::ppo::train::{Job, Trained, train};
@@ -46,8 +47,7 @@ pub enum TrainCommandError {
 pub fn published_twin() -> Arc<EnvSpec> {
     let boot = BootModel::Uniform { low_s: 45.0, high_s: 97.0, seed: 0 };
     let spec = EnvSpec::published().configured(|config| config.boot = boot).expect("a valid boot time");
-    let perturbation = Perturbation { runtime_log_sigma: 0.1, arrival_jitter_s: 30.0, ..Perturbation::NONE };
-    Arc::new(spec.perturbed(perturbation))
+    Arc::new(spec.perturbed(PERTURBATION))
 }
 
 /// Trains on the published load and writes the policy with its report.

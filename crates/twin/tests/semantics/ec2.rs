@@ -6,8 +6,9 @@ use contract::Action;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use twin::boot::LaunchFailures;
-use twin::{Ec2Profile, EnvSpec, Environment, Job, Perturbation, Seen, SimConfig, Step, TimeRange, TwinEnv, Workload};
+use twin::{Ec2Profile, EnvSpec, Environment, Job, Perturbation, SimConfig, TimeRange, TwinEnv, Workload};
 
+use crate::environment::episode;
 use crate::golden::{a_with, config, merged, near, run, totals};
 use crate::random::AT_ONCE_PER_HOUR;
 
@@ -275,27 +276,8 @@ mod metrics {
 /// The published load on a fleet with everything that EC2 adds, spot machines and perturbations besides.
 fn real_fleet() -> Arc<EnvSpec> {
     let profile = Ec2Profile { spot_interruptions_per_hour: 0.5, ..Ec2Profile::default() };
-    let perturbation = Perturbation {
-        runtime_log_sigma: 0.1,
-        arrival_jitter_s: 30.0,
-        task_log_sigma: 0.2,
-        boot_log_sigma: 0.2,
-        load_log_sigma: 0.2,
-        outage_log_sigma: 0.5,
-    };
+    let perturbation = Perturbation::ALL_KINDS;
     Arc::new(EnvSpec::published().configured(|config| profile.apply(config)).unwrap().perturbed(perturbation))
-}
-
-fn episode(env: &mut TwinEnv, seed: u64, actions: &[u16]) -> (Seen, Vec<Step>) {
-    let first = env.reset(seed);
-    let mut steps = Vec::new();
-    for action in actions {
-        steps.push(env.step(Action::from(*action)));
-        if env.is_over() {
-            break;
-        }
-    }
-    (first, steps)
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn batch(n: i64, submit_ms: u64, runtime_ms: u64, memory_mb: u64) -> Vec<Job> {
     (0..n).map(|id| Job { id: id + 1000 * submit_ms as i64, submit_ms, runtime_ms, cores: 1, memory_mb }).collect()
 }
 
-fn episode(env: &mut TwinEnv, seed: u64, actions: &[u16]) -> (Seen, Vec<Step>) {
+pub fn episode(env: &mut TwinEnv, seed: u64, actions: &[u16]) -> (Seen, Vec<Step>) {
     let first = env.reset(seed);
     let mut steps = Vec::new();
     for action in actions {
