@@ -10,7 +10,7 @@ use contract::{ACTION_COUNT, Action, FEATURE_COUNT};
 use twin::env::{Environment, Seen, Step};
 use twinscaler::ppo::loss::Coefficients;
 use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
-use twinscaler::ppo::{Job, PpoConfig, Weights, train};
+use twinscaler::ppo::{Job, PpoConfig, Tape, Weights, train};
 
 const BY: Coefficients = Coefficients { clip: 0.2, value: 0.5, entropy: 0.01 };
 
@@ -34,8 +34,8 @@ impl Environment for Free {
 fn minibatch(steps: usize, sequences: usize, cells: usize) -> Minibatch {
     let n = steps * sequences;
     Minibatch {
-        x: vec![vec![0.3; sequences * FEATURE_COUNT]; steps],
-        keep: vec![vec![1.0; sequences]; steps],
+        x: vec![0.3; n * FEATURE_COUNT],
+        keep: vec![1.0; n],
         first: [vec![0.1; sequences * cells], vec![0.1; sequences * cells]],
         action: (0..n * ACTION_COUNT).map(|i| f32::from(i % ACTION_COUNT == 0)).collect(),
         penalty: vec![0.0; n * ACTION_COUNT],
@@ -47,7 +47,9 @@ fn minibatch(steps: usize, sequences: usize, cells: usize) -> Minibatch {
 
 fn gradients(steps: usize, sequences: usize) {
     let (weights, minibatch) = (Weights::new(128, 1), minibatch(steps, sequences, 128));
-    let once = || loss_and_gradient(&weights, black_box(&minibatch), Objective::Ppo, BY, &Device::flex());
+    let mut tape = Tape::default();
+    let mut once =
+        || loss_and_gradient(&weights, black_box(&minibatch), Objective::Ppo, BY, &Device::flex(), &mut tape);
     black_box(once());
     let (start, mut rounds) = (Instant::now(), 0);
     while start.elapsed().as_secs_f64() < 2.0 {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use backtest::play::outcomes;
-use backtest::rules::Rule;
-use burn::tensor::Device;
+use backtest::rules::{Family, Rule};
+use backtest::tune::{Tuned, tune};
 use twin::{EnvSpec, Environment, Outcome, TwinEnv};
 
 use policy::{Policy, PolicyError};
@@ -22,9 +22,9 @@ pub fn environments(spec: &Arc<EnvSpec>, n: usize) -> Vec<Box<dyn Environment>> 
 }
 
 /// Dollars of each episode under a policy that takes its most probable action, as production does.
-pub fn policy_usd(weights: &Weights, spec: &Arc<EnvSpec>, seeds: &[u64], device: &Device) -> Vec<f64> {
-    let mut envs = environments(spec, 1);
-    evaluate(weights, &mut envs, seeds, Choice::Argmax, device).iter().map(|outcome| -outcome.reward).collect()
+pub fn policy_usd(weights: &Weights, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<f64> {
+    let mut envs = environments(spec, rayon::current_num_threads());
+    evaluate(weights, &mut envs, seeds, Choice::Argmax).iter().map(|outcome| -outcome.reward).collect()
 }
 
 /// The outcome of each episode under the production rule.
@@ -43,6 +43,15 @@ pub fn tuned_rule(spec: &Arc<EnvSpec>, seeds: &[u64]) -> f64 {
     let totals = TASKS_PER_CORE.iter().map(|setting| (*setting, total(setting)));
     let best = totals.min_by(|a, b| a.1.total_cmp(&b.1));
     best.expect("there are settings to try").0
+}
+
+/// The families of rules that can teach: those that look at the load.
+const TEACHERS: [Family; 5] = [Family::Backlog, Family::Queue, Family::Threshold, Family::Plateau, Family::Production];
+
+/// The best rule of all that look at the load, tuned on these seeds.
+pub fn best_teacher(spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
+    let all = TEACHERS.into_iter().map(|family| tune(family, spec, seeds));
+    all.min_by(|a, b| a.usd.total_cmp(&b.usd)).expect("there are teachers")
 }
 
 /// One episode of a policy file as production would run it, with its outcome and the fleet over time.

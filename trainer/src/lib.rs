@@ -16,3 +16,4 @@ pub mod ppo;
 pub mod promote;
 pub mod report;
 pub mod simulate;
+pub mod taught;

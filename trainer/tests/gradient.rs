@@ -4,9 +4,9 @@ use burn::tensor::Device;
 use contract::{ACTION_COUNT, FEATURE_COUNT};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use twinscaler::ppo::Weights;
 use twinscaler::ppo::loss::Coefficients;
-use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
+use twinscaler::ppo::update::{Minibatch, Objective, composed, loss_and_gradient};
+use twinscaler::ppo::{Tape, Weights};
 
 const STEPS: usize = 4;
 const SEQUENCES: usize = 2;
@@ -16,12 +16,12 @@ const CELLS: usize = 3;
 fn minibatch(rng: &mut ChaCha8Rng) -> Minibatch {
     let n = STEPS * SEQUENCES;
     let mut numbers = |n: usize, low: f32, high: f32| (0..n).map(|_| rng.random_range(low..high)).collect::<Vec<f32>>();
-    let mut keep = vec![vec![1.0; SEQUENCES]; STEPS];
-    keep[2][1] = 0.0;
+    let mut keep = vec![1.0; n];
+    keep[2 * SEQUENCES + 1] = 0.0;
     let action = (0..n).flat_map(|i| (0..ACTION_COUNT).map(move |a| f32::from(a == i % 3))).collect();
     let refused = (0..n).flat_map(|i| (0..ACTION_COUNT).map(move |a| if a == 6 && i % 2 == 1 { -1e9 } else { 0.0 }));
     Minibatch {
-        x: (0..STEPS).map(|_| numbers(SEQUENCES * FEATURE_COUNT, 0.0, 1.0)).collect(),
+        x: numbers(n * FEATURE_COUNT, 0.0, 1.0),
         keep,
         first: [numbers(SEQUENCES * CELLS, -0.5, 0.5), numbers(SEQUENCES * CELLS, -0.5, 0.5)],
         action,
@@ -42,7 +42,9 @@ fn finite_differences_agree_with_the_gradient() {
     let head = weights.values.len() - (CELLS + 1) * (ACTION_COUNT + 1);
     weights.values[head..].iter_mut().for_each(|w| *w = rng.random_range(-0.5..0.5));
     for objective in [Objective::Ppo, Objective::Cloning] {
-        let at = |weights: &Weights| loss_and_gradient(weights, &minibatch, objective, by, &Device::flex());
+        let at = |weights: &Weights| {
+            loss_and_gradient(weights, &minibatch, objective, by, &Device::flex(), &mut Tape::default())
+        };
         let (_, gradient) = at(&weights);
         assert_eq!(gradient.len(), weights.values.len());
         for i in (0..weights.values.len()).step_by(7) {
@@ -55,5 +57,21 @@ fn finite_differences_agree_with_the_gradient() {
             let gradient = f64::from(gradient[i]);
             assert!((slope - gradient).abs() < 2e-3 + 0.02 * slope.abs(), "{objective:?} {i}: {slope} {gradient}");
         }
+    }
+}
+
+/// The CPU's own operation against burn's composed cell and its backward pass.
+#[test]
+fn the_operation_of_our_own_gives_what_burn_gives() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (minibatch, device) = (minibatch(&mut rng), Device::flex());
+    let mut weights = Weights::new(CELLS, 9);
+    weights.values.iter_mut().for_each(|w| *w = rng.random_range(-0.8..0.8));
+    let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1 };
+    let (losses, ours) = loss_and_gradient(&weights, &minibatch, Objective::Ppo, by, &device, &mut Tape::default());
+    let (theirs, burns) = composed(&weights, &minibatch, Objective::Ppo, by, &device);
+    assert!((losses.total - theirs.total).abs() < 1e-5, "{losses:?} {theirs:?}");
+    for (i, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
+        assert!((ours - burns).abs() < 1e-5 + 1e-4 * burns.abs(), "{i}: {ours} {burns}");
     }
 }

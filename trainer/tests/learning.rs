@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use contract::Action;
-use twin::env::{Environment, Seen};
+use twin::env::Environment;
 use twinscaler::ppo::loss::Coefficients;
-use twinscaler::ppo::model::Model;
 use twinscaler::ppo::rollout::{Actor, Collector};
 use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
 use twinscaler::ppo::{
-    Choice, CloningConfig, Job, PpoConfig, TrainError, Trained, Weights, clone_teacher, evaluate, mean_reward, train,
+    Choice, CloningConfig, EpisodeOutcome, Job, PpoConfig, Tape, TrainError, Trained, Weights, clone_teacher, evaluate,
+    mean_reward, train,
 };
 use worlds::{Broken, Echo, Recall, many};
 
@@ -40,7 +40,7 @@ fn learn(env: impl Fn() -> Box<dyn Environment>, config: &PpoConfig, seed: u64) 
 
 fn score(weights: &Weights, env: impl Fn() -> Box<dyn Environment>, choice: Choice) -> f64 {
     let seeds: Vec<u64> = (0..64).collect();
-    mean_reward(&evaluate(weights, &mut many(&env, 1), &seeds, choice, &Device::flex()))
+    mean_reward(&evaluate(weights, &mut many(&env, 1), &seeds, choice))
 }
 
 #[test]
@@ -81,15 +81,22 @@ fn a_rollout_that_is_replayed_in_sequences_gives_the_same_probabilities_and_valu
     let mut weights = Weights::new(16, 3);
     let head = weights.values.len() - 17 * 8;
     weights.values[head..].iter_mut().for_each(|w| *w *= 50.0);
-    let mut collector = Collector::new(many(&Recall::boxed, 16), &config, 16, true, 1, &device);
+    let mut collector = Collector::new(many(&Recall::boxed, 16), &config, &weights, true, 1, &device);
     for _ in 0..2 {
-        let batch = collector.collect(&Model::inference(&weights, &device), &Actor::Policy).unwrap();
-        let n = batch.steps * batch.envs;
-        assert!(batch.keep.iter().flatten().filter(|&&keep| keep == 0.0).count() > 16, "episodes start within");
-        let sequences: Vec<usize> = (0..batch.sequences()).rev().collect();
-        let minibatch = Minibatch::pick(batch, &vec![0.0; n], &batch.values[..n], &sequences);
+        collector.collect(&weights, Actor::Policy).unwrap();
+        let tracks = collector.tracks();
+        let starts = tracks.iter().flat_map(|track| &track.keep).filter(|&&keep| keep == 0.0).count();
+        assert!(starts > 16, "episodes start within");
+        let mut sequences: Vec<_> =
+            (0..16).rev().flat_map(|i| (0..tracks[i].sequences()).map(move |k| (i, k))).collect();
+        sequences.reverse();
+        for track in tracks {
+            let n = track.steps();
+            (track.advantages, track.returns) = (vec![0.0; n], track.values[..n].to_vec());
+        }
+        let minibatch = Minibatch::pick(&collector.tracks(), &sequences);
         let by = Coefficients { clip: 0.2, value: 1.0, entropy: 0.0 };
-        let (losses, _) = loss_and_gradient(&weights, &minibatch, Objective::Ppo, by, &device);
+        let (losses, _) = loss_and_gradient(&weights, &minibatch, Objective::Ppo, by, &device, &mut Tape::default());
         assert!(losses.kl.abs() < 1e-8 && losses.value < 1e-8, "{losses:?}");
     }
 }
@@ -140,22 +147,20 @@ fn a_stopped_run_returns_what_it_has() {
 
 #[test]
 fn a_clone_does_what_its_teacher_does() {
-    let teacher = |_: usize, seen: &Seen| Echo::answer(seen);
     let cloning = CloningConfig { steps: 8192, ..CloningConfig::default() };
     let config = PpoConfig { learning_rate: 1e-2, ..small() };
     let envs = many(&Echo::boxed, 16);
-    let (weights, losses) = clone_teacher(envs, &teacher, None, &cloning, &config, 1, &Device::flex()).unwrap();
+    let (weights, losses) = clone_teacher(envs, None, &cloning, &config, 1, &Device::flex()).unwrap();
     assert!(losses.last().unwrap().policy < 0.5 * losses[0].policy);
     let after = score(&weights, Echo::boxed, Choice::Argmax);
     assert!(after > 0.95 * Echo::BEST, "{after}");
 }
 
 #[test]
-fn every_environment_plays_every_seed_in_order() {
-    let outcomes =
-        evaluate(&Weights::new(4, 1), &mut many(&Echo::boxed, 2), &[7, 8, 9], Choice::Sample, &Device::flex());
-    let who: Vec<_> = outcomes.iter().map(|o| (o.env, o.seed)).collect();
-    assert_eq!(who, [(0, 7), (0, 8), (0, 9), (1, 7), (1, 8), (1, 9)]);
-    let of = |env: usize| outcomes.iter().filter(|o| o.env == env).map(|o| o.reward).collect::<Vec<_>>();
-    assert_eq!(of(0), of(1));
+fn environments_take_turns_and_the_outcomes_are_in_the_order_of_the_seeds() {
+    let play = |n: usize| evaluate(&Weights::new(4, 1), &mut many(&Echo::boxed, n), &[7, 8, 9], Choice::Sample);
+    let two = play(2);
+    assert_eq!(two.iter().map(|o| (o.env, o.seed)).collect::<Vec<_>>(), [(0, 7), (1, 8), (0, 9)]);
+    let rewards = |outcomes: Vec<EpisodeOutcome>| outcomes.iter().map(|o| o.reward).collect::<Vec<_>>();
+    assert_eq!(rewards(two), rewards(play(1)));
 }

@@ -41,6 +41,10 @@ pub trait Environment: Send {
     fn reset(&mut self, seed: u64) -> Seen;
     /// Carries `action` out (a refused one does nothing) and lets one tick pass.
     fn step(&mut self, action: Action) -> Step;
+    /// What a teacher would do now, where there is one.
+    fn advice(&self) -> Option<Action> {
+        None
+    }
 }
 
 /// The twin as an environment: the engine, seen through the contract's observation and the production guard.

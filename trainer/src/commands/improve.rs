@@ -122,7 +122,7 @@ where
     let twin = twin_error(&base, &recorded);
     let start = incumbent.as_ref().and_then(|i| i.weights.clone());
     let trained = with_bar(&spec, start, ppo, seed, device)?;
-    let judgement = compare(&trained.best, incumbent.as_ref(), &spec, twin, gate, device);
+    let judgement = compare(&trained.best, incumbent.as_ref(), &spec, twin, gate);
     let bundle = bundle(&trained.best, incumbent.as_ref(), &spec, (ppo, seed), &judgement)?;
     let judgement = unless_the_same(judgement, &bundle, incumbent.as_ref());
     if judgement.promoted {
@@ -153,15 +153,12 @@ fn compare(
     spec: &Arc<EnvSpec>,
     twin: TwinError,
     gate: &GateConfig,
-    device: &Device,
 ) -> Judgement {
     let seeds: Vec<u64> = COMPARE_SEEDS.collect();
     let setting = tuned_rule(spec, &TUNE_SEEDS);
     let comparison = Comparison {
-        candidate_usd: policy_usd(candidate, spec, &seeds, device),
-        incumbent_usd: incumbent
-            .and_then(|i| i.weights.as_ref())
-            .map(|weights| policy_usd(weights, spec, &seeds, device)),
+        candidate_usd: policy_usd(candidate, spec, &seeds),
+        incumbent_usd: incumbent.and_then(|i| i.weights.as_ref()).map(|weights| policy_usd(weights, spec, &seeds)),
         rule_usd: rule_usd(setting, spec, &seeds),
     };
     judge(&comparison, twin.relative(), gate)

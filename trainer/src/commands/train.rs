@@ -6,19 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use contract::capacity::Counts;
-use contract::observation::plain;
-use contract::{Action, Features, Observation, SIZE_COUNT};
-use twin::{BootModel, EnvSpec};
+use twin::{BootModel, EnvSpec, Environment};
 
 use crate::commands::{bar, show};
-use crate::compare::{environments, policy_usd, rule_outcomes, tuned_rule};
+use crate::compare::{best_teacher, environments, policy_usd, rule_outcomes, tuned_rule};
 use crate::load::PERTURBATION;
 use crate::ppo::cloning::clone_teacher;
 use crate::ppo::config::{CloningConfig, PpoConfig};
 use crate::ppo::train::{Job, Trained, train};
 use crate::ppo::weights::Weights;
 use crate::promote::Bundle;
+use crate::taught::TaughtEnv;
 use crate::{parity, report};
 
 /// Seeds of the final evaluation; apart from those of training and of its own evaluations.
@@ -58,43 +56,25 @@ pub fn run(config: &PpoConfig, seed: u64, device: &Device, out: &Path) -> Result
     let spec = published_twin();
     let start = cloned_start(&spec, config, seed, device)?;
     let trained = with_bar(&spec, Some(start), config, seed, device)?;
-    let (bundle, page) = packaged(&trained, &spec, config, seed, device)?;
+    let (bundle, page) = packaged(&trained, &spec, config, seed)?;
     let bundle = Bundle { report: page.into_bytes(), ..bundle };
     bundle.write(out).map_err(|source| TrainCommandError::Write { dir: out.display().to_string(), source })?;
     println!("policy {} written to {}", bundle.manifest.sha256, out.display());
     Ok(())
 }
 
-/// Weights that do about what the production rule does: PPO from nothing tends to settle on always launching.
+/// Weights that do about what the best tuned rule does: PPO from nothing tends to settle on always launching.
 fn cloned_start(
     spec: &Arc<EnvSpec>,
     config: &PpoConfig,
     seed: u64,
     device: &Device,
 ) -> Result<Weights, crate::ppo::TrainError> {
-    let setting = tuned_rule(spec, &[1, 2, 3, 4]);
-    let cores = spec.cores();
-    let teacher = move |_: usize, seen: &twin::Seen| -> Action {
-        controller::rule::decide(&rule_view(&seen.features, cores), setting, &seen.mask)
-    };
-    let envs = environments(spec, config.n_envs);
-    let (weights, _) = clone_teacher(envs, &teacher, None, &CloningConfig::default(), config, seed, device)?;
+    let teacher = best_teacher(spec, &[1, 2, 3, 4]);
+    tracing::info!(rule = %teacher.rule, usd = teacher.usd, "the teacher");
+    let envs = (0..config.n_envs).map(|_| Box::new(TaughtEnv::new(spec.clone(), teacher.rule)) as Box<dyn Environment>);
+    let (weights, _) = clone_teacher(envs.collect(), None, &CloningConfig::default(), config, seed, device)?;
     Ok(weights)
-}
-
-/// What the rule looks at, read back from the network's input.
-fn rule_view(features: &Features, cores: [u32; SIZE_COUNT]) -> Observation {
-    let count = |name: &str| plain(features, name).round() as u32;
-    let of_size = |i: usize| {
-        let size = ["s", "m", "l"][i];
-        Counts { ready: count(&format!("ready_{size}")), booting: count(&format!("booting_{size}")) }
-    };
-    Observation {
-        fleet: std::array::from_fn(of_size),
-        queue_depth: Some(count("queue_depth")),
-        running: Some(count("running")),
-        ..Observation::empty(cores)
-    }
 }
 
 /// Trains with a progress bar.
@@ -110,7 +90,7 @@ pub fn with_bar(
 ) -> Result<Trained, crate::ppo::TrainError> {
     let job = Job {
         envs: environments(spec, config.n_envs),
-        evaluation: environments(spec, 1),
+        evaluation: environments(spec, rayon::current_num_threads()),
         start,
         device: device.clone(),
     };
@@ -135,11 +115,10 @@ fn packaged(
     spec: &Arc<EnvSpec>,
     config: &PpoConfig,
     seed: u64,
-    device: &Device,
 ) -> Result<(Bundle, String), TrainCommandError> {
     let seeds: Vec<u64> = HELD_OUT_SEEDS.collect();
     let setting = tuned_rule(spec, &[1, 2, 3, 4]);
-    let policy = mean(&policy_usd(&trained.best, spec, &seeds, device));
+    let policy = mean(&policy_usd(&trained.best, spec, &seeds));
     let outcomes = rule_outcomes(setting, spec, &seeds);
     let rule = mean(&outcomes.iter().map(|o| o.total_usd).collect::<Vec<_>>());
     let waits: Vec<f64> = outcomes.iter().map(|o| o.wait_s_p95).collect();

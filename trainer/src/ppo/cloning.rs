@@ -6,13 +6,12 @@ use twin::env::Environment;
 use super::TrainError;
 use super::config::{CloningConfig, PpoConfig};
 use super::loss::Coefficients;
-use super::model::Model;
-use super::rollout::{Actor, Collector, Teacher};
+use super::rollout::{Actor, Collector};
 use super::train::{estimate, generator, set_reward_scale};
 use super::update::{Learner, Losses, Objective, Schedule};
 use super::weights::Weights;
 
-/// Teaches fresh weights (or `start`) what the teacher does, and what its states are worth. The teacher acts at
+/// Teaches fresh weights (or `start`) what the environments' teacher does ([`Environment::advice`]), and what its states are worth. The teacher acts at
 /// first, the policy more and more (DAgger, Ross et al. 2011), so that it also learns the way back from its own errors.
 /// Returns the weights and the losses of each round.
 ///
@@ -20,7 +19,6 @@ use super::weights::Weights;
 /// As for training.
 pub fn clone_teacher(
     envs: Vec<Box<dyn Environment>>,
-    teacher: &Teacher,
     start: Option<Weights>,
     cloning: &CloningConfig,
     config: &PpoConfig,
@@ -35,19 +33,18 @@ pub fn clone_teacher(
     let per_rollout = (envs.len() * config.rollout_steps) as u64;
     let rounds = cloning.steps.div_ceil(per_rollout);
     // refused actions stay masked: the teacher never takes one
-    let mut collector = Collector::new(envs, config, start.cells, true, seed, device);
+    let mut collector = Collector::new(envs, config, &start, true, seed, device);
     let mut learner = Learner::new(start, generator(seed, 2), device);
     let mut losses = Vec::new();
     for round in 0..rounds {
         let done = round as f64 / rounds as f64;
-        let model = Model::inference(&learner.weights, device);
-        let batch = collector.collect(&model, &Actor::Teacher(teacher, cloning.student_share * done))?;
+        collector.collect(&learner.weights, Actor::Teacher(cloning.student_share * done))?;
+        let mut tracks = collector.tracks();
         if round == 0 {
-            set_reward_scale(&mut learner.weights, batch, config);
+            set_reward_scale(&mut learner.weights, &tracks, config);
         }
-        let (_, returns) = estimate(batch, &learner.weights, config.gamma, 1.0);
-        let nothing = vec![0.0; returns.len()];
-        losses.push(learner.learn(batch, &nothing, &returns, &schedule(cloning, config, done))?);
+        estimate(&mut tracks, &learner.weights, config.gamma, 1.0);
+        losses.push(learner.learn(&tracks, &schedule(cloning, config, done))?);
     }
     Ok((learner.weights, losses))
 }

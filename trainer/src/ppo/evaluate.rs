@@ -1,14 +1,14 @@
-//! Plays whole episodes with a policy, without learning from them.
+//! Plays whole episodes with a policy, without learning from them; always on the CPU, where single steps are quickest.
 
-use burn::tensor::Device;
-use contract::{ACTION_COUNT, Action, FEATURE_COUNT, Mask};
+use contract::{ACTION_COUNT, Action, Mask};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use twin::env::{Environment, Seen};
+use rayon::prelude::*;
+use twin::env::Environment;
 
-use super::model::{Cells, Model, rows, to_vec};
+use super::lstm::Stepper;
 use super::rollout::{EpisodeOutcome, draw, probabilities};
-use super::weights::{HEAD_OUTPUTS, Weights};
+use super::weights::Weights;
 
 /// How an action is chosen from the probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,40 +17,6 @@ pub enum Choice {
     Argmax,
     /// Drawn by probability, from the episode's seed.
     Sample,
-}
-
-/// One environment and the episodes it still has to play.
-struct Player<'a> {
-    env: &'a mut Box<dyn Environment>,
-    seeds: std::slice::Iter<'a, u64>,
-    running: Option<(EpisodeOutcome, Seen, ChaCha8Rng)>,
-    starts: bool,
-}
-
-impl Player<'_> {
-    fn start(&mut self, index: usize) {
-        self.starts = true;
-        self.running = self.seeds.next().map(|&seed| {
-            let outcome = EpisodeOutcome { env: index, seed, reward: 0.0, steps: 0 };
-            (outcome, self.env.reset(seed), ChaCha8Rng::seed_from_u64(seed))
-        });
-    }
-
-    fn features(&self) -> [f32; FEATURE_COUNT] {
-        self.running.as_ref().map_or([0.0; FEATURE_COUNT], |(_, seen, _)| seen.features)
-    }
-
-    /// One step; the outcome if it was the episode's last.
-    fn step(&mut self, logits: &[f32], choice: Choice) -> Option<EpisodeOutcome> {
-        let (outcome, seen, rng) = self.running.as_mut()?;
-        let action = choose(logits, &seen.mask, choice, rng);
-        let step = self.env.step(Action::from(action as u16));
-        outcome.reward += step.reward;
-        outcome.steps += 1;
-        *seen = step.seen;
-        self.starts = false;
-        step.done.then_some(*outcome)
-    }
 }
 
 fn choose(logits: &[f32], mask: &Mask, choice: Choice, rng: &mut ChaCha8Rng) -> usize {
@@ -63,36 +29,39 @@ fn choose(logits: &[f32], mask: &Mask, choice: Choice, rng: &mut ChaCha8Rng) -> 
     }
 }
 
-/// Plays every seed in every environment; the outcomes are in the order of the environments, then of the seeds. The
-/// environments are stepped together. Depends on the weights, the environments and the seeds alone.
+/// One episode of environment number `index`.
+fn episode(weights: &Weights, index: usize, env: &mut dyn Environment, seed: u64, choice: Choice) -> EpisodeOutcome {
+    let (mut network, mut rng) = (Stepper::new(weights, 1), ChaCha8Rng::seed_from_u64(seed));
+    let mut outcome = EpisodeOutcome { env: index, seed, reward: 0.0, steps: 0 };
+    let mut seen = env.reset(seed);
+    loop {
+        let logits = &network.look(&seen.features, &[1.0])[..ACTION_COUNT];
+        let step = env.step(Action::from(choose(logits, &seen.mask, choice, &mut rng) as u16));
+        network.advance();
+        outcome.reward += step.reward;
+        outcome.steps += 1;
+        if step.done {
+            return outcome;
+        }
+        seen = step.seen;
+    }
+}
+
+/// Plays an episode of every seed; the outcomes are in the order of the seeds. The environments must be alike: they take
+/// turns, so that each can have a thread. Depends on the weights, the environments and the seeds alone.
 pub fn evaluate(
     weights: &Weights,
     envs: &mut [Box<dyn Environment>],
     seeds: &[u64],
     choice: Choice,
-    device: &Device,
 ) -> Vec<EpisodeOutcome> {
-    let model = Model::inference(weights, device);
-    let mut state = Cells::zero(envs.len(), weights.cells, device);
-    let mut players: Vec<_> =
-        envs.iter_mut().map(|env| Player { env, seeds: seeds.iter(), running: None, starts: true }).collect();
-    players.iter_mut().enumerate().for_each(|(i, player)| player.start(i));
-    let mut outcomes = Vec::with_capacity(players.len() * seeds.len());
-    while players.iter().any(|player| player.running.is_some()) {
-        let keep: Vec<f32> = players.iter().map(|player| f32::from(!player.starts)).collect();
-        let x = players.iter().flat_map(Player::features).collect();
-        state = model.step(rows(x, FEATURE_COUNT, device), state.keep(&keep, device));
-        let head = to_vec(model.head_raw(state.h.clone()));
-        for (i, player) in players.iter_mut().enumerate() {
-            if let Some(outcome) = player.step(&head[i * HEAD_OUTPUTS..][..ACTION_COUNT], choice) {
-                outcomes.push(outcome);
-                player.start(i);
-            }
-        }
-    }
-    // within one environment the seeds are already in order
-    outcomes.sort_by_key(|outcome| outcome.env);
-    outcomes
+    let n = envs.len();
+    let of_env = |(i, env): (usize, &mut Box<dyn Environment>)| -> Vec<EpisodeOutcome> {
+        let seeds = seeds.iter().skip(i).step_by(n);
+        seeds.map(|&seed| episode(weights, i, env.as_mut(), seed, choice)).collect()
+    };
+    let by_env: Vec<_> = envs.par_iter_mut().enumerate().map(of_env).collect();
+    (0..seeds.len()).map(|i| by_env[i % n][i / n]).collect()
 }
 
 /// Mean total reward of episodes, dollars.

@@ -17,21 +17,20 @@ pub fn advantages(rewards: &[f64], values: &[f64], done: &[bool], gamma: f64, la
     advantages
 }
 
-/// Brings numbers to mean 0 and deviation 1; equal ones become 0.
-pub fn normalise(numbers: &mut [f32]) {
-    let n = numbers.len() as f64;
-    let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-    let deviation = deviation(numbers);
-    for x in numbers {
+/// Brings numbers, in several rows, to mean 0 and deviation 1; equal ones become 0.
+pub fn normalise<'a>(rows: impl Iterator<Item = &'a mut [f32]>) {
+    let rows: Vec<&mut [f32]> = rows.collect();
+    let (mean, deviation) = mean_and_deviation(rows.iter().flat_map(|row| row.iter()).map(|&x| f64::from(x)));
+    for x in rows.into_iter().flatten() {
         *x = ((f64::from(*x) - mean) / (deviation + 1e-8)) as f32;
     }
 }
 
-/// The standard deviation (of the whole, not of a sample).
-pub fn deviation(numbers: &[f32]) -> f64 {
-    let n = numbers.len() as f64;
-    let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-    (numbers.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n).sqrt()
+/// The mean and the standard deviation (of the whole, not of a sample).
+pub fn mean_and_deviation(numbers: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let n = numbers.clone().count().max(1) as f64;
+    let mean = numbers.clone().sum::<f64>() / n;
+    (mean, (numbers.map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt())
 }
 
 #[cfg(test)]
@@ -61,11 +60,11 @@ mod tests {
 
     #[test]
     fn normalised_by_hand() {
-        let mut x = [1.0, 3.0];
-        normalise(&mut x);
-        assert_eq!(x, [-1.0, 1.0]);
+        let (mut x, mut y) = ([1.0], [3.0]);
+        normalise([x.as_mut_slice(), y.as_mut_slice()].into_iter());
+        assert_eq!((x, y), ([-1.0], [1.0]));
         let mut same = [2.0, 2.0];
-        normalise(&mut same);
+        normalise([same.as_mut_slice()].into_iter());
         assert_eq!(same, [0.0, 0.0]);
     }
 }

@@ -4,6 +4,7 @@ use burn::tensor::activation::{sigmoid, tanh};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use contract::{ACTION_COUNT, FEATURE_COUNT};
 
+use super::update::Minibatch;
 use super::weights::{HEAD_OUTPUTS, Weights};
 
 /// What a refused action's logit is lowered by: its probability is 0, and all arithmetic stays finite.
@@ -94,17 +95,18 @@ impl Model {
         h.matmul(self.head_w.clone()) + self.head_b.clone()
     }
 
-    /// Runs whole sequences and gives the hidden states of all steps, `[steps · batch, cells]`, time-major.
-    ///
-    /// `x[t]` is `[batch, FEATURES]`, row-major; where `keep[t]` has a 0, an episode starts at step t. Each step has
-    /// its own input tensor: slices of one tensor for all steps would make the backward pass quadratic.
-    pub fn unroll(&self, x: &[Vec<f32>], keep: &[Vec<f32>], mut state: Cells, device: &Device) -> Tensor<2> {
-        let mut hidden = Vec::with_capacity(x.len());
-        for (x, keep) in x.iter().zip(keep) {
+    /// Runs the whole sequences of a minibatch and gives the hidden states of all steps, `[steps · sequences, cells]`,
+    /// time-major. Each step has its own input tensor: slices of one for all steps would make the backward pass quadratic.
+    pub fn unroll(&self, minibatch: &Minibatch, device: &Device) -> Tensor<2> {
+        let [h, c] = minibatch.first.clone().map(|state| rows(state, self.cells, device));
+        let (mut state, sequences) = (Cells { h, c }, minibatch.sequences(self.cells));
+        let mut hidden = Vec::new();
+        let steps = minibatch.x.chunks_exact(sequences * FEATURE_COUNT).zip(minibatch.keep.chunks_exact(sequences));
+        for (x, keep) in steps {
             if keep.contains(&0.0) {
                 state = state.keep(keep, device);
             }
-            state = self.step(rows(x.clone(), FEATURE_COUNT, device), state);
+            state = self.step(rows(x.to_vec(), FEATURE_COUNT, device), state);
             hidden.push(state.h.clone());
         }
         Tensor::cat(hidden, 0)

@@ -1,6 +1,6 @@
 //! Rollouts: many environments stepped together, so that one matrix product serves them all.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use contract::{ACTION_COUNT, Action, FEATURE_COUNT, Mask};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,48 +9,22 @@ use twin::env::{Environment, Seen};
 
 use super::TrainError;
 use super::config::PpoConfig;
-use super::model::{Cells, Model, REFUSED, rows, to_vec};
-use super::weights::HEAD_OUTPUTS;
+use super::runner::{Runner, is_cpu};
+use super::track::Track;
+use super::weights::{HEAD_OUTPUTS, Weights};
 
-/// Says what a teacher would do: the environment's index, and what the agent sees there.
-pub type Teacher<'a> = dyn Fn(usize, &Seen) -> Action + 'a;
+/// Environments that one thread of the CPU steps together. A fixed number, so that no result depends on the number of
+/// threads.
+const GROUP: usize = 8;
 
 /// Who acts during a rollout.
-pub enum Actor<'a> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Actor {
     /// The policy, by drawing from its probabilities.
     Policy,
-    /// A teacher, and the policy in this share of the steps; the teacher's action is recorded either way, so that the
-    /// policy also learns what to do where it alone would have come.
-    Teacher(&'a Teacher<'a>, f64),
-}
-
-/// The steps of one rollout, time-major: entry `t · envs + e` is step t of environment e. They are learned from in
-/// sequences: sequence `k · envs + e` is the k-th stretch of environment e.
-pub struct Batch {
-    /// Steps of each environment; a multiple of `sequence_steps`.
-    pub steps: usize,
-    /// Steps of one sequence.
-    pub sequence_steps: usize,
-    /// Environments.
-    pub envs: usize,
-    /// Inputs of each step, `[envs, FEATURES]`.
-    pub x: Vec<Vec<f32>>,
-    /// For each step 0 where an episode starts with it, else 1.
-    pub keep: Vec<Vec<f32>>,
-    /// Which actions were allowed.
-    pub masks: Vec<Mask>,
-    /// The action to learn about: the one taken, or the teacher's.
-    pub actions: Vec<usize>,
-    /// Logarithm of its probability.
-    pub log_probs: Vec<f32>,
-    /// Value predicted before each step, and one more row for the state after the last one.
-    pub values: Vec<f32>,
-    /// Reward of each step, dollars.
-    pub rewards: Vec<f64>,
-    /// Whether the episode ended with the step.
-    pub done: Vec<bool>,
-    /// State before each sequence, `[sequences, cells]`, h and c.
-    pub first: [Vec<f32>; 2],
+    /// The environment's teacher, and the policy in this share of the steps; the teacher's action is recorded either way,
+    /// so that the policy also learns what to do where it alone would have come.
+    Teacher(f64),
 }
 
 /// One finished episode.
@@ -74,47 +48,52 @@ struct Slot {
     seen: Seen,
     starts: bool,
     running: EpisodeOutcome,
-}
-
-/// What one slot did in one step.
-struct Moment {
-    mask: Mask,
-    action: usize,
-    log_prob: f32,
-    reward: f64,
-    finished: Option<EpisodeOutcome>,
+    track: Track,
+    finished: Vec<EpisodeOutcome>,
 }
 
 impl Slot {
-    fn new(index: usize, mut env: Box<dyn Environment>, seed: u64) -> Self {
+    fn new(index: usize, mut env: Box<dyn Environment>, seed: u64, sequence_steps: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index as u64);
         let seed = rng.next_u64();
         let seen = env.reset(seed);
         let running = EpisodeOutcome { env: index, seed, reward: 0.0, steps: 0 };
-        Self { env, rng, seen, starts: true, running }
+        Self { env, rng, seen, starts: true, running, track: Track::new(sequence_steps), finished: Vec::new() }
     }
 
-    fn step(&mut self, head: &[f32], label: Option<usize>, student_share: f64, masked: bool) -> Moment {
+    /// One step, recorded. `head` is what the network gives for what the slot sees.
+    fn step(&mut self, head: &[f32], actor: Actor, masked: bool) {
         let mask = if masked { self.seen.mask } else { [true; ACTION_COUNT] };
         let probabilities = probabilities(&head[..ACTION_COUNT], &mask);
         let drawn = draw(&probabilities, &mut self.rng);
-        let taken = match label {
-            Some(label) if !self.rng.random_bool(student_share) => label,
-            _ => drawn,
+        let (action, taken) = match actor {
+            Actor::Policy => (drawn, drawn),
+            Actor::Teacher(student_share) => {
+                let label = self.label();
+                (label, if self.rng.random_bool(student_share) { drawn } else { label })
+            }
         };
+        let log_prob = probabilities[action].max(f32::MIN_POSITIVE).ln();
+        self.track.push(&self.seen.features, self.starts, mask, action, log_prob);
+        self.track.values.push(head[ACTION_COUNT]);
         let step = self.env.step(Action::from(taken as u16));
+        self.track.rewards.push(step.reward);
+        self.track.done.push(step.done);
         self.running.reward += step.reward;
         self.running.steps += 1;
-        let action = label.unwrap_or(taken);
-        let log_prob = probabilities[action].max(f32::MIN_POSITIVE).ln();
-        let finished = step.done.then_some(self.running);
         self.seen = step.seen;
         self.starts = step.done;
         if step.done {
+            self.finished.push(self.running);
             self.restart();
         }
-        Moment { mask, action, log_prob, reward: step.reward, finished }
+    }
+
+    /// What the teacher would do; nothing if that is refused or there is none.
+    fn label(&self) -> usize {
+        let action = self.env.advice().map_or(0, Action::index);
+        if self.seen.mask[action] { action } else { 0 }
     }
 
     fn restart(&mut self) {
@@ -147,14 +126,71 @@ pub fn draw(probabilities: &[f32; ACTION_COUNT], rng: &mut impl Rng) -> usize {
     last
 }
 
+/// Environments that share one step of the network.
+struct Group {
+    slots: Vec<Slot>,
+    runner: Runner,
+    x: Vec<f32>,
+    keep: Vec<f32>,
+}
+
+impl Group {
+    fn new(slots: Vec<Slot>, weights: &Weights, device: &Device) -> Self {
+        Self { runner: Runner::new(weights, slots.len(), device), slots, x: Vec::new(), keep: Vec::new() }
+    }
+
+    fn collect(&mut self, weights: &Weights, steps: usize, sequence_steps: usize, actor: Actor, masked: bool) {
+        self.runner.load(weights);
+        self.slots.iter_mut().for_each(|slot| slot.track.clear());
+        for t in 0..steps {
+            if t % sequence_steps == 0 {
+                self.remember_states();
+            }
+            self.see();
+            let head = self.runner.look(&self.x, &self.keep);
+            let step = |(slot, head): (&mut Slot, &[f32])| slot.step(head, actor, masked);
+            if self.slots.len() > GROUP {
+                self.slots.par_iter_mut().zip(head.par_chunks_exact(HEAD_OUTPUTS)).with_min_len(GROUP).for_each(step);
+            } else {
+                self.slots.iter_mut().zip(head.chunks_exact(HEAD_OUTPUTS)).for_each(step);
+            }
+            self.runner.advance();
+        }
+        // what the last state is worth; the step itself belongs to the next rollout
+        self.see();
+        let head = self.runner.look(&self.x, &self.keep);
+        for (slot, head) in self.slots.iter_mut().zip(head.chunks_exact(HEAD_OUTPUTS)) {
+            slot.track.values.push(head[ACTION_COUNT]);
+        }
+    }
+
+    fn see(&mut self) {
+        self.x.clear();
+        self.keep.clear();
+        for slot in &self.slots {
+            self.x.extend_from_slice(&slot.seen.features);
+            self.keep.push(if slot.starts { 0.0 } else { 1.0 });
+        }
+        debug_assert_eq!(self.x.len(), self.slots.len() * FEATURE_COUNT);
+    }
+
+    fn remember_states(&mut self) {
+        let [h, c] = self.runner.state();
+        let cells = h.len() / self.slots.len();
+        let states = h.chunks_exact(cells).zip(c.chunks_exact(cells));
+        for (slot, (h, c)) in self.slots.iter_mut().zip(states) {
+            slot.track.first[0].extend_from_slice(h);
+            slot.track.first[1].extend_from_slice(c);
+        }
+    }
+}
+
 /// Steps the environments and remembers where their episodes are between rollouts.
 pub struct Collector {
-    slots: Vec<Slot>,
-    state: Cells,
-    batch: Batch,
+    groups: Vec<Group>,
+    steps: usize,
+    sequence_steps: usize,
     masked: bool,
-    device: Device,
-    finished: Vec<EpisodeOutcome>,
 }
 
 impl Collector {
@@ -162,162 +198,42 @@ impl Collector {
     pub fn new(
         envs: Vec<Box<dyn Environment>>,
         config: &PpoConfig,
-        cells: usize,
+        weights: &Weights,
         masked: bool,
         seed: u64,
         device: &Device,
     ) -> Self {
-        let slots: Vec<_> = envs.into_iter().enumerate().map(|(i, env)| Slot::new(i, env, seed)).collect();
-        let n = slots.len();
-        Self {
-            state: Cells::zero(n, cells, device),
-            batch: Batch::new(config.rollout_steps, config.sequence_steps, n),
-            slots,
-            masked,
-            device: device.clone(),
-            finished: Vec::new(),
+        // a GPU is best asked for all at once
+        let size = if is_cpu(device) { GROUP } else { envs.len() };
+        let slot = |(i, env)| Slot::new(i, env, seed, config.sequence_steps);
+        let mut slots: Vec<_> = envs.into_iter().enumerate().map(slot).collect();
+        let mut groups = Vec::new();
+        while !slots.is_empty() {
+            let rest = slots.split_off(size.min(slots.len()));
+            groups.push(Group::new(slots, weights, device));
+            slots = rest;
         }
+        Self { groups, steps: config.rollout_steps, sequence_steps: config.sequence_steps, masked }
     }
 
-    /// Lets every environment do the batch's steps with this model, and returns them.
+    /// Lets every environment do a rollout's steps with these weights; [`Collector::tracks`] has them then.
     ///
     /// # Errors
     /// If a reward or an output of the network is not finite.
-    pub fn collect(&mut self, model: &Model, actor: &Actor) -> Result<&Batch, TrainError> {
-        self.batch.clear();
-        for t in 0..self.batch.steps {
-            if t % self.batch.sequence_steps == 0 {
-                self.batch.first[0].extend(to_vec(self.state.h.clone()));
-                self.batch.first[1].extend(to_vec(self.state.c.clone()));
-            }
-            let (head, next) = self.look(model);
-            self.state = next;
-            self.act(&head, actor)?;
-        }
-        // what the last state is worth; the step itself belongs to the next rollout
-        let (head, _) = self.look(model);
-        self.batch.push_values(&head)?;
-        Ok(&self.batch)
+    pub fn collect(&mut self, weights: &Weights, actor: Actor) -> Result<(), TrainError> {
+        let (steps, sequence_steps, masked) = (self.steps, self.sequence_steps, self.masked);
+        self.groups.par_iter_mut().for_each(|group| group.collect(weights, steps, sequence_steps, actor, masked));
+        self.tracks().iter().try_for_each(|track| track.check())
+    }
+
+    /// What each environment did in the last rollout.
+    pub fn tracks(&mut self) -> Vec<&mut Track> {
+        self.groups.iter_mut().flat_map(|group| &mut group.slots).map(|slot| &mut slot.track).collect()
     }
 
     /// The episodes that ended since the last call.
     pub fn take_finished(&mut self) -> Vec<EpisodeOutcome> {
-        std::mem::take(&mut self.finished)
-    }
-
-    /// One step of the network for all environments: the head's outputs, and the next state.
-    fn look(&self, model: &Model) -> (Vec<f32>, Cells) {
-        let keep = self.keep();
-        let state = if keep.contains(&0.0) { self.state.clone().keep(&keep, &self.device) } else { self.state.clone() };
-        let x: Tensor<2> = rows(self.features(), FEATURE_COUNT, &self.device);
-        let next = model.step(x, state);
-        (to_vec(model.head_raw(next.h.clone())), next)
-    }
-
-    fn act(&mut self, head: &[f32], actor: &Actor) -> Result<(), TrainError> {
-        let (x, keep) = (self.features(), self.keep());
-        self.batch.x.push(x);
-        self.batch.keep.push(keep);
-        self.batch.push_values(head)?;
-        let (labels, share) = self.labels(actor);
-        let masked = self.masked;
-        let moments: Vec<Moment> = self
-            .slots
-            .par_iter_mut()
-            .with_min_len(8)
-            .enumerate()
-            .map(|(i, slot)| slot.step(&head[i * HEAD_OUTPUTS..][..HEAD_OUTPUTS], labels[i], share, masked))
-            .collect();
-        for moment in moments {
-            self.finished.extend(moment.finished);
-            self.batch.push(moment)?;
-        }
-        Ok(())
-    }
-
-    /// What the teacher would do in each environment, and how often it is the policy that acts.
-    fn labels(&self, actor: &Actor) -> (Vec<Option<usize>>, f64) {
-        let Actor::Teacher(teacher, share) = actor else { return (vec![None; self.slots.len()], 0.0) };
-        let label = |(i, slot): (usize, &Slot)| {
-            let action = teacher(i, &slot.seen).index();
-            Some(if slot.seen.mask[action] { action } else { 0 })
-        };
-        (self.slots.iter().enumerate().map(label).collect(), *share)
-    }
-
-    fn features(&self) -> Vec<f32> {
-        self.slots.iter().flat_map(|slot| slot.seen.features).collect()
-    }
-
-    fn keep(&self) -> Vec<f32> {
-        self.slots.iter().map(|slot| if slot.starts { 0.0 } else { 1.0 }).collect()
-    }
-}
-
-impl Batch {
-    fn new(steps: usize, sequence_steps: usize, envs: usize) -> Self {
-        let n = steps * envs;
-        Self {
-            steps,
-            sequence_steps,
-            envs,
-            x: Vec::with_capacity(steps),
-            keep: Vec::with_capacity(steps),
-            masks: Vec::with_capacity(n),
-            actions: Vec::with_capacity(n),
-            log_probs: Vec::with_capacity(n),
-            values: Vec::with_capacity(n + envs),
-            rewards: Vec::with_capacity(n),
-            done: Vec::with_capacity(n),
-            first: [Vec::new(), Vec::new()],
-        }
-    }
-
-    fn clear(&mut self) {
-        self.x.clear();
-        self.keep.clear();
-        self.masks.clear();
-        self.actions.clear();
-        self.log_probs.clear();
-        self.values.clear();
-        self.rewards.clear();
-        self.done.clear();
-        self.first.iter_mut().for_each(Vec::clear);
-    }
-
-    fn push(&mut self, moment: Moment) -> Result<(), TrainError> {
-        if !moment.reward.is_finite() {
-            return Err(TrainError::NotFinite { what: "a reward", update: 0 });
-        }
-        self.masks.push(moment.mask);
-        self.actions.push(moment.action);
-        self.log_probs.push(moment.log_prob);
-        self.rewards.push(moment.reward);
-        self.done.push(moment.finished.is_some());
-        Ok(())
-    }
-
-    fn push_values(&mut self, head: &[f32]) -> Result<(), TrainError> {
-        if !head.iter().all(|x| x.is_finite()) {
-            return Err(TrainError::NotFinite { what: "an output of the network", update: 0 });
-        }
-        self.values.extend(head.chunks_exact(HEAD_OUTPUTS).map(|row| row[ACTION_COUNT]));
-        Ok(())
-    }
-
-    /// Sequences in the batch.
-    pub fn sequences(&self) -> usize {
-        self.steps / self.sequence_steps * self.envs
-    }
-
-    /// One environment's column of a time-major list.
-    pub fn column<T: Copy>(&self, list: &[T], env: usize) -> Vec<T> {
-        list.iter().skip(env).step_by(self.envs).copied().collect()
-    }
-
-    /// The penalty on each action's logit at entry `i`.
-    pub fn penalty(&self, i: usize) -> [f32; ACTION_COUNT] {
-        self.masks[i].map(|allowed| if allowed { 0.0 } else { -REFUSED })
+        self.groups.iter_mut().flat_map(|g| &mut g.slots).flat_map(|slot| slot.finished.drain(..)).collect()
     }
 }
 

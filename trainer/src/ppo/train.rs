@@ -13,8 +13,8 @@ use super::config::{PpoConfig, RewardScale};
 use super::evaluate::{Choice, evaluate, mean_reward};
 use super::gae;
 use super::loss::Coefficients;
-use super::model::Model;
-use super::rollout::{Actor, Batch, Collector};
+use super::rollout::{Actor, Collector};
+use super::track::Track;
 use super::update::{Learner, Losses, Objective, Schedule};
 use super::weights::Weights;
 
@@ -78,14 +78,14 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     config.check()?;
     let start = starting_weights(&job, config, seed)?;
-    let mut judge = Judge::new(job.evaluation, config, &job.device);
-    let mut collector = Collector::new(job.envs, config, start.cells, config.mask_refused, seed, &job.device);
+    let mut judge = Judge::new(job.evaluation, config);
+    let mut collector = Collector::new(job.envs, config, &start, config.mask_refused, seed, &job.device);
     let mut learner = Learner::new(start, generator(seed, 1), &job.device);
     judge.look(&learner.weights, 0)?;
     let (mut steps, mut curve) = (0, Vec::new());
     while steps < config.steps {
         let how = schedule(config, steps as f64 / config.steps as f64);
-        let losses = rollout_and_learn(&mut collector, &mut learner, config, &how, steps == 0, &job.device)?;
+        let losses = rollout_and_learn(&mut collector, &mut learner, config, &how, steps == 0)?;
         steps += losses.1;
         let evaluation = judge.look_if_due(&learner.weights, steps, steps >= config.steps)?;
         let outcomes = collector.take_finished();
@@ -133,19 +133,18 @@ fn rollout_and_learn(
     config: &PpoConfig,
     how: &Schedule,
     first: bool,
-    device: &Device,
 ) -> Result<(Losses, u64), TrainError> {
-    let model = Model::inference(&learner.weights, device);
-    let batch = collector.collect(&model, &Actor::Policy)?;
+    collector.collect(&learner.weights, Actor::Policy)?;
+    let mut tracks = collector.tracks();
     if first {
-        set_reward_scale(&mut learner.weights, batch, config);
+        set_reward_scale(&mut learner.weights, &tracks, config);
     }
-    let (mut advantages, returns) = estimate(batch, &learner.weights, config.gamma, config.gae_lambda);
+    estimate(&mut tracks, &learner.weights, config.gamma, config.gae_lambda);
     if config.normalise_advantages {
-        gae::normalise(&mut advantages);
+        gae::normalise(tracks.iter_mut().map(|track| track.advantages.as_mut_slice()));
     }
-    let losses = learner.learn(batch, &advantages, &returns, how)?;
-    Ok((losses, (batch.steps * batch.envs) as u64))
+    let losses = learner.learn(&tracks, how)?;
+    Ok((losses, tracks.iter().map(|track| track.steps() as u64).sum()))
 }
 
 fn schedule(config: &PpoConfig, done: f64) -> Schedule {
@@ -164,46 +163,26 @@ fn schedule(config: &PpoConfig, done: f64) -> Schedule {
     }
 }
 
-/// Advantages and discounted rewards to come of a batch, in the scale of learning.
-pub(super) fn estimate(batch: &Batch, weights: &Weights, gamma: f64, lambda: f64) -> (Vec<f32>, Vec<f32>) {
-    let n = batch.steps * batch.envs;
-    let (mut advantages, mut returns) = (vec![0.0; n], vec![0.0; n]);
-    for env in 0..batch.envs {
-        let scale = f64::from(weights.reward_scale);
-        let rewards: Vec<f64> = batch.column(&batch.rewards, env).iter().map(|r| r * scale).collect();
-        let values: Vec<f64> = batch.column(&batch.values, env).into_iter().map(f64::from).collect();
-        let of_env = gae::advantages(&rewards, &values, &batch.column(&batch.done, env), gamma, lambda);
-        for (t, advantage) in of_env.into_iter().enumerate() {
-            let i = t * batch.envs + env;
-            advantages[i] = advantage as f32;
-            returns[i] = (advantage + values[t]) as f32;
-        }
-    }
-    (advantages, returns)
+/// Sets advantages and discounted rewards to come, in the scale of learning.
+pub(super) fn estimate(tracks: &mut [&mut Track], weights: &Weights, gamma: f64, lambda: f64) {
+    tracks.iter_mut().for_each(|track| track.estimate(weights.reward_scale, gamma, lambda));
 }
 
 /// Sets the scale of the rewards after the first rollout, as the settings say. The first values are about 0 in any
 /// scale; a trained value head is converted.
-pub(super) fn set_reward_scale(weights: &mut Weights, batch: &Batch, config: &PpoConfig) {
+pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &[&mut Track], config: &PpoConfig) {
     match config.reward_scale {
         RewardScale::Fixed(scale) => weights.set_reward_scale(scale as f32),
         RewardScale::Named(_) if weights.reward_scale == 1.0 => {
-            weights.set_reward_scale(measured_scale(batch, config.gamma));
+            weights.set_reward_scale(measured_scale(tracks, config.gamma));
         }
         RewardScale::Named(_) => {}
     }
 }
 
-fn measured_scale(batch: &Batch, gamma: f64) -> f32 {
-    let zeros = vec![0.0; batch.steps + 1];
-    let to_come: Vec<f32> = (0..batch.envs)
-        .flat_map(|env| {
-            let (rewards, done) = (batch.column(&batch.rewards, env), batch.column(&batch.done, env));
-            gae::advantages(&rewards, &zeros, &done, gamma, 1.0)
-        })
-        .map(|x| x as f32)
-        .collect();
-    let deviation = gae::deviation(&to_come);
+fn measured_scale(tracks: &[&mut Track], gamma: f64) -> f32 {
+    let to_come: Vec<f64> = tracks.iter().flat_map(|track| track.rewards_to_come(gamma)).collect();
+    let (_, deviation) = gae::mean_and_deviation(to_come.iter().copied());
     if deviation > 1e-9 { (1.0 / deviation) as f32 } else { 1.0 }
 }
 
@@ -214,14 +193,13 @@ struct Judge {
     every: u64,
     next: u64,
     best: Option<(f64, Weights)>,
-    device: Device,
 }
 
 impl Judge {
-    fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig, device: &Device) -> Self {
+    fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig) -> Self {
         let seeds = (0..config.evaluate_episodes).map(|i| EVALUATION_SEED + i).collect();
         let every = config.evaluate_every_steps;
-        Self { envs, seeds, every, next: every, best: None, device: device.clone() }
+        Self { envs, seeds, every, next: every, best: None }
     }
 
     fn look_if_due(&mut self, weights: &Weights, steps: u64, last: bool) -> Result<Option<f64>, TrainError> {
@@ -233,7 +211,7 @@ impl Judge {
             return Ok(None);
         }
         self.next = steps + self.every;
-        let outcomes = evaluate(weights, &mut self.envs, &self.seeds, Choice::Argmax, &self.device);
+        let outcomes = evaluate(weights, &mut self.envs, &self.seeds, Choice::Argmax);
         let reward = mean_reward(&outcomes);
         if !reward.is_finite() {
             return Err(TrainError::NotFinite { what: "a reward of the evaluation", update: 0 });

@@ -1,15 +1,18 @@
 //! One update: minibatches of whole sequences, the gradient, its clipping, Adam.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use contract::ACTION_COUNT;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::TrainError;
 use super::loss::{self, Coefficients, Loss, Targets};
-use super::model::{Cells, Model, rows, to_vec};
-use super::rollout::Batch;
+use super::lstm::Tape;
+use super::model::{Model, rows, to_vec};
+use super::runner::is_cpu;
+use super::track::Track;
 use super::weights::Weights;
 
 /// What is minimised.
@@ -80,13 +83,14 @@ pub fn clip_norm(gradient: &mut [f32], largest: f32) -> f32 {
     norm
 }
 
-/// Some whole sequences of a batch, with what they are to learn. Time-major like the batch.
+/// Some whole sequences, with what they are to learn. Time-major: row `t · sequences + k` is step t of the k-th.
+#[derive(Clone, Debug, Default)]
 pub struct Minibatch {
-    /// Inputs of each step.
-    pub x: Vec<Vec<f32>>,
-    /// For each step 0 where an episode starts.
-    pub keep: Vec<Vec<f32>>,
-    /// State before the first step, h and c.
+    /// Inputs, `[n, FEATURES]`.
+    pub x: Vec<f32>,
+    /// 0 where an episode starts, `[n]`.
+    pub keep: Vec<f32>,
+    /// State before the first step, `[sequences, cells]`, h and c.
     pub first: [Vec<f32>; 2],
     /// One at the action, `[n, ACTIONS]`.
     pub action: Vec<f32>,
@@ -100,33 +104,40 @@ pub struct Minibatch {
     pub value: Vec<f32>,
 }
 
+/// A sequence: its track, and which of the track's sequences it is.
+pub type Sequence = (usize, usize);
+
 impl Minibatch {
-    /// These sequences of a batch.
-    pub fn pick(batch: &Batch, advantages: &[f32], returns: &[f32], sequences: &[usize]) -> Self {
-        // where step t of a sequence lies in the batch: its step, its environment
-        let at = |t: usize, sequence: &usize| (sequence / batch.envs * batch.sequence_steps + t, sequence % batch.envs);
-        let steps = 0..batch.sequence_steps;
-        let places: Vec<_> = steps.clone().map(|t| sequences.iter().map(|s| at(t, s)).collect::<Vec<_>>()).collect();
-        let entries: Vec<usize> = places.iter().flatten().map(|(t, env)| t * batch.envs + env).collect();
-        let of = |list: &[f32]| entries.iter().map(|&i| list[i]).collect::<Vec<f32>>();
-        let one_hot = |i: &usize| std::array::from_fn::<f32, ACTION_COUNT, _>(|a| f32::from(a == batch.actions[*i]));
-        let row = |list: &[Vec<f32>], t: usize, env: usize| row_of(&list[t], env, batch.envs).to_vec();
-        let gather = |list: &[Vec<f32>]| -> Vec<Vec<f32>> {
-            places.iter().map(|at| at.iter().flat_map(|&(t, env)| row(list, t, env)).collect()).collect()
-        };
-        let state = |list: &[f32]| -> Vec<f32> {
-            sequences.iter().flat_map(|&s| row_of(list, s, batch.sequences())).copied().collect()
-        };
-        Self {
-            x: gather(&batch.x),
-            keep: gather(&batch.keep),
-            first: [state(&batch.first[0]), state(&batch.first[1])],
-            action: entries.iter().flat_map(one_hot).collect(),
-            penalty: entries.iter().flat_map(|&i| batch.penalty(i)).collect(),
-            old_log_prob: of(&batch.log_probs),
-            advantage: of(advantages),
-            value: of(returns),
+    /// These sequences of a rollout.
+    pub fn pick(tracks: &[&mut Track], sequences: &[Sequence]) -> Self {
+        let mut picked = Self::default();
+        let steps = tracks.first().map_or(0, |track| track.sequence_steps);
+        for t in 0..steps {
+            for &(track, k) in sequences {
+                picked.push(tracks[track], k * steps + t);
+            }
         }
+        for &(track, k) in sequences {
+            for (to, from) in picked.first.iter_mut().zip(&tracks[track].first) {
+                to.extend_from_slice(row_of(from, k, tracks[track].sequences()));
+            }
+        }
+        picked
+    }
+
+    fn push(&mut self, track: &Track, step: usize) {
+        self.x.extend_from_slice(row_of(&track.x, step, track.steps()));
+        self.keep.push(track.keep[step]);
+        self.action.extend((0..ACTION_COUNT).map(|a| f32::from(a == track.actions[step])));
+        self.penalty.extend(track.penalty(step));
+        self.old_log_prob.push(track.log_probs[step]);
+        self.advantage.push(track.advantages[step]);
+        self.value.push(track.returns[step]);
+    }
+
+    /// Number of sequences, given the cells of the LSTM.
+    pub fn sequences(&self, cells: usize) -> usize {
+        self.first[0].len() / cells
     }
 
     fn targets(&self, device: &Device) -> Targets {
@@ -146,8 +157,32 @@ fn row_of(list: &[f32], row: usize, rows: usize) -> &[f32] {
     &list[row * width..(row + 1) * width]
 }
 
-/// The loss of a minibatch and its gradient with respect to all weights.
+/// The loss of a minibatch and its gradient with respect to all weights. On the CPU the LSTM is our own operation, and burn
+/// takes over at the hidden states; elsewhere burn does all.
 pub fn loss_and_gradient(
+    weights: &Weights,
+    minibatch: &Minibatch,
+    objective: Objective,
+    by: Coefficients,
+    device: &Device,
+    tape: &mut Tape,
+) -> (Losses, Vec<f32>) {
+    if !is_cpu(device) {
+        return composed(weights, minibatch, objective, by, device);
+    }
+    let model = Model::learning(weights, device);
+    let hidden = tape.forward(weights, &minibatch.x, &minibatch.keep, &minibatch.first);
+    let hidden = rows(hidden.to_vec(), weights.cells, device).autodiff().require_grad();
+    let loss = loss_of(&model, hidden.clone(), minibatch, objective, by, device);
+    let gradients = loss.total.backward();
+    let d_hidden = to_vec(hidden.grad(&gradients).expect("the loss depends on the hidden states"));
+    let mut gradient = model.gradient(&gradients);
+    tape.backward(weights, &minibatch.x, &minibatch.keep, &d_hidden, &mut gradient);
+    (numbers(loss), gradient)
+}
+
+/// The same from burn's operations alone: what a GPU computes, and what our own operation is tested against.
+pub fn composed(
     weights: &Weights,
     minibatch: &Minibatch,
     objective: Objective,
@@ -155,16 +190,25 @@ pub fn loss_and_gradient(
     device: &Device,
 ) -> (Losses, Vec<f32>) {
     let model = Model::learning(weights, device);
-    let [h, c] = minibatch.first.clone().map(|state| rows(state, weights.cells, device));
-    let hidden = model.unroll(&minibatch.x, &minibatch.keep, Cells { h, c }, device);
-    let (logits, value) = model.head(hidden);
-    let targets = minibatch.targets(device);
-    let loss = match objective {
-        Objective::Ppo => loss::ppo(logits, value, &targets, by),
-        Objective::Cloning => loss::cloning(logits, value, &targets, by),
-    };
+    let loss = loss_of(&model, model.unroll(minibatch, device), minibatch, objective, by, device);
     let gradients = loss.total.backward();
     (numbers(loss), model.gradient(&gradients))
+}
+
+fn loss_of(
+    model: &Model,
+    hidden: Tensor<2>,
+    minibatch: &Minibatch,
+    objective: Objective,
+    by: Coefficients,
+    device: &Device,
+) -> Loss {
+    let (logits, value) = model.head(hidden);
+    let targets = minibatch.targets(device);
+    match objective {
+        Objective::Ppo => loss::ppo(logits, value, &targets, by),
+        Objective::Cloning => loss::cloning(logits, value, &targets, by),
+    }
 }
 
 fn numbers(loss: Loss) -> Losses {
@@ -204,41 +248,40 @@ pub struct Learner {
     updates: u64,
     rng: ChaCha8Rng,
     device: Device,
+    tapes: [Tape; SHARDS],
 }
+
+/// Parts of a minibatch that are computed side by side on the CPU. A fixed number, so that no result depends on the number
+/// of threads.
+const SHARDS: usize = 2;
 
 impl Learner {
     /// Starts from these weights; the order of the minibatches comes from `rng`.
     pub fn new(weights: Weights, rng: ChaCha8Rng, device: &Device) -> Self {
-        Self { adam: Adam::new(weights.values.len()), weights, updates: 0, rng, device: device.clone() }
+        let adam = Adam::new(weights.values.len());
+        Self { adam, weights, updates: 0, rng, device: device.clone(), tapes: Default::default() }
     }
 
     /// Learns from one rollout; returns the mean losses of the last epoch.
     ///
     /// # Errors
     /// If the loss or the gradient is not finite; the weights are then those before that update.
-    pub fn learn(
-        &mut self,
-        batch: &Batch,
-        advantages: &[f32],
-        returns: &[f32],
-        how: &Schedule,
-    ) -> Result<Losses, TrainError> {
-        let mut order: Vec<usize> = (0..batch.sequences()).collect();
+    pub fn learn(&mut self, tracks: &[&mut Track], how: &Schedule) -> Result<Losses, TrainError> {
+        let of_track = |(i, track): (usize, &&mut Track)| (0..track.sequences()).map(move |k| (i, k));
+        let mut order: Vec<Sequence> = tracks.iter().enumerate().flat_map(of_track).collect();
         let mut last = Vec::new();
         for _ in 0..how.epochs {
             order.shuffle(&mut self.rng);
             last.clear();
             for sequences in order.chunks(how.minibatch_sequences) {
-                let minibatch = Minibatch::pick(batch, advantages, returns, sequences);
-                last.push(self.update(&minibatch, how)?);
+                last.push(self.update(tracks, sequences, how)?);
             }
         }
         Ok(mean(&last))
     }
 
-    fn update(&mut self, minibatch: &Minibatch, how: &Schedule) -> Result<Losses, TrainError> {
-        let (mut losses, mut gradient) =
-            loss_and_gradient(&self.weights, minibatch, how.objective, how.by, &self.device);
+    fn update(&mut self, tracks: &[&mut Track], of: &[Sequence], how: &Schedule) -> Result<Losses, TrainError> {
+        let (mut losses, mut gradient) = self.sharded(tracks, of, how);
         losses.grad_norm = clip_norm(&mut gradient, how.grad_norm_max);
         self.updates += 1;
         for (what, number) in [("the loss", losses.total), ("the gradient", losses.grad_norm)] {
@@ -249,6 +292,36 @@ impl Learner {
         self.adam.step(&mut self.weights.values, &gradient, how.learning_rate);
         Ok(losses)
     }
+
+    /// The loss and the gradient of some sequences, computed in parts: both are means over the steps, so those of the whole
+    /// are the weighted means of the parts'.
+    fn sharded(&mut self, tracks: &[&mut Track], of: &[Sequence], how: &Schedule) -> (Losses, Vec<f32>) {
+        let shards = if is_cpu(&self.device) { SHARDS.min(of.len()) } else { 1 };
+        let (weights, device) = (&self.weights, &self.device);
+        let parts = of.chunks(of.len().div_ceil(shards)).zip(&mut self.tapes).collect::<Vec<_>>();
+        let part = |(sequences, tape): (&[Sequence], &mut Tape)| {
+            let minibatch = Minibatch::pick(tracks, sequences);
+            let share = sequences.len() as f32 / of.len() as f32;
+            (share, loss_and_gradient(weights, &minibatch, how.objective, how.by, device, tape))
+        };
+        let parts: Vec<_> = parts.into_par_iter().map(part).collect();
+        let mut gradient = vec![0.0; weights.values.len()];
+        for (share, (_, of_part)) in &parts {
+            gradient.iter_mut().zip(of_part).for_each(|(sum, g)| *sum += share * g);
+        }
+        (weighted(parts.iter().map(|(share, (losses, _))| (*share, losses))), gradient)
+    }
+}
+
+fn weighted<'a>(parts: impl Iterator<Item = (f32, &'a Losses)>) -> Losses {
+    parts.fold(Losses::default(), |sum, (share, part)| Losses {
+        total: sum.total + share * part.total,
+        policy: sum.policy + share * part.policy,
+        value: sum.value + share * part.value,
+        entropy: sum.entropy + share * part.entropy,
+        kl: sum.kl + share * part.kl,
+        grad_norm: sum.grad_norm + share * part.grad_norm,
+    })
 }
 
 fn mean(losses: &[Losses]) -> Losses {
