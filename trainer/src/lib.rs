@@ -16,4 +16,5 @@ pub mod ppo;
 pub mod promote;
 pub mod report;
 pub mod simulate;
+pub mod study;
 pub mod taught;

@@ -46,4 +46,8 @@ impl Environment for TaughtEnv {
     fn advice(&self) -> Option<Action> {
         Some(self.advice)
     }
+
+    fn work_usd(&self) -> f64 {
+        self.env.work_usd()
+    }
 }

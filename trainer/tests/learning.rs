@@ -148,9 +148,9 @@ fn a_stopped_run_returns_what_it_has() {
 #[test]
 fn a_clone_does_what_its_teacher_does() {
     let cloning = CloningConfig { steps: 8192, ..CloningConfig::default() };
-    let config = PpoConfig { learning_rate: 1e-2, ..small() };
+    let config = PpoConfig { learning_rate: 1e-2, cloning, ..small() };
     let envs = many(&Echo::boxed, 16);
-    let (weights, losses) = clone_teacher(envs, None, &cloning, &config, 1, &Device::flex()).unwrap();
+    let (weights, losses) = clone_teacher(envs, None, &config, 1, &Device::flex()).unwrap();
     assert!(losses.last().unwrap().policy < 0.5 * losses[0].policy);
     let after = score(&weights, Echo::boxed, Choice::Argmax);
     assert!(after > 0.95 * Echo::BEST, "{after}");

@@ -12,7 +12,7 @@ use crate::observe::Observer;
 use crate::sim::{Phase, Sim};
 use crate::spec::EnvSpec;
 use crate::summary::Outcome;
-use crate::units::s_from_ms;
+use crate::units::{s_from_ms, usd};
 
 /// What the agent sees after a reset or a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +44,12 @@ pub trait Environment: Send {
     /// What a teacher would do now, where there is one.
     fn advice(&self) -> Option<Action> {
         None
+    }
+    /// What the useful work of this episode so far costs at least, on the cheapest cores, dollars. No action changes what
+    /// it comes to in the end, so that rewards plus its growth are the dollars wasted: on idle cores, boots, waiting and
+    /// lost runs.
+    fn work_usd(&self) -> f64 {
+        0.0
     }
 }
 
@@ -161,5 +167,10 @@ impl Environment for TwinEnv {
     fn step(&mut self, action: Action) -> Step {
         let reward = self.sim.step(action);
         Step { seen: self.see(), reward, done: self.is_over() }
+    }
+
+    fn work_usd(&self) -> f64 {
+        let useful_ms = self.sim.busy_core_ms() - self.sim.tally().lost_core_ms;
+        usd(useful_ms, self.spec.cheapest_core_usd_per_hour())
     }
 }

@@ -150,6 +150,12 @@ impl EnvSpec {
         std::array::from_fn(|i| self.config.types[i].cores)
     }
 
+    /// Dollars of a core-hour on the type where it is cheapest.
+    pub fn cheapest_core_usd_per_hour(&self) -> f64 {
+        let per_core = self.config.types.iter().map(|t| t.usd_per_hour / f64::from(t.cores));
+        per_core.fold(f64::INFINITY, f64::min)
+    }
+
     /// The jobs of the episode of `seed`: workload `seed mod n`, perturbed if asked for. Uses the memory of `spare`.
     pub(crate) fn jobs_of(&self, seed: u64, spare: Option<Arc<Workload>>) -> Arc<Workload> {
         let base = &self.workloads[(seed % self.workloads.len() as u64) as usize];

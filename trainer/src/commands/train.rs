@@ -6,17 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use twin::{BootModel, EnvSpec, Environment};
+use twin::EnvSpec;
 
 use crate::commands::{bar, show};
-use crate::compare::{best_teacher, environments, policy_usd, rule_outcomes, tuned_rule};
+use crate::compare::{policy_usd, rule_outcomes, tuned_rule};
 use crate::load::PERTURBATION;
-use crate::ppo::cloning::clone_teacher;
-use crate::ppo::config::{CloningConfig, PpoConfig};
-use crate::ppo::train::{Job, Trained, train};
+use crate::ppo::config::PpoConfig;
+use crate::ppo::train::Trained;
 use crate::ppo::weights::Weights;
 use crate::promote::Bundle;
-use crate::taught::TaughtEnv;
+use crate::study::{learn, published_twin};
 use crate::{parity, report};
 
 /// Seeds of the final evaluation; apart from those of training and of its own evaluations.
@@ -41,40 +40,18 @@ pub enum TrainCommandError {
     },
 }
 
-/// The published load with boots drawn from 45 to 97 s, both orders of batches, tasks a little longer or shorter.
-pub fn published_twin() -> Arc<EnvSpec> {
-    let boot = BootModel::Uniform { low_s: 45.0, high_s: 97.0, seed: 0 };
-    let spec = EnvSpec::published().configured(|config| config.boot = boot).expect("a valid boot time");
-    Arc::new(spec.perturbed(PERTURBATION))
-}
-
 /// Trains on the published load and writes the policy with its report.
 ///
 /// # Errors
 /// If training fails, or nothing can be written.
 pub fn run(config: &PpoConfig, seed: u64, device: &Device, out: &Path) -> Result<(), TrainCommandError> {
-    let spec = published_twin();
-    let start = cloned_start(&spec, config, seed, device)?;
-    let trained = with_bar(&spec, Some(start), config, seed, device)?;
+    let spec = Arc::new(published_twin().perturbed(PERTURBATION));
+    let trained = with_bar(&spec, None, config, seed, device)?;
     let (bundle, page) = packaged(&trained, &spec, config, seed)?;
     let bundle = Bundle { report: page.into_bytes(), ..bundle };
     bundle.write(out).map_err(|source| TrainCommandError::Write { dir: out.display().to_string(), source })?;
     println!("policy {} written to {}", bundle.manifest.sha256, out.display());
     Ok(())
-}
-
-/// Weights that do about what the best tuned rule does: PPO from nothing tends to settle on always launching.
-fn cloned_start(
-    spec: &Arc<EnvSpec>,
-    config: &PpoConfig,
-    seed: u64,
-    device: &Device,
-) -> Result<Weights, crate::ppo::TrainError> {
-    let teacher = best_teacher(spec, &[1, 2, 3, 4]);
-    tracing::info!(rule = %teacher.rule, usd = teacher.usd, "the teacher");
-    let envs = (0..config.n_envs).map(|_| Box::new(TaughtEnv::new(spec.clone(), teacher.rule)) as Box<dyn Environment>);
-    let (weights, _) = clone_teacher(envs.collect(), None, &CloningConfig::default(), config, seed, device)?;
-    Ok(weights)
 }
 
 /// Trains with a progress bar.
@@ -88,14 +65,8 @@ pub fn with_bar(
     seed: u64,
     device: &Device,
 ) -> Result<Trained, crate::ppo::TrainError> {
-    let job = Job {
-        envs: environments(spec, config.n_envs),
-        evaluation: environments(spec, rayon::current_num_threads()),
-        start,
-        device: device.clone(),
-    };
     let bar = bar(config.steps);
-    let trained = train(job, config, seed, &mut |progress| {
+    let trained = learn(spec, start, config, seed, device, &mut |progress| {
         show(&bar, progress);
         ControlFlow::Continue(())
     });

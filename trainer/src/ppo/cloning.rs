@@ -20,12 +20,12 @@ use super::weights::Weights;
 pub fn clone_teacher(
     envs: Vec<Box<dyn Environment>>,
     start: Option<Weights>,
-    cloning: &CloningConfig,
     config: &PpoConfig,
     seed: u64,
     device: &Device,
 ) -> Result<(Weights, Vec<Losses>), TrainError> {
     config.check()?;
+    let cloning = &config.cloning;
     if envs.is_empty() {
         return Err(TrainError::NoEnvironment);
     }

@@ -45,6 +45,9 @@ pub struct PpoConfig {
     /// Largest Euclidean norm of the gradient. Low enough to stop a burst, high enough that the value's gradient, which is
     /// the larger one, does not shrink the policy's all the time.
     pub grad_norm_max: f32,
+    /// Whether the work itself is left out of the reward ([`Environment::work_usd`](twin::Environment::work_usd)): what
+    /// remains is waste, which actions can change.
+    pub waste_only: bool,
     /// What a dollar of reward is multiplied by before learning. The value is exported in dollars whatever this is.
     pub reward_scale: RewardScale,
     /// Whether advantages are brought to mean 0 and deviation 1 over each rollout.
@@ -53,8 +56,10 @@ pub struct PpoConfig {
     pub mask_refused: bool,
     /// Evaluate after at least this many steps, and keep the best weights; 0 keeps the last ones.
     pub evaluate_every_steps: u64,
-    /// Episodes in each evaluation environment at each evaluation.
+    /// Episodes of each evaluation.
     pub evaluate_episodes: u64,
+    /// How the start is cloned from the best tuned rule, where training starts from nothing.
+    pub cloning: CloningConfig,
 }
 
 /// How rewards are scaled for learning.
@@ -76,11 +81,11 @@ pub enum Auto {
     Auto,
 }
 
-/// Settings of behaviour cloning, the optional start of training. The rest is as for PPO.
+/// Settings of behaviour cloning, the start of training: the table `[cloning]`. The rest is as for PPO.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CloningConfig {
-    /// Environment steps in all.
+    /// Environment steps in all; 0 starts PPO from fresh weights.
     pub steps: u64,
     /// Passes over the data of one rollout.
     pub epochs: usize,
@@ -127,11 +132,13 @@ impl Default for PpoConfig {
             entropy_coefficient: 0.0,
             entropy_end: 0.0,
             grad_norm_max: 5.0,
+            waste_only: true,
             reward_scale: RewardScale::Named(Auto::Auto),
             normalise_advantages: true,
             mask_refused: true,
             evaluate_every_steps: 16_384,
             evaluate_episodes: 4,
+            cloning: CloningConfig::default(),
         }
     }
 }
@@ -148,9 +155,11 @@ impl PpoConfig {
             learning_rate_end: 1.0,
             value_coefficient: 0.0005,
             grad_norm_max: 0.5,
+            waste_only: false,
             reward_scale: RewardScale::Fixed(1.0),
             mask_refused: false,
             evaluate_every_steps: 0,
+            cloning: CloningConfig { steps: 0, ..CloningConfig::default() },
             ..Self::default()
         }
     }

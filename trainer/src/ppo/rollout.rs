@@ -48,6 +48,8 @@ struct Slot {
     seen: Seen,
     starts: bool,
     running: EpisodeOutcome,
+    /// What the episode's work so far is worth.
+    work_usd: f64,
     track: Track,
     finished: Vec<EpisodeOutcome>,
 }
@@ -59,12 +61,21 @@ impl Slot {
         let seed = rng.next_u64();
         let seen = env.reset(seed);
         let running = EpisodeOutcome { env: index, seed, reward: 0.0, steps: 0 };
-        Self { env, rng, seen, starts: true, running, track: Track::new(sequence_steps), finished: Vec::new() }
+        Self {
+            env,
+            rng,
+            seen,
+            starts: true,
+            running,
+            work_usd: 0.0,
+            track: Track::new(sequence_steps),
+            finished: Vec::new(),
+        }
     }
 
     /// One step, recorded. `head` is what the network gives for what the slot sees.
-    fn step(&mut self, head: &[f32], actor: Actor, masked: bool) {
-        let mask = if masked { self.seen.mask } else { [true; ACTION_COUNT] };
+    fn step(&mut self, head: &[f32], actor: Actor, how: How) {
+        let mask = if how.masked { self.seen.mask } else { [true; ACTION_COUNT] };
         let probabilities = probabilities(&head[..ACTION_COUNT], &mask);
         let drawn = draw(&probabilities, &mut self.rng);
         let (action, taken) = match actor {
@@ -78,7 +89,8 @@ impl Slot {
         self.track.push(&self.seen.features, self.starts, mask, action, log_prob);
         self.track.values.push(head[ACTION_COUNT]);
         let step = self.env.step(Action::from(taken as u16));
-        self.track.rewards.push(step.reward);
+        let worked_usd = self.worked(how.waste_only);
+        self.track.rewards.push(step.reward + worked_usd);
         self.track.done.push(step.done);
         self.running.reward += step.reward;
         self.running.steps += 1;
@@ -90,6 +102,15 @@ impl Slot {
         }
     }
 
+    /// What the work of the last step is worth, if it is not to count as a cost.
+    fn worked(&mut self, waste_only: bool) -> f64 {
+        if !waste_only {
+            return 0.0;
+        }
+        let before = std::mem::replace(&mut self.work_usd, self.env.work_usd());
+        self.work_usd - before
+    }
+
     /// What the teacher would do; nothing if that is refused or there is none.
     fn label(&self) -> usize {
         let action = self.env.advice().map_or(0, Action::index);
@@ -99,6 +120,7 @@ impl Slot {
     fn restart(&mut self) {
         let seed = self.rng.next_u64();
         self.seen = self.env.reset(seed);
+        self.work_usd = 0.0;
         self.running = EpisodeOutcome { seed, reward: 0.0, steps: 0, ..self.running };
     }
 }
@@ -139,16 +161,16 @@ impl Group {
         Self { runner: Runner::new(weights, slots.len(), device), slots, x: Vec::new(), keep: Vec::new() }
     }
 
-    fn collect(&mut self, weights: &Weights, steps: usize, sequence_steps: usize, actor: Actor, masked: bool) {
+    fn collect(&mut self, weights: &Weights, actor: Actor, how: How) {
         self.runner.load(weights);
         self.slots.iter_mut().for_each(|slot| slot.track.clear());
-        for t in 0..steps {
-            if t % sequence_steps == 0 {
+        for t in 0..how.steps {
+            if t % how.sequence_steps == 0 {
                 self.remember_states();
             }
             self.see();
             let head = self.runner.look(&self.x, &self.keep);
-            let step = |(slot, head): (&mut Slot, &[f32])| slot.step(head, actor, masked);
+            let step = |(slot, head): (&mut Slot, &[f32])| slot.step(head, actor, how);
             if self.slots.len() > GROUP {
                 self.slots.par_iter_mut().zip(head.par_chunks_exact(HEAD_OUTPUTS)).with_min_len(GROUP).for_each(step);
             } else {
@@ -185,12 +207,19 @@ impl Group {
     }
 }
 
-/// Steps the environments and remembers where their episodes are between rollouts.
-pub struct Collector {
-    groups: Vec<Group>,
+/// How every rollout is made.
+#[derive(Clone, Copy)]
+struct How {
     steps: usize,
     sequence_steps: usize,
     masked: bool,
+    waste_only: bool,
+}
+
+/// Steps the environments and remembers where their episodes are between rollouts.
+pub struct Collector {
+    groups: Vec<Group>,
+    how: How,
 }
 
 impl Collector {
@@ -213,7 +242,8 @@ impl Collector {
             groups.push(Group::new(slots, weights, device));
             slots = rest;
         }
-        Self { groups, steps: config.rollout_steps, sequence_steps: config.sequence_steps, masked }
+        let (steps, sequence_steps, waste_only) = (config.rollout_steps, config.sequence_steps, config.waste_only);
+        Self { groups, how: How { steps, sequence_steps, masked, waste_only } }
     }
 
     /// Lets every environment do a rollout's steps with these weights; [`Collector::tracks`] has them then.
@@ -221,8 +251,8 @@ impl Collector {
     /// # Errors
     /// If a reward or an output of the network is not finite.
     pub fn collect(&mut self, weights: &Weights, actor: Actor) -> Result<(), TrainError> {
-        let (steps, sequence_steps, masked) = (self.steps, self.sequence_steps, self.masked);
-        self.groups.par_iter_mut().for_each(|group| group.collect(weights, steps, sequence_steps, actor, masked));
+        let how = self.how;
+        self.groups.par_iter_mut().for_each(|group| group.collect(weights, actor, how));
         self.tracks().iter().try_for_each(|track| track.check())
     }
 

@@ -23,7 +23,7 @@ pub struct Track {
     pub log_probs: Vec<f32>,
     /// Value predicted before each step, and one more for the state after the last one.
     pub values: Vec<f32>,
-    /// Reward of each step, dollars.
+    /// Reward of each step as it is learned from, dollars.
     pub rewards: Vec<f64>,
     /// Whether the episode ended with the step.
     pub done: Vec<bool>,
