@@ -9,5 +9,6 @@ pub mod interval;
 mod lp;
 pub mod plan;
 pub mod play;
+pub mod rank;
 pub mod rules;
 pub mod tune;
