@@ -4,6 +4,7 @@
 //! [`interval`] says how sure the means are, [`plan`] is what a clairvoyant would do and [`bound`] what nobody can do
 //! better. It knows nothing of networks, files or AWS.
 
+pub mod bootstrap;
 pub mod bound;
 pub mod interval;
 mod lp;
