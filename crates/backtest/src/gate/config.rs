@@ -32,8 +32,9 @@ impl Tolerance {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// Probability of promoting a policy that is no better: the level of the rank test, and the error of the interval,
-    /// whose confidence is 1 − alpha.
+    /// Probability of promoting a policy that is no better, at most: the level of the one-sided rank test, and the error
+    /// of the interval, whose confidence is 1 − alpha. The interval has two ends, so that the lower one alone errs half
+    /// as often: a reserve for skewed savings, where intervals are too sure of themselves.
     pub alpha: f64,
     /// Share of the opponent's cost that the candidate surely saves: the lower end of the interval must exceed it, and
     /// the rank test is of what is saved beyond it.

@@ -127,7 +127,9 @@ fn episodes_that_show_nothing_are_refused() {
     let change = |change: fn(&mut Comparison)| {
         let mut comparison = better(|_, _| {});
         change(&mut comparison);
-        judged(&comparison)
+        let judgement = judged(&comparison);
+        assert!(judgement.duels.is_empty(), "episodes that do not pair have no savings");
+        judgement
     };
     is_refused(&change(|c| c.incumbent = None), "nobody to compare");
     is_refused(&change(|c| c.candidate.truncate(11)), "11 episodes are too few, at least 12");

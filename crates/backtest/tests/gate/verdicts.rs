@@ -106,6 +106,28 @@ fn with_few_windows_the_candidate_must_save_in_each() {
     let judgement = judged(&comparison(3, &costs(-0.01), &loads), 0.005);
     assert!(judgement.duels[0].saving_usd_low > 0.1 && judgement.duels[0].p_value < 0.01, "{judgement:?}");
     assert!(!judgement.promoted && judgement.because.contains("1 of the 3 windows"), "{}", judgement.because);
+    // 8 windows are enough for a small loss in one of them
+    let costs = |worst: f64| -> Vec<f64> {
+        let savings = [0.3, 1.2, 0.8, 1.5, worst, 2.0, 1.1, 0.5];
+        loads.iter().enumerate().map(|(i, load)| load - savings[i / 3]).collect()
+    };
+    let judgement = judged(&comparison(8, &costs(-0.1), &loads), 0.0);
+    assert!(judgement.promoted && judgement.duels[0].windows_lost == 1, "{}", judgement.because);
+    assert!(!judged(&comparison(8, &costs(-3.0), &loads), 0.0).promoted);
+}
+
+#[test]
+fn an_interval_stays_within_what_can_be_saved_and_lost() {
+    let unsure = judged(&planted(1, 1.0, 1), 0.0);
+    assert!((-2.0..0.0).contains(&unsure.duels[0].saving_usd_low), "{unsure:?}");
+    // in two of 24 episodes only is there a difference: resamples without any have no spread, and bound nothing
+    let judged = |of_two: f64| {
+        let candidate: Vec<f64> = (0..24).map(|i| 20.0 - if i < 2 { of_two } else { 0.0 }).collect();
+        judged(&comparison(1, &candidate, &[20.0; 24]), 0.0)
+    };
+    assert_eq!(judged(1.0).duels[0].saving_usd_high, 20.0);
+    assert_eq!(judged(-1.0).duels[0].saving_usd_low, -20.0);
+    assert!(!judged(1.0).promoted && !judged(-1.0).promoted);
 }
 
 #[test]
@@ -134,7 +156,7 @@ proptest! {
 
     #[test]
     fn of_two_policies_at_most_one_is_promoted_over_the_other(
-        costs in prop::collection::vec((0.0..100.0_f64, -1.0..1.0_f64), 8..40),
+        costs in prop::collection::vec((0.01..100.0_f64, -1.0..1.0_f64), 8..40),
         windows in 1..9_usize,
         share in 0.8..1.2_f64,
         noise in 0.0..5.0_f64,
