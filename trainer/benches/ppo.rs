@@ -10,7 +10,7 @@ use contract::{ACTION_COUNT, Action, FEATURE_COUNT};
 use twin::env::{Environment, Seen, Step};
 use twinscaler::ppo::loss::Coefficients;
 use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
-use twinscaler::ppo::{Job, PpoConfig, Tape, Weights, train};
+use twinscaler::ppo::{Job, PpoConfig, Start, Tape, Weights, train};
 
 const BY: Coefficients = Coefficients { clip: 0.2, value: 0.5, entropy: 0.01 };
 
@@ -62,9 +62,9 @@ fn gradients(steps: usize, sequences: usize) {
 
 fn whole(name: &str, config: &PpoConfig) {
     let envs = (0..config.n_envs).map(|_| Box::new(Free(0)) as Box<dyn Environment>).collect();
-    let job = Job { envs, evaluation: vec![], start: None, device: Device::flex() };
+    let job = Job { envs, evaluation: vec![], start: Start::Fresh, device: Device::flex() };
     let start = Instant::now();
-    train(job, config, 1, &mut |_| ControlFlow::Continue(())).expect("the settings are sound");
+    train(job, config, 1, &mut |_, _| ControlFlow::Continue(())).expect("the settings are sound");
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{name}: {:9.0} steps/s, {:6.1} s for 250 000",

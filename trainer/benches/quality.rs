@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use twin::EnvSpec;
-use twinscaler::compare::{best_teacher, policy_usd};
-use twinscaler::ppo::PpoConfig;
-use twinscaler::study::{TUNE_SEEDS, learn, published_twin};
+use twinscaler::compare::policy_usd;
+use twinscaler::course::{Course, published_twin};
+use twinscaler::learn::learn;
+use twinscaler::ppo::{PpoConfig, Start};
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
@@ -16,23 +16,25 @@ fn main() {
     let configs: Vec<String> = args.collect();
     let exact = Arc::new(published_twin());
     let perturbed = Arc::new(published_twin().perturbed(twinscaler::load::PERTURBATION));
+    let on_exact = [Course::new("exact", exact.clone(), exact.clone())];
+    let on_perturbed = [Course::new("perturbed", perturbed, exact.clone())];
     let held_out: Vec<u64> = (9_000_000..9_000_064).collect();
     let by_order = |usd: &[f64]| -> [f64; 2] {
         std::array::from_fn(|k| usd.iter().skip(k).step_by(2).sum::<f64>() / (usd.len() / 2) as f64)
     };
-    let teacher = best_teacher(&exact, &TUNE_SEEDS);
+    let teacher = &on_exact[0].teacher;
     let of_rule = backtest::play::outcomes(&teacher.rule, &exact, &held_out).unwrap();
     println!("{}: {:?}", teacher.rule, by_order(&of_rule.iter().map(|o| o.total_usd).collect::<Vec<_>>()));
     for name in configs {
         let text = std::fs::read_to_string(&name).unwrap();
-        let on_perturbed = text.contains("# perturbed");
         let config = PpoConfig::from_toml(&text).unwrap();
-        let spec: &Arc<EnvSpec> = if on_perturbed { &perturbed } else { &exact };
+        let courses = if text.contains("# perturbed") { &on_perturbed } else { &on_exact };
         let mut all = vec![];
         let start = Instant::now();
         for seed in 1..=seeds {
             let trained =
-                learn(spec, None, &config, seed, &Device::flex(), &mut |_| ControlFlow::Continue(())).unwrap();
+                learn(courses, Start::Fresh, &config, seed, &Device::flex(), &mut |_, _| ControlFlow::Continue(()))
+                    .unwrap();
             let usd = by_order(&policy_usd(&trained.best, &exact, &held_out));
             let last = by_order(&policy_usd(&trained.last, &exact, &held_out));
             let curve: Vec<String> =

@@ -4,24 +4,26 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws::s3::PolicyBucket;
 use aws::settings::Settings;
 use aws::tables::Tables;
 use calibration::{Recorded, Window};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use contract::control::Mode;
-use controller::ports::{Control, Decisions, Instances, PolicyPublisher, Tasks};
-use miette::{IntoDiagnostic, Report, WrapErr, miette};
+use controller::ports::{Control, Decisions, Instances, Leases, Tasks};
+use miette::{IntoDiagnostic, Report, miette};
 use twinscaler::commands::backtest::BacktestArgs;
 use twinscaler::commands::calibrate::CalibrateArgs;
+use twinscaler::commands::improve::ImproveArgs;
+use twinscaler::commands::train::TrainArgs;
 use twinscaler::commands::{backtest, calibrate, improve, pool, train, window};
-use twinscaler::device::{DeviceChoice, select};
-use twinscaler::gate::GateConfig;
-use twinscaler::load::{LoadName, load, of_pool};
-use twinscaler::ppo::config::PpoConfig;
+use twinscaler::device::select;
+use twinscaler::load::{Load, LoadName, load, of_pool};
 use twinscaler::promote::roll_back;
 use twinscaler::simulate;
+use twinscaler::store::Store;
 
 /// Manages a fleet of EC2 machines that work off a queue, with a policy trained in a digital twin of that fleet.
 ///
@@ -32,6 +34,9 @@ use twinscaler::simulate;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Where policies are kept, instead of POLICY_BUCKET: s3://BUCKET, or a directory
+    #[arg(long, global = true, value_name = "DIR|s3://BUCKET")]
+    store: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -53,31 +58,10 @@ enum Command {
     Backtest(BacktestArgs),
     /// Fit the twin to a pool's records, and measure it against them
     Calibrate(CalibrateArgs),
-    /// Train a policy from nothing on the published load
-    Train {
-        #[command(flatten)]
-        learning: Learning,
-        /// Directory for policy.onnx, manifest.json, checkpoint and report.html
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
+    /// Train a policy from nothing
+    Train(TrainArgs),
     /// Retrain a pool's policy from its own history, and promote it if it wins
-    Improve {
-        /// The pool
-        #[arg(long)]
-        pool: String,
-        /// End of the window, RFC 3339; now if not given
-        #[arg(long, value_name = "TIME")]
-        until: Option<jiff::Timestamp>,
-        /// Length of the window, hours
-        #[arg(long, default_value_t = 6.0)]
-        window_h: f64,
-        #[command(flatten)]
-        learning: Learning,
-        /// Print the judgement as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Improve(ImproveArgs),
     /// Create and look after pools
     #[command(subcommand)]
     Pool(PoolCommand),
@@ -153,42 +137,6 @@ enum SwitchState {
     Release,
 }
 
-#[derive(Args)]
-struct Learning {
-    /// Environment steps; the settings' own number if not given
-    #[arg(long, value_name = "N")]
-    steps: Option<u64>,
-    /// Passes over each rollout; the settings' own number if not given
-    #[arg(long, value_name = "E")]
-    epochs: Option<usize>,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 1, value_name = "S")]
-    seed: u64,
-    /// Where the network is trained: auto, cpu or gpu
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    device: DeviceChoice,
-    /// Settings of PPO, TOML
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl Learning {
-    fn ppo(&self) -> Result<PpoConfig, Failure> {
-        let mut config = match &self.config {
-            None => PpoConfig::default(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).into_diagnostic();
-                let text = text.wrap_err_with(|| format!("read {}", path.display())).map_err(Failure::Input)?;
-                PpoConfig::from_toml(&text).into_diagnostic().map_err(Failure::Input)?
-            }
-        };
-        config.steps = self.steps.unwrap_or(config.steps);
-        config.epochs = self.epochs.unwrap_or(config.epochs);
-        config.check().into_diagnostic().map_err(Failure::Input)?;
-        Ok(config)
-    }
-}
-
 /// Whose fault it is, which is the exit code.
 enum Failure {
     /// The user's: exit code 2.
@@ -206,7 +154,8 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
 /// Parses, runs, prints an error, and gives the exit code.
 pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
-    match run(Cli::parse().command) {
+    let cli = Cli::parse();
+    match run(cli.command, cli.store) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Input(report)) => complain(&report, 2),
         Err(Failure::Run(report)) => complain(&report, 1),
@@ -222,7 +171,7 @@ fn complain(report: &Report, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command, place: Option<String>) -> Result<(), Failure> {
     match command {
         Command::Simulate { scenario, policy, json } => {
             simulate::run(&scenario, policy.as_deref(), json).map_err(|error| failure(error.exit_code() == 2, error))
@@ -230,7 +179,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Backtest(args) => {
             let name = args.load_name().map_err(|error| failure(true, error))?;
             if let LoadName::Pool { pool, window } = name {
-                return block_on(reach(Command::Backtest(args), Some((pool, window))));
+                return block_on(reach(Command::Backtest(args), Some((pool, window)), place));
             }
             let load = load(&name, &args.load_options(), args.seeds).map_err(|error| failure(true, error))?;
             backtest::run(&args, load).map_err(|error| failure(error.is_input(), error))
@@ -239,14 +188,19 @@ fn run(command: Command) -> Result<(), Failure> {
             Some(dir) => calibrate_on(&args, window::import(dir).map_err(|error| failure(true, error))?),
             None => {
                 let of = pool_window(args.pool.as_deref().unwrap_or_default())?;
-                block_on(reach(Command::Calibrate(args), Some(of)))
+                block_on(reach(Command::Calibrate(args), Some(of), place))
             }
         },
-        Command::Train { learning, out } => {
-            let device = select(learning.device)?;
-            Ok(train::run(&learning.ppo()?, learning.seed, &device, &out)?)
+        Command::Train(args) => {
+            let names = args.load_names().map_err(|error| failure(true, error))?;
+            if names.iter().any(|name| matches!(name, LoadName::Pool { .. })) {
+                return block_on(reach(Command::Train(args), None, place));
+            }
+            let loads = names.iter().map(|name| load(name, &args.load_options(), TrainArgs::GENERATED));
+            let loads = loads.collect::<Result<Vec<_>, _>>().map_err(|error| failure(true, error))?;
+            train_on(&args, loads)
         }
-        other => block_on(reach(other, None)),
+        other => block_on(reach(other, None, place)),
     }
 }
 
@@ -255,19 +209,36 @@ fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 }
 
 /// The commands that reach AWS.
-async fn reach(command: Command, of: Option<(String, Window)>) -> Result<(), Failure> {
+async fn reach(command: Command, of: Option<(String, Window)>, place: Option<String>) -> Result<(), Failure> {
     let settings = Settings::read(|name| std::env::var(name).ok()).into_diagnostic().map_err(Failure::Input)?;
-    let bucket = settings.bucket().into_diagnostic().map_err(Failure::Input)?.to_owned();
+    let bucket = settings.bucket().into_diagnostic();
     let config = aws::config::load().await;
-    let (tables, store) = (Tables::new(&config, settings.tables), PolicyBucket::new(&config, bucket));
+    let store = match place {
+        Some(place) => Store::at(&place, &config),
+        None => Store::Bucket(PolicyBucket::new(&config, bucket.map_err(Failure::Input)?)),
+    };
+    let tables = Tables::new(&config, settings.tables);
     match command {
-        Command::Improve { pool, until, window_h, learning, json } => {
-            improve_pool(tables, store, &pool, last_hours(until, window_h)?, &learning, json).await
-        }
+        Command::Improve(args) => improve_pool(tables, store, &args).await,
         Command::Backtest(args) => {
             let load = of_pool(recorded(tables, store, of).await?, &args.load_options());
             let load = load.map_err(|error| failure(true, error))?;
             backtest::run(&args, load).map_err(|error| failure(error.is_input(), error))
+        }
+        Command::Train(args) => {
+            let mut loads = Vec::new();
+            for name in args.load_names().map_err(|error| failure(true, error))? {
+                let options = args.load_options();
+                let load = match name {
+                    LoadName::Pool { pool, window } => {
+                        let ports = ports(tables.clone(), store.clone());
+                        of_pool(window::read(&ports, &pool, window).await?, &options)
+                    }
+                    other => load(&other, &options, TrainArgs::GENERATED),
+                };
+                loads.push(load.map_err(|error| failure(true, error))?);
+            }
+            tokio::task::block_in_place(|| train_on(&args, loads))
         }
         Command::Calibrate(args) => calibrate_on(&args, recorded(tables, store, of).await?),
         Command::Pool(PoolCommand::Export { pool, out }) => {
@@ -299,7 +270,7 @@ async fn reach(command: Command, of: Option<(String, Window)>) -> Result<(), Fai
             Ok(())
         }
         Command::KillSwitch { state } => Ok(pool::switch(&tables.control, matches!(state, SwitchState::Engage)).await?),
-        Command::Simulate { .. } | Command::Train { .. } => unreachable!("these reach nothing"),
+        Command::Simulate { .. } => unreachable!("it reaches nothing"),
     }
 }
 
@@ -307,6 +278,22 @@ async fn reach(command: Command, of: Option<(String, Window)>) -> Result<(), Fai
 fn failure(is_input: bool, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
     let report = Err::<(), _>(error).into_diagnostic().expect_err("it is an error");
     if is_input { Failure::Input(report) } else { Failure::Run(report) }
+}
+
+fn train_on(args: &TrainArgs, loads: Vec<Load>) -> Result<(), Failure> {
+    train::run(args, loads, interrupted()?).map_err(|error| failure(error.is_input(), error))
+}
+
+/// Set by the first Ctrl-C, so that training ends with what it has; the second one ends the program.
+fn interrupted() -> Result<&'static AtomicBool, Failure> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if ASKED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nending with what there is; once more to give up");
+    })?;
+    Ok(&ASKED)
 }
 
 fn calibrate_on(args: &CalibrateArgs, recorded: Recorded) -> Result<(), Failure> {
@@ -321,15 +308,15 @@ fn pool_window(text: &str) -> Result<(String, Window), Failure> {
     }
 }
 
-async fn recorded(tables: Tables, store: PolicyBucket, of: Option<(String, Window)>) -> Result<Recorded, Failure> {
+async fn recorded(tables: Tables, store: Store, of: Option<(String, Window)>) -> Result<Recorded, Failure> {
     let (pool, window) = of.expect("these commands name a pool");
     Ok(window::read(&ports(tables, store), &pool, window).await?)
 }
 
 fn ports(
     tables: Tables,
-    store: PolicyBucket,
-) -> window::Ports<impl Tasks, impl Instances, impl Decisions, impl Control, impl PolicyPublisher> {
+    store: Store,
+) -> window::Ports<impl Tasks, impl Instances, impl Decisions, impl Control + Leases + Clone + 'static, Store> {
     window::Ports {
         tasks: tables.tasks,
         instances: tables.instances,
@@ -339,36 +326,34 @@ fn ports(
     }
 }
 
-fn last_hours(until: Option<jiff::Timestamp>, window_h: f64) -> Result<Window, Failure> {
-    let until_ms = until.unwrap_or_else(jiff::Timestamp::now).as_millisecond();
-    if !(window_h.is_finite() && window_h > 0.0) || until_ms < 0 {
-        return Err(Failure::Input(miette!("--window-h must be a number above 0, and --until after 1970")));
+async fn improve_pool(tables: Tables, store: Store, args: &ImproveArgs) -> Result<(), Failure> {
+    let request = args.request().map_err(|error| failure(true, error))?;
+    let (device, ports) = (select(args.learning.device)?, ports(tables, store));
+    if let Some(index) = args.index {
+        return Ok(improve::train_one(&ports, &request, index, &device).await?);
     }
-    let until_ms = until_ms.unsigned_abs();
-    Ok(Window { from_ms: until_ms.saturating_sub((window_h * 3_600_000.0) as u64), until_ms })
+    args.train_in_processes(&request)?;
+    let said = improve::run(&ports, &request, &job_name(), &device).await?;
+    if args.json {
+        println!("{said}");
+        return Ok(());
+    }
+    let (judgement, twin) = (&said["judgement"], &said["twin"]);
+    let verdict = if judgement["promoted"] == true { "promoted" } else { "not promoted" };
+    println!("candidate {} {verdict}: {}", plain(&said["candidate"]), plain(&judgement["because"]));
+    let usd = |name: &str| twin[name].as_f64().unwrap_or_default();
+    println!("twin against reality over {} tasks: ${:.3} and ${:.3}", said["tasks"], usd("twin_usd"), usd("real_usd"));
+    Ok(())
 }
 
-async fn improve_pool(
-    tables: Tables,
-    store: PolicyBucket,
-    pool: &str,
-    window: Window,
-    learning: &Learning,
-    json: bool,
-) -> Result<(), Failure> {
-    let device = select(learning.device)?;
-    let ports = ports(tables, store);
-    let (ppo, gate) = (learning.ppo()?, GateConfig::default());
-    let improved = improve::run(&ports, pool, window, (&ppo, &gate, learning.seed), &device).await?;
-    if json {
-        println!("{}", serde_json::to_string(&improved)?);
-    } else {
-        let verdict = if improved.judgement.promoted { "promoted" } else { "not promoted" };
-        println!("candidate {} {verdict}: {}", improved.candidate, improved.judgement.because);
-        let twin = improved.twin;
-        println!("twin against reality over {} tasks: ${:.3} and ${:.3}", improved.tasks, twin.twin_usd, twin.real_usd);
-    }
-    Ok(())
+fn plain(text: &serde_json::Value) -> &str {
+    text.as_str().unwrap_or_default()
+}
+
+/// Who holds the lease: the batch job, whose next attempt goes on at once, or this process.
+fn job_name() -> String {
+    let process = || format!("process {} of {}", std::process::id(), jiff::Timestamp::now());
+    std::env::var("AWS_BATCH_JOB_ID").unwrap_or_else(|_| process())
 }
 
 impl From<ModeName> for Mode {

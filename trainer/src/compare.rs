@@ -48,10 +48,14 @@ pub fn tuned_rule(spec: &Arc<EnvSpec>, seeds: &[u64]) -> f64 {
 /// The families of rules that can teach: those that look at the load.
 const TEACHERS: [Family; 5] = [Family::Backlog, Family::Queue, Family::Threshold, Family::Plateau, Family::Production];
 
-/// The best rule of all that look at the load, tuned on these seeds.
-pub fn best_teacher(spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
-    let all = TEACHERS.into_iter().map(|family| tune(family, spec, seeds));
-    all.min_by(|a, b| a.usd.total_cmp(&b.usd)).expect("there are teachers")
+/// The best rule of each family that looks at the load, tuned on these seeds.
+pub fn tuned_rules(spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<Tuned> {
+    TEACHERS.into_iter().map(|family| tune(family, spec, seeds)).collect()
+}
+
+/// The cheapest of them.
+pub fn best_of(rules: &[Tuned]) -> Tuned {
+    *rules.iter().min_by(|a, b| a.usd.total_cmp(&b.usd)).expect("there are rules")
 }
 
 /// One episode of a policy file as production would run it, with its outcome and the fleet over time.

@@ -9,7 +9,12 @@ use backtest::tune::{Tuned, tune, tune_all};
 use contract::manifest::Manifest;
 use contract::observation::encode;
 use policy::{Policy, PolicyError};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use twin::EnvSpec;
+
+use crate::ppo::evaluate::{Choice, Playing};
+use crate::ppo::weights::Weights;
 
 /// A policy as the command line names it.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,6 +140,25 @@ impl Contender for PolicyFile {
             let step = self.policy.step(&encode(observation), mask, &mut state);
             step.map(|out| out.best(mask)).map_err(|e| e.to_string())
         })
+    }
+}
+
+/// Weights that have just been learned; they take their most probable action, as production does.
+pub struct Learned<'a> {
+    /// What they are called.
+    pub name: String,
+    /// The weights.
+    pub weights: &'a Weights,
+}
+
+impl Contender for Learned<'_> {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    fn player(&self) -> Player<'_> {
+        // the most probable action draws nothing
+        let (mut policy, mut rng) = (Playing::new(self.weights), ChaCha8Rng::seed_from_u64(0));
+        Box::new(move |observation, mask| Ok(policy.act(&encode(observation), mask, Choice::Argmax, &mut rng)))
     }
 }
 

@@ -7,8 +7,9 @@
 pub mod commands;
 pub mod compare;
 pub mod contender;
+pub mod course;
 pub mod device;
-pub mod gate;
+pub mod learn;
 pub mod load;
 pub mod onnx;
 pub mod parity;
@@ -16,5 +17,5 @@ pub mod ppo;
 pub mod promote;
 pub mod report;
 pub mod simulate;
-pub mod study;
-pub mod taught;
+pub mod store;
+pub mod watch;

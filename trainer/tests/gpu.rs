@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use twinscaler::device::{DeviceChoice, select};
 use twinscaler::parity::package;
-use twinscaler::ppo::{Job, PpoConfig, Trained, train};
+use twinscaler::ppo::{Job, PpoConfig, Start, Trained, train};
 use worlds::{Recall, many};
 
 fn few_steps(device: Device) -> Trained {
@@ -22,8 +22,8 @@ fn few_steps(device: Device) -> Trained {
         epochs: 2,
         ..PpoConfig::default()
     };
-    let job = Job { envs: many(&Recall::boxed, 16), evaluation: vec![], start: None, device };
-    train(job, &config, 1, &mut |_| ControlFlow::Continue(())).unwrap()
+    let job = Job { envs: many(&Recall::boxed, 16), evaluation: vec![], start: Start::Fresh, device };
+    train(job, &config, 1, &mut |_, _| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]

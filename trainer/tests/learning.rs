@@ -11,8 +11,8 @@ use twinscaler::ppo::loss::Coefficients;
 use twinscaler::ppo::rollout::{Actor, Collector};
 use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
 use twinscaler::ppo::{
-    Choice, CloningConfig, EpisodeOutcome, Job, PpoConfig, Tape, TrainError, Trained, Weights, clone_teacher, evaluate,
-    mean_reward, train,
+    Choice, CloningConfig, EpisodeOutcome, Job, PpoConfig, Start, Tape, TrainError, Trained, Weights, clone_teacher,
+    evaluate, mean_reward, train,
 };
 use worlds::{Broken, Echo, Recall, many};
 
@@ -34,8 +34,9 @@ fn small() -> PpoConfig {
 }
 
 fn learn(env: impl Fn() -> Box<dyn Environment>, config: &PpoConfig, seed: u64) -> Result<Trained, TrainError> {
-    let job = Job { envs: many(&env, config.n_envs), evaluation: many(&env, 1), start: None, device: Device::flex() };
-    train(job, config, seed, &mut |_| ControlFlow::Continue(()))
+    let job =
+        Job { envs: many(&env, config.n_envs), evaluation: many(&env, 1), start: Start::Fresh, device: Device::flex() };
+    train(job, config, seed, &mut |_, _| ControlFlow::Continue(()))
 }
 
 fn score(weights: &Weights, env: impl Fn() -> Box<dyn Environment>, choice: Choice) -> f64 {
@@ -127,17 +128,17 @@ fn the_best_weights_are_kept_and_training_goes_on_from_the_last() {
     let job = Job {
         envs: many(&Echo::boxed, 16),
         evaluation: many(&Echo::boxed, 1),
-        start: Some(first.best.clone()),
+        start: Start::Weights(first.best.clone()),
         device: Device::flex(),
     };
-    let second = train(job, &config, 2, &mut |_| ControlFlow::Continue(())).unwrap();
+    let second = train(job, &config, 2, &mut |_, _| ControlFlow::Continue(())).unwrap();
     assert!(second.best_reward.unwrap() >= best);
 }
 
 #[test]
 fn a_stopped_run_returns_what_it_has() {
-    let job = Job { envs: many(&Echo::boxed, 16), evaluation: vec![], start: None, device: Device::flex() };
-    let trained = train(job, &small(), 1, &mut |p| {
+    let job = Job { envs: many(&Echo::boxed, 16), evaluation: vec![], start: Start::Fresh, device: Device::flex() };
+    let trained = train(job, &small(), 1, &mut |p, _| {
         if p.steps >= 512 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .unwrap();

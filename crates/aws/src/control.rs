@@ -24,8 +24,8 @@ pub(crate) const SWITCH: &str = "switch";
 /// The adapter of the control table.
 #[derive(Clone, Debug)]
 pub struct ControlTable {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
 }
 
 /// An item of a pool with a record's fields.

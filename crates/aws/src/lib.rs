@@ -25,6 +25,8 @@ pub mod errors;
 pub mod graphite;
 #[cfg(feature = "dynamodb")]
 pub mod instances;
+#[cfg(feature = "dynamodb")]
+mod lease;
 #[cfg(feature = "s3")]
 pub mod s3;
 #[cfg(feature = "dynamodb")]

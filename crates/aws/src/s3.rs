@@ -5,8 +5,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use contract::limits::MANIFEST_BYTES_MAX;
-use contract::manifest::{Manifest, Pointer, pointer_key, policy_key};
-use controller::ports::{Kind, PolicyPublisher, PolicyStore, Port, PortError};
+use contract::manifest::{Manifest, Pointer, pointer_key, policy_key, run_key};
+use controller::ports::{Kind, PolicyPublisher, PolicyStore, Port, PortError, Runs};
 use serde::de::DeserializeOwned;
 
 use crate::errors::{chain, failed};
@@ -141,6 +141,21 @@ impl PolicyPublisher for PolicyBucket {
                 Ok(Some((stands, _))) if stands == *pointer => Ok(()),
                 _ => Err(PortError::conflict("PutObject", format!("{key} was moved by somebody else: {}", e.message))),
             },
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl Runs for PolicyBucket {
+    async fn put_run_file(&self, run: &str, name: &str, bytes: Vec<u8>) -> Port<()> {
+        self.write(&run_key(run, name), bytes).send().await.map_err(failed("PutObject"))?;
+        Ok(())
+    }
+
+    async fn run_file(&self, run: &str, name: &str, bytes_max: usize) -> Port<Option<Vec<u8>>> {
+        match self.read(&run_key(run, name), bytes_max).await {
+            Ok(object) => Ok(Some(object.bytes)),
+            Err(e) if e.kind == Kind::NotFound && e.code != "NoSuchBucket" => Ok(None),
             Err(e) => Err(e),
         }
     }

@@ -38,3 +38,12 @@ pub struct KillSwitch {
     /// True: no new claim, anywhere.
     pub engaged: bool,
 }
+
+/// The lease of a pool's improvement job: whoever holds it works alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who holds it.
+    pub owner: String,
+    /// Until when, milliseconds since the epoch; a holder that died gives it back by letting it run out.
+    pub until_ms: u64,
+}

@@ -77,3 +77,8 @@ pub fn policy_key(sha256: &str, file: &str) -> String {
 pub fn pointer_key(pool: &str) -> String {
     format!("pools/{pool}/current.json")
 }
+
+/// Object key of a file of a training run.
+pub fn run_key(run: &str, name: &str) -> String {
+    format!("candidates/{run}/{name}")
+}

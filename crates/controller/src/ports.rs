@@ -4,7 +4,7 @@
 
 use std::future::Future;
 
-use contract::control::{Head, KillSwitch};
+use contract::control::{Head, KillSwitch, Lease};
 use contract::decision::{Decision, Intent};
 use contract::manifest::{Manifest, Pointer};
 use contract::plan::LaunchPlan;
@@ -201,6 +201,22 @@ pub trait PolicyPublisher: PolicyStore {
     fn put_file(&self, sha256: &str, name: &str, bytes: Vec<u8>) -> impl Future<Output = Port<()>> + Send;
     /// Moves the pointer if it is still the one with `tag` (none: if there is none yet).
     fn move_pointer(&self, pool: &str, pointer: &Pointer, tag: Option<&str>) -> impl Future<Output = Port<()>> + Send;
+}
+
+/// Leases of improvement jobs: one at a time per pool.
+pub trait Leases: Send + Sync {
+    /// Takes the pool's lease, or prolongs it, unless somebody else holds it at `now_ms`; then that one is returned.
+    fn take(&self, pool: &str, lease: &Lease, now_ms: u64) -> impl Future<Output = Port<Option<Lease>>> + Send;
+    /// Gives the lease back, if it is still this owner's.
+    fn give_back(&self, pool: &str, owner: &str) -> impl Future<Output = Port<()>> + Send;
+}
+
+/// What training runs keep that is not promoted: their state, and candidates.
+pub trait Runs: Send + Sync {
+    /// Writes a file of a run, in place of an older one. Names may have parts with `/` between them.
+    fn put_run_file(&self, run: &str, name: &str, bytes: Vec<u8>) -> impl Future<Output = Port<()>> + Send;
+    /// A file of a run, if there is one; refused above `bytes_max`.
+    fn run_file(&self, run: &str, name: &str, bytes_max: usize) -> impl Future<Output = Port<Option<Vec<u8>>>> + Send;
 }
 
 /// A machine as EC2 reports it.

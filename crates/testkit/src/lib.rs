@@ -14,6 +14,7 @@ mod cloud;
 pub mod op;
 mod outside;
 mod tables;
+mod training;
 pub mod world;
 
 pub use world::{Machine, World, fault};

@@ -52,6 +52,14 @@ pub const CONTROL_PUT_NO_CAPACITY: &str = "Control.put_no_capacity";
 pub const CONTROL_KILL_SWITCH: &str = "Control.kill_switch";
 /// Write of the kill switch.
 pub const CONTROL_PUT_KILL_SWITCH: &str = "Control.put_kill_switch";
+/// Taking or prolonging a lease.
+pub const LEASES_TAKE: &str = "Leases.take";
+/// Giving a lease back.
+pub const LEASES_GIVE_BACK: &str = "Leases.give_back";
+/// Write of a file of a training run.
+pub const RUNS_PUT: &str = "Runs.put_run_file";
+/// Read of a file of a training run.
+pub const RUNS_GET: &str = "Runs.run_file";
 /// Outside metrics.
 pub const METRICS_LATEST: &str = "Metrics.latest";
 /// The pointer to the policy in charge.

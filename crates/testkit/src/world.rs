@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use contract::control::{Head, KillSwitch};
+use contract::control::{Head, KillSwitch, Lease};
 use contract::decision::Decision;
 use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) heads: BTreeMap<String, Head>,
     pub(crate) no_capacity: BTreeMap<String, NoCapacity>,
     pub(crate) kill_switch: KillSwitch,
+    pub(crate) leases: BTreeMap<String, Lease>,
+    pub(crate) run_files: BTreeMap<(String, String), Vec<u8>>,
     pub(crate) metrics: Vec<(String, MetricSource, Point)>,
     pub(crate) files: BTreeMap<(String, String), Vec<u8>>,
     pub(crate) pointers: BTreeMap<String, Pointer>,

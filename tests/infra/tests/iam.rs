@@ -142,13 +142,29 @@ fn the_executor_passes_the_workers_role_to_ec2_and_no_other() {
 #[test]
 fn the_trainer_reads_history_writes_policies_and_never_touches_machines() {
     let template = template();
-    let expected = set(&["dynamodb:GetItem", "dynamodb:Query", "s3:GetObject", "s3:ListBucket", "s3:PutObject"]);
+    let expected = set(&[
+        "dynamodb:DeleteItem",
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+        "dynamodb:Query",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
+    ]);
     assert_eq!(allowed(&template, "TrainerRole"), expected);
     assert!(denies_all_of_ec2(&template, "TrainerRole"));
 
+    // of the tables it writes nothing but leases, and no pool can have such a key
+    let statements = statements(&template, "TrainerRole");
+    for action in ["dynamodb:PutItem", "dynamodb:DeleteItem"] {
+        let writes = with_action(&statements, true, action);
+        assert_eq!(writes.len(), 1, "{action}");
+        let condition = json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": "lease#*"}});
+        assert_eq!(writes[0].condition, condition, "{action}");
+    }
+
     // what `twinscaler improve` queries besides the tables themselves
     let alive = json!({"Fn::Sub": "${InstancesTable.Arn}/index/alive"});
-    let statements = statements(&template, "TrainerRole");
     assert!(with_action(&statements, true, "dynamodb:Query").iter().any(|s| s.resources.contains(&alive)));
 }
 

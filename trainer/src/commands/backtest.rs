@@ -13,17 +13,15 @@ use contract::Action;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::Serialize;
-use traces::Width;
 use twin::EnvSpec;
 
+use crate::commands::twin_args::TwinArgs;
 use crate::contender::{ContenderError, Named};
 use crate::load::{Load, LoadError, LoadName, LoadOptions};
 use crate::report::{self, FleetPoint, Line};
 
 /// Episodes that rules are searched on at most.
 const TUNE_SEEDS_MAX: usize = 8;
-/// Points of a fleet chart at most; longer episodes are thinned out.
-const CHART_POINTS_MAX: usize = 2000;
 
 /// What to compare, on what.
 #[derive(Args, Clone, Debug)]
@@ -53,48 +51,17 @@ pub struct BacktestArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    twin: TwinArgs,
-}
-
-/// The twin to play in.
-#[derive(Args, Clone, Debug)]
-struct TwinArgs {
-    /// Settings of the twin, JSON: a scenario's `config`
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// published: the settings as they are; ec2: with all that a real fleet does
-    #[arg(long, default_value = "published", value_name = "PROFILE")]
-    profile: Profile,
     /// Let episodes depart from the load at random (run times, arrivals)
     #[arg(long)]
     perturb: bool,
-    /// What becomes of tasks that are wider than the largest machine
-    #[arg(long, default_value = "refuse", value_name = "refuse|split")]
-    wide: Wide,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Profile {
-    Published,
-    Ec2,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Wide {
-    Refuse,
-    Split,
+    #[command(flatten)]
+    twin: TwinArgs,
 }
 
 impl BacktestArgs {
     /// What the load is played with.
     pub fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            config: self.twin.config.clone(),
-            is_ec2: self.twin.profile == Profile::Ec2,
-            wide: if self.twin.wide == Wide::Split { Width::Split } else { Width::Refuse },
-            is_perturbed: self.twin.perturb,
-        }
+        LoadOptions { is_perturbed: self.perturb, ..self.twin.load_options() }
     }
 
     /// The load that is asked for.
@@ -187,7 +154,14 @@ pub fn run(args: &BacktestArgs, load: Load) -> Result<(), BacktestError> {
     let results = standings(&contenders, &spec, &seeds, &bar)?;
     let bounds = BoundsLine {
         clairvoyant_usd: args.clairvoyant.map(|s| clairvoyant_usd(&contenders, &spec, &seeds, s, &bar)).transpose()?,
-        ..if args.bounds || args.out.is_some() { mean_bounds(&spec, &seeds, &bar) } else { BoundsLine::default() }
+        ..if args.bounds || args.out.is_some() {
+            {
+                bar.set_message("solving for the bounds");
+                mean_bounds(&spec, &seeds)
+            }
+        } else {
+            BoundsLine::default()
+        }
     };
     bar.finish_and_clear();
     let backtest = Backtest { workload: load.name, seeds: args.seeds, notes: load.notes, bounds, results };
@@ -229,8 +203,8 @@ fn distinct(spec: &EnvSpec, seeds: &[u64]) -> Vec<u64> {
     seeds.iter().copied().take(n).collect()
 }
 
-fn mean_bounds(spec: &Arc<EnvSpec>, seeds: &[u64], bar: &ProgressBar) -> BoundsLine {
-    bar.set_message("solving for the bounds");
+/// The bounds of a load, means over the episodes of these seeds.
+pub(crate) fn mean_bounds(spec: &Arc<EnvSpec>, seeds: &[u64]) -> BoundsLine {
     let each: Vec<_> = distinct(spec, seeds).par_iter().map(|seed| bounds(spec, &spec.jobs(*seed))).collect();
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     let fluid: Option<Vec<f64>> = each.iter().map(|b| b.fluid_usd).collect();
@@ -277,7 +251,8 @@ fn print(backtest: &Backtest, json: bool) {
     }
 }
 
-const HEAD: [&str; 13] = [
+/// The columns of a table of standings.
+pub(crate) const HEAD: [&str; 13] = [
     "policy",
     "total $",
     "95 %",
@@ -293,7 +268,8 @@ const HEAD: [&str; 13] = [
     "interrupted",
 ];
 
-fn rows(results: &[Standing]) -> Vec<Vec<String>> {
+/// Its rows.
+pub(crate) fn rows(results: &[Standing]) -> Vec<Vec<String>> {
     let row = |s: &Standing| {
         let cut = if s.truncated > 0 { format!(" ({} cut off)", s.truncated) } else { String::new() };
         vec![
@@ -315,7 +291,8 @@ fn rows(results: &[Standing]) -> Vec<Vec<String>> {
     results.iter().map(row).collect()
 }
 
-fn bound_lines(bounds: &BoundsLine) -> Vec<(&'static str, f64)> {
+/// The bounds that there are, with what to call them.
+pub(crate) fn bound_lines(bounds: &BoundsLine) -> Vec<(&'static str, f64)> {
     let lines = [
         ("best sequence found with hindsight", bounds.clairvoyant_usd),
         ("proven lower bound, linear programme", bounds.fluid_usd),
@@ -336,10 +313,9 @@ fn page(backtest: &Backtest, contenders: &[Box<dyn Contender>], spec: &Arc<EnvSp
     }
     for contender in contenders {
         let Episode { trace, .. } = episode(contender.as_ref(), spec, 0)?;
-        let every = trace.len().div_ceil(CHART_POINTS_MAX).max(1);
-        let points: Vec<FleetPoint> = trace.iter().step_by(every).map(FleetPoint::from).collect();
+        let points: Vec<FleetPoint> = trace.iter().map(FleetPoint::from).collect();
         let cores = spec_of(contender.as_ref(), spec)?.cores();
-        let chart = report::fleet_chart(&points, cores, &[]);
+        let chart = report::fleet_chart(&report::thinned(points), cores, &[]);
         body += &format!("<h2>{}, first episode</h2>{chart}", report::escape(&contender.name()));
     }
     Ok(report::page(&format!("twinscaler: back-test on {}", backtest.workload), &body))

@@ -1,77 +1,254 @@
-//! `twinscaler train`: a policy from nothing, on the published load, into a directory.
+//! `twinscaler train`: a policy from nothing, on one or more loads, into a directory.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::Device;
-use twin::EnvSpec;
+use backtest::play::{Contender, PlayError, Standing, episode, outcomes, standing};
+use clap::Args;
+use serde::Serialize;
+use twin::{BootModel, EnvSpec};
 
-use crate::commands::{bar, show};
-use crate::compare::{policy_usd, rule_outcomes, tuned_rule};
-use crate::load::PERTURBATION;
+use crate::commands::backtest::{self as tables, BoundsLine};
+use crate::commands::learning::{Learning, SettingsError};
+use crate::commands::twin_args::TwinArgs;
+use crate::contender::Learned;
+use crate::course::Course;
+use crate::device::{DeviceError, select};
+use crate::learn::learn;
+use crate::load::{Load, LoadError, LoadName, LoadOptions, PERTURBATION};
 use crate::ppo::config::PpoConfig;
-use crate::ppo::train::Trained;
-use crate::ppo::weights::Weights;
+use crate::ppo::state::State;
+use crate::ppo::train::{Progress, Start, Trained};
 use crate::promote::Bundle;
-use crate::study::{learn, published_twin};
-use crate::{parity, report};
+use crate::report::{self, FleetPoint, Line};
+use crate::watch::{Log, STATE, replace};
+use crate::{parity, ppo};
 
-/// Seeds of the final evaluation; apart from those of training and of its own evaluations.
-pub const HELD_OUT_SEEDS: std::ops::Range<u64> = 9_000_000..9_000_032;
+/// Seeds of the final comparison; apart from those of training and of its own evaluations.
+const HELD_OUT_SEEDS: std::ops::Range<u64> = 9_000_000..9_000_032;
+/// The settings of a run, beside its state.
+const SETTINGS: &str = "settings.toml";
+
+/// What to train on, and how.
+#[derive(Args, Clone, Debug)]
+pub struct TrainArgs {
+    /// The loads to learn from, as for backtest; several are learned together
+    #[arg(long = "workload", value_name = "LOAD", default_value = "paper:both", num_args = 1..)]
+    pub workloads: Vec<String>,
+    /// Learn from the loads exactly as they are; without it, episodes depart from them at random, so that the policy
+    /// does not learn them by heart
+    #[arg(long)]
+    pub exact: bool,
+    /// How to learn
+    #[command(flatten)]
+    pub learning: Learning,
+    #[command(flatten)]
+    twin: TwinArgs,
+    /// Directory for policy.onnx, manifest.json, checkpoint, report.html, and the run's curves and state
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on with the run in that directory
+    #[arg(long)]
+    pub resume: bool,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TrainArgs {
+    /// The loads that are asked for.
+    ///
+    /// # Errors
+    /// If there is none of a name.
+    pub fn load_names(&self) -> Result<Vec<LoadName>, LoadError> {
+        self.workloads.iter().map(|name| name.parse()).collect()
+    }
+
+    /// What the loads are played with: exactly; learning perturbs them by itself.
+    pub fn load_options(&self) -> LoadOptions {
+        self.twin.load_options()
+    }
+
+    /// How many episodes of a generated load are drawn.
+    pub const GENERATED: u64 = 64;
+}
 
 /// Why training gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainCommandError {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Training failed.
     #[error(transparent)]
-    Train(#[from] crate::ppo::TrainError),
+    Train(#[from] ppo::TrainError),
     /// The policy file does not do what the weights do.
     #[error(transparent)]
     Parity(#[from] parity::ParityError),
-    /// The result could not be written.
-    #[error("write the policy to {dir}")]
-    Write {
-        /// Where.
+    /// The comparison.
+    #[error(transparent)]
+    Play(#[from] PlayError),
+    /// Something in the directory could not be written or read.
+    #[error("use the directory {dir}")]
+    Files {
+        /// Which.
         dir: String,
         /// What the system says.
         source: std::io::Error,
     },
+    /// There is no run to go on with.
+    #[error("resume {dir}: {problem}")]
+    Resume {
+        /// Where.
+        dir: String,
+        /// What is missing or different.
+        problem: String,
+    },
 }
 
-/// Trains on the published load and writes the policy with its report.
+impl TrainCommandError {
+    /// Whether the user has to change something: exit code 2.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Self::Settings(_) | Self::Device(_) | Self::Resume { .. })
+    }
+}
+
+/// The comparison on one load, as JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct Compared {
+    /// The load.
+    pub workload: String,
+    /// What nobody can beat.
+    pub bounds: BoundsLine,
+    /// The policy first, then the tuned rules.
+    pub results: Vec<Standing>,
+}
+
+/// The published system has boots of a fixed length; a policy that has to be good on real ones learns from drawn ones.
+fn with_drawn_boots(name: &str, load: &Load, options: &LoadOptions) -> Arc<EnvSpec> {
+    let is_published = name.starts_with("paper") && options.config.is_none() && !options.is_ec2;
+    if !is_published {
+        return load.spec.clone();
+    }
+    let boot = BootModel::Uniform { low_s: 45.0, high_s: 97.0, seed: 0 };
+    Arc::new(load.spec.configured(|config| config.boot = boot).expect("a valid boot time"))
+}
+
+/// Trains and writes the policy with its report. `stop` ends the run early, which then writes what it has.
 ///
 /// # Errors
 /// If training fails, or nothing can be written.
-pub fn run(config: &PpoConfig, seed: u64, device: &Device, out: &Path) -> Result<(), TrainCommandError> {
-    let spec = Arc::new(published_twin().perturbed(PERTURBATION));
-    let trained = with_bar(&spec, None, config, seed, device)?;
-    let (bundle, page) = packaged(&trained, &spec, config, seed)?;
-    let bundle = Bundle { report: page.into_bytes(), ..bundle };
-    bundle.write(out).map_err(|source| TrainCommandError::Write { dir: out.display().to_string(), source })?;
-    println!("policy {} written to {}", bundle.manifest.sha256, out.display());
+pub fn run(args: &TrainArgs, loads: Vec<Load>, stop: &AtomicBool) -> Result<(), TrainCommandError> {
+    let (config, device) = (args.learning.settings()?, select(args.learning.device)?);
+    let start = start(args, &config)?;
+    let options = args.load_options();
+    let courses: Vec<Course> = args
+        .workloads
+        .iter()
+        .zip(&loads)
+        .map(|(name, load)| {
+            load.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
+            let exact = with_drawn_boots(name, load, &options);
+            let spec =
+                if args.exact { exact.clone() } else { Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION)) };
+            Course::new(name, spec, exact)
+        })
+        .collect();
+    let goes_on = matches!(start, Start::Resume(_));
+    let log = Log::files(config.steps, "training", &args.out, goes_on).map_err(|e| files(&args.out, e))?;
+    let state = args.out.join(STATE);
+    let log = log.keeping(|bytes| replace(&state, &bytes));
+    let trained = watched(&courses, start, (&config, args.learning.seed), &device, log, stop)
+        .map_err(|error| error.at(&args.out))?;
+    let compared = courses.iter().map(|course| compare(&trained, course)).collect::<Result<Vec<_>, _>>()?;
+    let bundle = bundle(args, &config, &trained, &courses, &compared)?;
+    bundle.write(&args.out).map_err(|e| files(&args.out, e))?;
+    say(args, &bundle, &compared);
     Ok(())
 }
 
-/// Trains with a progress bar.
+fn files(dir: &Path, source: std::io::Error) -> TrainCommandError {
+    TrainCommandError::Files { dir: dir.display().to_string(), source }
+}
+
+/// What the run starts from; its settings are kept in the directory.
+fn start(args: &TrainArgs, config: &PpoConfig) -> Result<Start, TrainCommandError> {
+    let settings = args.out.join(SETTINGS);
+    let ours = toml::to_string(config).expect("settings are plain data");
+    let resume = |problem: String| TrainCommandError::Resume { dir: args.out.display().to_string(), problem };
+    if !args.resume {
+        std::fs::create_dir_all(&args.out)
+            .and_then(|()| std::fs::write(&settings, ours))
+            .map_err(|e| files(&args.out, e))?;
+        return Ok(Start::Fresh);
+    }
+    let theirs = std::fs::read_to_string(&settings).map_err(|e| resume(format!("{SETTINGS}: {e}")))?;
+    if theirs != ours {
+        return Err(resume(format!("its settings are others; give it --config {}", settings.display())));
+    }
+    let bytes = std::fs::read(args.out.join(STATE)).map_err(|e| resume(format!("{STATE}: {e}")))?;
+    Ok(Start::Resume(Box::new(State::from_bytes(&bytes)?)))
+}
+
+/// Training, or the log that could not be written.
+#[derive(Debug)]
+pub enum Watched {
+    /// Training failed.
+    Train(ppo::TrainError),
+    /// The log failed.
+    Log(std::io::Error),
+}
+
+impl Watched {
+    fn at(self, dir: &Path) -> TrainCommandError {
+        match self {
+            Self::Train(error) => error.into(),
+            Self::Log(source) => files(dir, source),
+        }
+    }
+}
+
+/// Learns with a log.
 ///
 /// # Errors
-/// As for training.
-pub fn with_bar(
-    spec: &Arc<EnvSpec>,
-    start: Option<Weights>,
-    config: &PpoConfig,
-    seed: u64,
-    device: &Device,
-) -> Result<Trained, crate::ppo::TrainError> {
-    let bar = bar(config.steps);
-    let trained = learn(spec, start, config, seed, device, &mut |progress| {
-        show(&bar, progress);
-        ControlFlow::Continue(())
+/// If training fails, or the log cannot be written.
+pub fn watched(
+    courses: &[Course],
+    start: Start,
+    (config, seed): (&PpoConfig, u64),
+    device: &burn::tensor::Device,
+    mut log: Log<'_>,
+    stop: &AtomicBool,
+) -> Result<Trained, Watched> {
+    let mut failed = None;
+    let trained = learn(courses, start, config, seed, device, &mut |progress, snapshot| {
+        failed = log.update(progress, snapshot).err();
+        let goes_on = failed.is_none() && !stop.load(Ordering::Relaxed);
+        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    bar.finish_and_clear();
-    trained
+    let ended = log.end();
+    match failed.or(ended.err()) {
+        Some(error) => Err(Watched::Log(error)),
+        None => trained.map_err(Watched::Train),
+    }
+}
+
+/// The policy and the rules on the same episodes of a load as it is.
+fn compare(trained: &Trained, course: &Course) -> Result<Compared, TrainCommandError> {
+    let seeds: Vec<u64> = HELD_OUT_SEEDS.collect();
+    let learned = Learned { name: "policy".into(), weights: &trained.best };
+    let mut contenders: Vec<&dyn Contender> = vec![&learned];
+    contenders.extend(course.rules.iter().map(|tuned| &tuned.rule as &dyn Contender));
+    let played = contenders.iter().map(|c| outcomes(*c, &course.exact, &seeds)).collect::<Result<Vec<_>, _>>()?;
+    let first: Vec<f64> = played[0].iter().map(|o| o.total_usd).collect();
+    let results = contenders.iter().zip(&played).map(|(c, played)| standing(c.name(), played, &first)).collect();
+    Ok(Compared { workload: course.name.clone(), bounds: tables::mean_bounds(&course.exact, &seeds), results })
 }
 
 /// The training settings as the manifest keeps them.
@@ -81,40 +258,80 @@ pub fn settings(config: &PpoConfig, seed: u64, workload: &str) -> BTreeMap<Strin
     flat.chain([("seed".into(), seed.to_string()), ("workload".into(), workload.to_owned())]).collect()
 }
 
-fn packaged(
-    trained: &Trained,
-    spec: &Arc<EnvSpec>,
+fn bundle(
+    args: &TrainArgs,
     config: &PpoConfig,
-    seed: u64,
-) -> Result<(Bundle, String), TrainCommandError> {
-    let seeds: Vec<u64> = HELD_OUT_SEEDS.collect();
-    let setting = tuned_rule(spec, &[1, 2, 3, 4]);
-    let policy = mean(&policy_usd(&trained.best, spec, &seeds));
-    let outcomes = rule_outcomes(setting, spec, &seeds);
-    let rule = mean(&outcomes.iter().map(|o| o.total_usd).collect::<Vec<_>>());
-    let waits: Vec<f64> = outcomes.iter().map(|o| o.wait_s_p95).collect();
-    println!("policy ${policy:.3}, tuned rule ({setting} tasks per core) ${rule:.3} an episode, {} seeds", seeds.len());
-    let evaluation = BTreeMap::from([
-        ("policy_usd".to_owned(), policy),
-        ("rule_usd".to_owned(), rule),
-        ("rule_tasks_per_core".to_owned(), setting),
-        ("rule_wait_s_p95".to_owned(), mean(&waits)),
-    ]);
-    let (onnx, manifest) = parity::package(&trained.best, settings(config, seed, "paper"), evaluation, None)?;
-    let rows = [
-        vec!["policy".into(), format!("{policy:.3}")],
-        vec![format!("tuned rule, {setting} tasks per core"), format!("{rule:.3}")],
-    ];
-    let body = format!(
-        "<p>Trained on the published load, {} steps, seed {seed}. Mean cost of an episode over {} held-out seeds:</p>{}",
-        config.steps,
-        seeds.len(),
-        report::table(&["who", "dollars"], &rows)
-    );
-    let page = report::page("twinscaler: a trained policy", &body);
-    Ok((Bundle { onnx, manifest, checkpoint: trained.best.to_checkpoint(), report: Vec::new() }, page))
+    trained: &Trained,
+    courses: &[Course],
+    compared: &[Compared],
+) -> Result<Bundle, TrainCommandError> {
+    let evaluation = compared.iter().flat_map(|c| {
+        let best_rule = c.results[1..].iter().map(|s| s.total_usd.mean).fold(f64::INFINITY, f64::min);
+        [
+            (format!("{}/policy_usd", c.workload), c.results[0].total_usd.mean),
+            (format!("{}/rule_usd", c.workload), best_rule),
+        ]
+    });
+    let settings = settings(config, args.learning.seed, &args.workloads.join(" "));
+    let (onnx, manifest) = parity::package(&trained.best, settings, evaluation.collect(), None)?;
+    let report = page(args, config, trained, courses, compared)?.into_bytes();
+    Ok(Bundle { onnx, manifest, checkpoint: trained.best.to_checkpoint(), report })
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+fn page(
+    args: &TrainArgs,
+    config: &PpoConfig,
+    trained: &Trained,
+    courses: &[Course],
+    compared: &[Compared],
+) -> Result<String, TrainCommandError> {
+    let mut body = format!(
+        "<p>{} steps, seed {}. On each load all play the same {} held-out episodes.</p><h2>Learning</h2>{}",
+        config.steps,
+        args.learning.seed,
+        HELD_OUT_SEEDS.end - HELD_OUT_SEEDS.start,
+        curves(&trained.curve)
+    );
+    for (course, compared) in courses.iter().zip(compared) {
+        let bounds = tables::bound_lines(&compared.bounds);
+        let marks: Vec<Line> = bounds.iter().map(|(label, usd)| Line { label: (*label).into(), usd: *usd }).collect();
+        body += &format!("<h2>{}</h2>", report::escape(&course.name));
+        body += &report::money_chart(&compared.results, &marks);
+        body += &report::table(&tables::HEAD, &tables::rows(&compared.results));
+        bounds.iter().for_each(|(label, usd)| body += &format!("<p>{label}: ${usd:.3}</p>"));
+        let learned = Learned { name: "the policy".into(), weights: &trained.best };
+        for contender in [&learned as &dyn Contender, &course.teacher.rule] {
+            let trace = episode(contender, &course.exact, HELD_OUT_SEEDS.start)?.trace;
+            let points: Vec<FleetPoint> = trace.iter().map(FleetPoint::from).collect();
+            let chart = report::fleet_chart(&report::thinned(points), course.exact.cores(), &[]);
+            body += &format!("<h3>One episode of {}</h3>{chart}", report::escape(&contender.name()));
+        }
+    }
+    Ok(report::page("twinscaler: a trained policy", &body))
+}
+
+/// The cost of an episode while it was learned.
+fn curves(curve: &[Progress]) -> String {
+    let points = |of: fn(&Progress) -> Option<f64>| {
+        curve.iter().filter_map(|p| Some((p.steps as f64, -of(p)?))).collect::<Vec<_>>()
+    };
+    let sampled = report::Curve { name: "while learning", points: points(|p| p.episode_reward) };
+    let evaluated = report::Curve { name: "evaluated, most probable action", points: points(|p| p.evaluation) };
+    report::curve_chart("dollars an episode", "environment steps", &[sampled, evaluated])
+}
+
+fn say(args: &TrainArgs, bundle: &Bundle, compared: &[Compared]) {
+    if args.json {
+        let json = serde_json::json!({ "policy": bundle.manifest.sha256, "comparison": compared });
+        println!("{json}");
+        return;
+    }
+    for c in compared {
+        println!("\n{}\n{}", c.workload, report::text_table(&tables::HEAD, &tables::rows(&c.results)));
+        for (label, usd) in tables::bound_lines(&c.bounds) {
+            let gap = c.results[0].total_usd.mean / usd - 1.0;
+            println!("{label}: ${usd:.3}, the policy is {:.1} % above", 100.0 * gap);
+        }
+    }
+    println!("policy {} written to {}", bundle.manifest.sha256, args.out.display());
 }

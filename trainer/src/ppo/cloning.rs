@@ -7,6 +7,7 @@ use super::TrainError;
 use super::config::{CloningConfig, PpoConfig};
 use super::loss::Coefficients;
 use super::rollout::{Actor, Collector};
+use super::state::State;
 use super::train::{estimate, generator, set_reward_scale};
 use super::update::{Learner, Losses, Objective, Schedule};
 use super::weights::Weights;
@@ -34,7 +35,7 @@ pub fn clone_teacher(
     let rounds = cloning.steps.div_ceil(per_rollout);
     // refused actions stay masked: the teacher never takes one
     let mut collector = Collector::new(envs, config, &start, true, seed, device);
-    let mut learner = Learner::new(start, generator(seed, 2), device);
+    let mut learner = Learner::new(State::of(start), generator(seed, 2), device);
     let mut losses = Vec::new();
     for round in 0..rounds {
         let done = round as f64 / rounds as f64;

@@ -1,6 +1,6 @@
 //! Plays whole episodes with a policy, without learning from them; always on the CPU, where single steps are quickest.
 
-use contract::{ACTION_COUNT, Action, Mask};
+use contract::{ACTION_COUNT, Action, Features, Mask};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -29,15 +29,30 @@ fn choose(logits: &[f32], mask: &Mask, choice: Choice, rng: &mut ChaCha8Rng) -> 
     }
 }
 
+/// A policy in use: the network with the state of its episode.
+pub struct Playing(Stepper);
+
+impl Playing {
+    /// At the start of an episode.
+    pub fn new(weights: &Weights) -> Self {
+        Self(Stepper::new(weights, 1))
+    }
+
+    /// The action for what is seen now.
+    pub fn act(&mut self, features: &Features, mask: &Mask, choice: Choice, rng: &mut ChaCha8Rng) -> Action {
+        let action = choose(&self.0.look(features, &[1.0])[..ACTION_COUNT], mask, choice, rng);
+        self.0.advance();
+        Action::from(action as u16)
+    }
+}
+
 /// One episode of environment number `index`.
 fn episode(weights: &Weights, index: usize, env: &mut dyn Environment, seed: u64, choice: Choice) -> EpisodeOutcome {
-    let (mut network, mut rng) = (Stepper::new(weights, 1), ChaCha8Rng::seed_from_u64(seed));
+    let (mut policy, mut rng) = (Playing::new(weights), ChaCha8Rng::seed_from_u64(seed));
     let mut outcome = EpisodeOutcome { env: index, seed, reward: 0.0, steps: 0 };
     let mut seen = env.reset(seed);
     loop {
-        let logits = &network.look(&seen.features, &[1.0])[..ACTION_COUNT];
-        let step = env.step(Action::from(choose(logits, &seen.mask, choice, &mut rng) as u16));
-        network.advance();
+        let step = env.step(policy.act(&seen.features, &seen.mask, choice, &mut rng));
         outcome.reward += step.reward;
         outcome.steps += 1;
         if step.done {

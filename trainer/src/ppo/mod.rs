@@ -4,6 +4,7 @@
 //! The weights are one plain row of numbers ([`Weights`]); [`model`] turns them into burn tensors on whatever device was
 //! chosen, and gives the gradient back as another row.
 
+mod checkpoint;
 pub mod cloning;
 pub mod config;
 pub mod evaluate;
@@ -13,6 +14,7 @@ mod lstm;
 pub mod model;
 pub mod rollout;
 mod runner;
+pub mod state;
 pub mod track;
 pub mod train;
 pub mod update;
@@ -25,7 +27,8 @@ pub use config::{CloningConfig, PpoConfig, RewardScale};
 pub use evaluate::{Choice, evaluate, mean_reward};
 pub use lstm::Tape;
 pub use rollout::EpisodeOutcome;
-pub use train::{Job, Progress, Trained, train};
+pub use state::State;
+pub use train::{Job, Progress, Snapshot, Start, Trained, Watcher, train};
 pub use update::Losses;
 pub use weights::Weights;
 

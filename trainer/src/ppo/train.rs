@@ -14,6 +14,7 @@ use super::evaluate::{Choice, evaluate, mean_reward};
 use super::gae;
 use super::loss::Coefficients;
 use super::rollout::{Actor, Collector};
+use super::state::State;
 use super::track::Track;
 use super::update::{Learner, Losses, Objective, Schedule};
 use super::weights::Weights;
@@ -27,10 +28,21 @@ pub struct Job {
     pub envs: Vec<Box<dyn Environment>>,
     /// Environments that it is judged in; without any, the last weights are kept.
     pub evaluation: Vec<Box<dyn Environment>>,
-    /// Weights to start from; without any, fresh ones.
-    pub start: Option<Weights>,
+    /// What to start from.
+    pub start: Start,
     /// Where the network is computed.
     pub device: Device,
+}
+
+/// What a run starts from.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Fresh weights.
+    Fresh,
+    /// These weights.
+    Weights(Weights),
+    /// A run that was interrupted.
+    Resume(Box<State>),
 }
 
 /// How far training is, after each update.
@@ -48,6 +60,8 @@ pub struct Progress {
     pub best: Option<f64>,
     /// Adam's step size.
     pub learning_rate: f64,
+    /// The share of the variance of the discounted rewards to come that the value head foresaw.
+    pub explained_variance: f64,
     /// Losses of the last epoch.
     pub losses: Losses,
 }
@@ -65,28 +79,52 @@ pub struct Trained {
     pub curve: Vec<Progress>,
 }
 
+/// A look at a run after an update, for those who want to keep it.
+pub struct Snapshot<'a> {
+    learner: &'a Learner,
+    judge: &'a Judge,
+    steps: u64,
+}
+
+impl Snapshot<'_> {
+    /// The run as it is now, to go on from.
+    pub fn state(&self) -> State {
+        let (mean, square, updates) = self.learner.memory();
+        State {
+            steps: self.steps,
+            last: self.learner.weights.clone(),
+            best: self.judge.best.clone(),
+            mean: mean.to_vec(),
+            square: square.to_vec(),
+            updates,
+        }
+    }
+}
+
+/// Is told of every update; may stop the run, which then ends as usual.
+pub type Watcher<'a> = dyn FnMut(&Progress, &Snapshot) -> ControlFlow<()> + 'a;
+
 /// Trains a policy with PPO. On the CPU the same arguments give the same weights, bit for bit, whatever the number of
-/// threads. `progress` is called after each update and may stop the run early, which then ends as usual.
+/// threads; another kind of CPU may round differently.
 ///
 /// # Errors
 /// If the settings make no sense, there is no environment, or a number stops being finite.
-pub fn train(
-    job: Job,
-    config: &PpoConfig,
-    seed: u64,
-    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<Trained, TrainError> {
+pub fn train(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result<Trained, TrainError> {
     config.check()?;
-    let start = starting_weights(&job, config, seed)?;
-    let mut judge = Judge::new(job.evaluation, config);
-    let mut collector = Collector::new(job.envs, config, &start, config.mask_refused, seed, &job.device);
-    let mut learner = Learner::new(start, generator(seed, 1), &job.device);
-    judge.look(&learner.weights, 0)?;
-    let (mut steps, mut curve) = (0, Vec::new());
+    if job.envs.is_empty() {
+        return Err(TrainError::NoEnvironment);
+    }
+    let (start, mut steps) = starting_state(&job, config, seed)?;
+    let mut judge = Judge::new(job.evaluation, config, start.best.clone());
+    // a run that goes on draws other episodes than those it began with
+    let mut collector = Collector::new(job.envs, config, &start.last, config.mask_refused, seed ^ steps, &job.device);
+    let mut learner = Learner::new(start, generator(seed ^ steps, 1), &job.device);
+    judge.look(&learner.weights, steps)?;
+    let (mut first, mut curve) = (true, Vec::new());
     while steps < config.steps {
         let how = schedule(config, steps as f64 / config.steps as f64);
-        let losses = rollout_and_learn(&mut collector, &mut learner, config, &how, steps == 0)?;
-        steps += losses.1;
+        let learned = rollout_and_learn(&mut collector, &mut learner, config, &how, std::mem::take(&mut first))?;
+        steps += learned.steps;
         let evaluation = judge.look_if_due(&learner.weights, steps, steps >= config.steps)?;
         let outcomes = collector.take_finished();
         let now = Progress {
@@ -96,10 +134,11 @@ pub fn train(
             evaluation,
             best: judge.best_reward(),
             learning_rate: how.learning_rate,
-            losses: losses.0,
+            explained_variance: learned.explained_variance,
+            losses: learned.losses,
         };
         curve.push(now);
-        if progress(&now).is_break() {
+        if watch(&now, &Snapshot { learner: &learner, judge: &judge, steps }).is_break() {
             judge.look(&learner.weights, steps)?;
             break;
         }
@@ -108,15 +147,18 @@ pub fn train(
     Ok(Trained { best, best_reward, last: learner.weights, curve })
 }
 
-fn starting_weights(job: &Job, config: &PpoConfig, seed: u64) -> Result<Weights, TrainError> {
-    if job.envs.is_empty() {
-        return Err(TrainError::NoEnvironment);
-    }
-    let weights = job.start.clone().unwrap_or_else(|| Weights::new(config.lstm_cells, seed));
-    if !weights.is_finite() {
+/// The state that the run begins with: one to go on from, or given weights, or fresh ones.
+fn starting_state(job: &Job, config: &PpoConfig, seed: u64) -> Result<(State, u64), TrainError> {
+    let state = match &job.start {
+        Start::Resume(state) => State::clone(state),
+        Start::Weights(weights) => State::of(weights.clone()),
+        Start::Fresh => State::of(Weights::new(config.lstm_cells, seed)),
+    };
+    if !state.last.is_finite() {
         return Err(TrainError::NotFinite { what: "a weight to start from", update: 0 });
     }
-    Ok(weights)
+    let steps = state.steps;
+    Ok((state, steps))
 }
 
 /// A source of random numbers of its own for each purpose.
@@ -127,24 +169,40 @@ pub(super) fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
     rng
 }
 
+/// What one rollout taught.
+struct Learned {
+    losses: Losses,
+    steps: u64,
+    explained_variance: f64,
+}
+
 fn rollout_and_learn(
     collector: &mut Collector,
     learner: &mut Learner,
     config: &PpoConfig,
     how: &Schedule,
     first: bool,
-) -> Result<(Losses, u64), TrainError> {
+) -> Result<Learned, TrainError> {
     collector.collect(&learner.weights, Actor::Policy)?;
     let mut tracks = collector.tracks();
     if first {
         set_reward_scale(&mut learner.weights, &tracks, config);
     }
     estimate(&mut tracks, &learner.weights, config.gamma, config.gae_lambda);
+    let explained_variance = explained_variance(&tracks);
     if config.normalise_advantages {
         gae::normalise(tracks.iter_mut().map(|track| track.advantages.as_mut_slice()));
     }
     let losses = learner.learn(&tracks, how)?;
-    Ok((losses, tracks.iter().map(|track| track.steps() as u64).sum()))
+    Ok(Learned { losses, steps: tracks.iter().map(|track| track.steps() as u64).sum(), explained_variance })
+}
+
+/// 1 − the variance of what the value head missed over that of what there was to foresee; 0 if there was nothing.
+fn explained_variance(tracks: &[&mut Track]) -> f64 {
+    let numbers = |of: fn(&Track) -> &Vec<f32>| tracks.iter().flat_map(move |track| of(track)).map(|&x| f64::from(x));
+    let (_, missed) = gae::mean_and_deviation(numbers(|track| &track.advantages));
+    let (_, whole) = gae::mean_and_deviation(numbers(|track| &track.returns));
+    if whole > 0.0 { 1.0 - (missed / whole).powi(2) } else { 0.0 }
 }
 
 fn schedule(config: &PpoConfig, done: f64) -> Schedule {
@@ -196,10 +254,10 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig) -> Self {
+    fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig, best: Option<(f64, Weights)>) -> Self {
         let seeds = (0..config.evaluate_episodes).map(|i| EVALUATION_SEED + i).collect();
         let every = config.evaluate_every_steps;
-        Self { envs, seeds, every, next: every, best: None }
+        Self { envs, seeds, every, next: every, best }
     }
 
     fn look_if_due(&mut self, weights: &Weights, steps: u64, last: bool) -> Result<Option<f64>, TrainError> {

@@ -12,6 +12,7 @@ use super::loss::{self, Coefficients, Loss, Targets};
 use super::lstm::Tape;
 use super::model::{Model, rows, to_vec};
 use super::runner::is_cpu;
+use super::state::State;
 use super::track::Track;
 use super::weights::Weights;
 
@@ -52,11 +53,6 @@ impl Adam {
     const BETA_1: f32 = 0.9;
     const BETA_2: f32 = 0.999;
     const EPSILON: f32 = 1e-5;
-
-    /// For this many weights.
-    pub fn new(weights: usize) -> Self {
-        Self { mean: vec![0.0; weights], square: vec![0.0; weights], updates: 0 }
-    }
 
     /// Moves the weights against the gradient.
     pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], learning_rate: f64) {
@@ -256,10 +252,15 @@ pub struct Learner {
 const SHARDS: usize = 2;
 
 impl Learner {
-    /// Starts from these weights; the order of the minibatches comes from `rng`.
-    pub fn new(weights: Weights, rng: ChaCha8Rng, device: &Device) -> Self {
-        let adam = Adam::new(weights.values.len());
-        Self { adam, weights, updates: 0, rng, device: device.clone(), tapes: Default::default() }
+    /// Starts from this state; the order of the minibatches comes from `rng`.
+    pub fn new(state: State, rng: ChaCha8Rng, device: &Device) -> Self {
+        let adam = Adam { mean: state.mean, square: state.square, updates: state.updates };
+        Self { adam, weights: state.last, updates: 0, rng, device: device.clone(), tapes: Default::default() }
+    }
+
+    /// What the optimiser remembers: means of the gradient and of its square, and the number of updates.
+    pub fn memory(&self) -> (&[f32], &[f32], i32) {
+        (&self.adam.mean, &self.adam.square, self.adam.updates)
     }
 
     /// Learns from one rollout; returns the mean losses of the last epoch.
@@ -340,17 +341,21 @@ fn mean(losses: &[Losses]) -> Losses {
 mod tests {
     use super::*;
 
+    fn fresh(n: usize) -> Adam {
+        Adam { mean: vec![0.0; n], square: vec![0.0; n], updates: 0 }
+    }
+
     #[test]
     fn the_first_step_of_adam_has_the_size_of_the_learning_rate() {
         let mut weights = [1.0, 1.0];
-        Adam::new(2).step(&mut weights, &[0.5, -20.0], 0.1);
+        fresh(2).step(&mut weights, &[0.5, -20.0], 0.1);
         assert!((weights[0] - 0.9).abs() < 1e-4 && (weights[1] - 1.1).abs() < 1e-4, "{weights:?}");
     }
 
     #[test]
     fn the_second_step_of_adam_by_hand() {
         // g = 1 then 0, rate 0.1: m = 0.09, v = 0.000999; m̂ = 0.09/0.19, v̂ = 0.000999/0.001999
-        let (mut weights, mut adam) = ([0.0], Adam::new(1));
+        let (mut weights, mut adam) = ([0.0], fresh(1));
         adam.step(&mut weights, &[1.0], 0.1);
         adam.step(&mut weights, &[0.0], 0.1);
         let second = 0.1 * (0.09 / 0.19) / (0.000_999f32 / 0.001_999).sqrt();

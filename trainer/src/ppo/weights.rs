@@ -1,18 +1,16 @@
 //! The weights of the network as plain numbers: what is trained, stored and exported.
 
-use contract::schema::{schema_hash, sha256_hex};
+use contract::schema::sha256_hex;
 use contract::{ACTION_COUNT, FEATURE_COUNT};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use super::checkpoint::{self, bad};
 
 /// Outputs of the linear head: the action logits and the value.
 pub const HEAD_OUTPUTS: usize = ACTION_COUNT + 1;
-/// The first bytes of a checkpoint.
-const MAGIC: &[u8; 8] = b"TWSCALE1";
-
 /// All weights in one row, so that the optimiser, the checkpoint and the hash need to know no layers.
 ///
 /// In order, row-major: `lstm_w` `[FEATURES + cells, 4 cells]` (gates: input, forget, cell, output), `lstm_b`
@@ -56,13 +54,11 @@ impl Layout {
     }
 }
 
-/// The text before the numbers of a checkpoint.
+/// What a checkpoint says of its weights.
 #[derive(Serialize, Deserialize)]
-struct Header {
+pub(super) struct Shape {
     cells: usize,
     reward_scale: f32,
-    schema_hash: String,
-    sha256: String,
 }
 
 impl Weights {
@@ -87,7 +83,8 @@ impl Weights {
 
     /// SHA-256 over the numbers, hexadecimal: equal training gives equal hashes.
     pub fn sha256(&self) -> String {
-        sha256_hex(&self.bytes())
+        let bytes: Vec<u8> = self.values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        sha256_hex(&bytes)
     }
 
     /// Whether every number is finite.
@@ -106,18 +103,21 @@ impl Weights {
         self.reward_scale = scale;
     }
 
-    fn bytes(&self) -> Vec<u8> {
-        self.values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    /// What a checkpoint says of these weights.
+    pub(super) fn shape(&self) -> Shape {
+        Shape { cells: self.cells, reward_scale: self.reward_scale }
     }
 
-    /// The checkpoint: a mark with the version, the length of a JSON header, the header, the numbers as 32-bit little
-    /// endian floats.
+    /// Weights from what a checkpoint says of them, and their numbers.
+    pub(super) fn of(shape: &Shape, values: Vec<f32>) -> Result<Self, TrainError> {
+        let weights = Self { cells: shape.cells, reward_scale: shape.reward_scale, values };
+        let fits = (1..=1024).contains(&shape.cells) && weights.values.len() == weights.layout().total();
+        if fits { Ok(weights) } else { Err(bad("it has another number of weights than its cells need")) }
+    }
+
+    /// The weights as a file.
     pub fn to_checkpoint(&self) -> Vec<u8> {
-        let (cells, reward_scale) = (self.cells, self.reward_scale);
-        let header = Header { cells, reward_scale, schema_hash: schema_hash().to_owned(), sha256: self.sha256() };
-        let header = serde_json::to_vec(&header).expect("plain numbers and strings have a JSON form");
-        let length = (header.len() as u32).to_le_bytes();
-        [MAGIC.as_slice(), &length, &header, &self.bytes()].concat()
+        checkpoint::write(&self.shape(), &[&self.values])
     }
 
     /// Reads a checkpoint.
@@ -125,24 +125,9 @@ impl Weights {
     /// # Errors
     /// If it is none, is cut off or changed, or belongs to another schema.
     pub fn from_checkpoint(bytes: &[u8]) -> Result<Self, TrainError> {
-        let bad = |reason: &str| TrainError::Checkpoint(reason.to_owned());
-        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| bad("it does not begin with TWSCALE1"))?;
-        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| bad("it is cut off"))?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (header, numbers) = rest.split_at_checked(length).ok_or_else(|| bad("it is cut off"))?;
-        let header: Header = serde_json::from_slice(header).map_err(|e| bad(&format!("its header is bad: {e}")))?;
-        if header.schema_hash != schema_hash() {
-            return Err(bad("it was trained with another schema"));
-        }
-        if sha256_hex(numbers) != header.sha256 {
-            return Err(bad("its numbers do not have the hash of its header"));
-        }
-        let values = numbers.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        let weights = Self { cells: header.cells, reward_scale: header.reward_scale, values };
-        if header.cells > 1024 || weights.values.len() != weights.layout().total() || numbers.len() % 4 != 0 {
-            return Err(bad("it has another number of weights than its cells need"));
-        }
-        Ok(weights)
+        let (shape, rows) = checkpoint::read::<Shape>(bytes)?;
+        let [values]: [Vec<f32>; 1] = rows.try_into().map_err(|_| bad("it does not hold one row of weights"))?;
+        Self::of(&shape, values)
     }
 }
 

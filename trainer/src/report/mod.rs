@@ -1,11 +1,13 @@
 //! Pictures and pages: hand-made SVG in one HTML file, readable offline and without scripts.
 
+mod curves;
 mod money;
 
 use std::fmt::Write as _;
 
 use contract::SIZE_COUNT;
 
+pub use curves::{Curve, curve_chart};
 pub use money::{Line, money_chart};
 
 /// Fleet and queue at one time.
@@ -23,6 +25,15 @@ impl From<&twin::TracePoint> for FleetPoint {
     fn from(p: &twin::TracePoint) -> Self {
         Self { t_s: p.t_s, machines: p.fleet.map(|c| c.total()), queue: p.queue }
     }
+}
+
+/// Points of a fleet chart at most.
+const POINTS_MAX: usize = 2000;
+
+/// Every n-th of the points, so that a page does not become too large.
+pub fn thinned(points: Vec<FleetPoint>) -> Vec<FleetPoint> {
+    let every = points.len().div_ceil(POINTS_MAX).max(1);
+    points.into_iter().step_by(every).collect()
 }
 
 /// Something that happened at one time, marked in the chart.

@@ -1,0 +1,154 @@
+//! The options of `twinscaler improve`.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use backtest::gate::{Gate, GateConfig};
+use calibration::Window;
+use clap::Args;
+
+use super::{ImproveError, Request};
+use crate::commands::learning::{Learning, SettingsError};
+
+/// What to improve, and how.
+#[derive(Args, Clone, Debug)]
+pub struct ImproveArgs {
+    /// The pool
+    #[arg(long)]
+    pub pool: String,
+    /// End of the window, RFC 3339; now if not given. All jobs of one run need the same
+    #[arg(long, value_name = "TIME", env = "TWINSCALER_UNTIL")]
+    until: Option<jiff::Timestamp>,
+    /// Length of the window, hours
+    #[arg(long, default_value_t = 6.0)]
+    window_h: f64,
+    /// Windows before it that are learned from as well; of two or more the newest is only compared on
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    older: u32,
+    /// Candidates; number k has the seed plus k and the k-th --config, round and round
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    population: u32,
+    /// Train candidate K alone and leave it for the job that compares: one index of an AWS Batch array job
+    #[arg(long, value_name = "K", env = "AWS_BATCH_JOB_ARRAY_INDEX")]
+    pub index: Option<u32>,
+    /// Train candidates in this many processes at once
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    processes: u32,
+    /// paired: promote what surely saves money in the same twins; published: as the published system judged, for
+    /// comparison
+    #[arg(long, default_value = "paired", value_name = "GATE")]
+    gate: Gate,
+    /// How sure the gate has to be, TOML
+    #[arg(long, value_name = "FILE")]
+    gate_config: Option<PathBuf>,
+    /// How to learn
+    #[command(flatten)]
+    pub learning: Learning,
+    /// Directory for the candidates' curves
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
+    /// Print the judgement as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why there is nothing to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The window.
+    #[error("--window-h must be a number above 0, and --until after 1970")]
+    Window,
+    /// The index.
+    #[error("--index {index} is not below --population {population}")]
+    Index {
+        /// Of the candidate.
+        index: u32,
+        /// Candidates.
+        population: u32,
+    },
+    /// The settings of learning.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The settings of the gate.
+    #[error("use {path}: {problem}")]
+    Gate {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl ImproveArgs {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// If it makes no sense, or a file cannot be used.
+    pub fn request(&self) -> Result<Request, RequestError> {
+        if let Some(index) = self.index.filter(|index| *index >= self.population) {
+            return Err(RequestError::Index { index, population: self.population });
+        }
+        Ok(Request {
+            pool: self.pool.clone(),
+            window: self.window()?,
+            older: self.older,
+            settings: self.learning.all_settings()?,
+            seed: self.learning.seed,
+            population: self.population,
+            gate: self.gate,
+            gate_config: self.gate_config()?,
+            logs: self.logs.clone(),
+        })
+    }
+
+    fn window(&self) -> Result<Window, RequestError> {
+        let until_ms = self.until.unwrap_or_else(jiff::Timestamp::now).as_millisecond();
+        if !(self.window_h.is_finite() && self.window_h > 0.0) || until_ms < 0 {
+            return Err(RequestError::Window);
+        }
+        let until_ms = until_ms.unsigned_abs();
+        Ok(Window { from_ms: until_ms.saturating_sub((self.window_h * 3_600_000.0) as u64), until_ms })
+    }
+
+    fn gate_config(&self) -> Result<GateConfig, RequestError> {
+        let Some(path) = &self.gate_config else { return Ok(GateConfig::default()) };
+        let problem = |problem: String| RequestError::Gate { path: path.display().to_string(), problem };
+        let text = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
+        let config: GateConfig = toml::from_str(&text).map_err(|e| problem(e.to_string()))?;
+        config.problem().map_or(Ok(config), |what| Err(problem(what)))
+    }
+
+    /// Trains the candidates of a request in processes of their own, as the indexes of an array job would.
+    ///
+    /// # Errors
+    /// If one cannot be started, or fails.
+    pub fn train_in_processes(&self, request: &Request) -> Result<(), ImproveError> {
+        if self.processes < 2 || request.population < 2 {
+            return Ok(());
+        }
+        let until_ms = i64::try_from(request.window.until_ms).unwrap_or(i64::MAX);
+        let until = jiff::Timestamp::from_millisecond(until_ms).map_err(std::io::Error::other)?.to_string();
+        let mut running: Vec<Child> = Vec::new();
+        for index in 0..request.population {
+            if running.len() >= self.processes as usize {
+                ended(running.remove(0))?;
+            }
+            let program = std::env::current_exe()?;
+            let child = Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .args(["--index", &index.to_string(), "--until", &until, "--processes", "1"])
+                .spawn()?;
+            running.push(child);
+        }
+        running.into_iter().try_for_each(ended)
+    }
+}
+
+fn ended(mut child: Child) -> Result<(), ImproveError> {
+    let status = child.wait()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(std::io::Error::other(format!("a candidate's process ended with {status}")).into())
+    }
+}

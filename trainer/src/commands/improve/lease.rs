@@ -1,0 +1,80 @@
+//! The lease that keeps two jobs from working on one pool.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use contract::control::Lease;
+use controller::ports::{Leases, Port};
+use tokio::task::JoinHandle;
+
+use super::ImproveError;
+
+/// How long a lease outlives its holder.
+const LEASE_MS: u64 = 5 * 60_000;
+/// How often it is prolonged.
+const PROLONG: Duration = Duration::from_secs(60);
+
+/// A lease that is prolonged in the background until it is given back.
+pub(super) struct Held<L> {
+    leases: L,
+    pool: String,
+    owner: String,
+    lost: Arc<AtomicBool>,
+    prolonging: JoinHandle<()>,
+}
+
+fn now_ms() -> u64 {
+    jiff::Timestamp::now().as_millisecond().unsigned_abs()
+}
+
+fn lease(owner: &str) -> Lease {
+    Lease { owner: owner.to_owned(), until_ms: now_ms() + LEASE_MS }
+}
+
+impl<L: Leases + Clone + 'static> Held<L> {
+    /// Takes the pool's lease.
+    pub async fn take(leases: L, pool: &str, owner: &str) -> Result<Self, ImproveError> {
+        if let Some(held) = leases.take(pool, &lease(owner), now_ms()).await? {
+            let until = jiff::Timestamp::from_millisecond(held.until_ms as i64)
+                .map_or_else(|e| e.to_string(), |t| t.to_string());
+            return Err(ImproveError::Held { owner: held.owner, until });
+        }
+        let lost = Arc::new(AtomicBool::new(false));
+        let prolonging = tokio::spawn(prolong(leases.clone(), pool.to_owned(), owner.to_owned(), lost.clone()));
+        Ok(Self { leases, pool: pool.to_owned(), owner: owner.to_owned(), lost, prolonging })
+    }
+
+    /// Set once the lease is somebody else's.
+    pub fn lost(&self) -> &AtomicBool {
+        &self.lost
+    }
+
+    /// Makes sure, before something is changed, that the lease is still ours.
+    pub async fn check(&self) -> Result<(), ImproveError> {
+        let held = self.leases.take(&self.pool, &lease(&self.owner), now_ms()).await?;
+        if held.is_some() || self.lost.load(Ordering::Relaxed) { Err(ImproveError::LeaseLost) } else { Ok(()) }
+    }
+
+    /// Lets others work.
+    pub async fn give_back(self) -> Port<()> {
+        self.prolonging.abort();
+        self.leases.give_back(&self.pool, &self.owner).await
+    }
+}
+
+/// An error is not a loss: the lease outlives some failed attempts, and the last word is [`Held::check`]'s.
+async fn prolong<L: Leases>(leases: L, pool: String, owner: String, lost: Arc<AtomicBool>) {
+    loop {
+        tokio::time::sleep(PROLONG).await;
+        match leases.take(&pool, &lease(&owner), now_ms()).await {
+            Ok(None) => {}
+            Ok(Some(other)) => {
+                tracing::error!(pool, owner = other.owner, "the lease was lost");
+                lost.store(true, Ordering::Relaxed);
+                return;
+            }
+            Err(error) => tracing::warn!(%error, pool, "the lease could not be prolonged"),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The whole way from courses to a policy: clone the best rules, learn on, keep the best by evaluation.
+
+use burn::tensor::Device;
+
+use crate::course::{Course, environments};
+use crate::ppo::TrainError;
+use crate::ppo::cloning::clone_teacher;
+use crate::ppo::config::PpoConfig;
+use crate::ppo::train::{Job, Start, Trained, Watcher, train};
+
+/// Trains on courses from `start`; fresh weights are first taught what the best rules do, for PPO from nothing tends to
+/// settle on always launching.
+///
+/// # Errors
+/// As for training.
+pub fn learn(
+    courses: &[Course],
+    start: Start,
+    config: &PpoConfig,
+    seed: u64,
+    device: &Device,
+    watch: &mut Watcher,
+) -> Result<Trained, TrainError> {
+    let start = match start {
+        Start::Fresh if config.cloning.steps > 0 => {
+            let envs = environments(courses, config.n_envs, true);
+            Start::Weights(clone_teacher(envs, None, config, seed, device)?.0)
+        }
+        start => start,
+    };
+    let job = Job {
+        envs: environments(courses, config.n_envs, false),
+        evaluation: environments(courses, rayon::current_num_threads(), false),
+        start,
+        device: device.clone(),
+    };
+    train(job, config, seed, watch)
+}

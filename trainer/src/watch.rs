@@ -1,0 +1,230 @@
+//! What a training run leaves for people to look at: a bar, JSON Lines, TensorBoard's event files, and checkpoints.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::ppo::train::{Progress, Snapshot};
+
+/// The file with a line for every update.
+pub const LINES: &str = "progress.jsonl";
+/// The file to go on from.
+pub const STATE: &str = "state";
+
+/// The scalars of one update under the names that tools for reinforcement learning use.
+fn scalars(progress: &Progress, steps_per_s: f64) -> Vec<(&'static str, f64)> {
+    let losses = &progress.losses;
+    let always = [
+        ("charts/learning_rate", progress.learning_rate),
+        ("charts/SPS", steps_per_s),
+        ("losses/total_loss", f64::from(losses.total)),
+        ("losses/policy_loss", f64::from(losses.policy)),
+        ("losses/value_loss", f64::from(losses.value)),
+        ("losses/entropy", f64::from(losses.entropy)),
+        ("losses/approx_kl", f64::from(losses.kl)),
+        ("losses/grad_norm", f64::from(losses.grad_norm)),
+        ("losses/explained_variance", progress.explained_variance),
+    ];
+    let sometimes = [
+        ("charts/episodic_return", progress.episode_reward),
+        ("charts/evaluation_return", progress.evaluation),
+        ("charts/best_return", progress.best),
+    ];
+    sometimes.into_iter().filter_map(|(name, value)| Some((name, value?))).chain(always).collect()
+}
+
+/// Takes a state to where it is kept.
+type Keep<'a> = Box<dyn FnMut(Vec<u8>) -> io::Result<()> + 'a>;
+
+/// Where a run is followed.
+pub struct Log<'a> {
+    bar: ProgressBar,
+    lines: Option<BufWriter<File>>,
+    events: Option<Events>,
+    keep: Option<Keep<'a>>,
+    began: Option<(Instant, u64)>,
+}
+
+impl<'a> Log<'a> {
+    /// A bar alone, on standard error and only if that is a terminal.
+    pub fn bar(steps: u64, what: &str) -> Self {
+        let template = "{msg} {wide_bar} {pos}/{len} steps {per_sec} {eta}";
+        let style = ProgressStyle::with_template(template).expect("a valid template");
+        let bar = ProgressBar::new(steps).with_style(style).with_message(what.to_owned());
+        Self { bar, lines: None, events: None, keep: None, began: None }
+    }
+
+    /// A bar, and files in this directory; `goes_on` keeps the lines that are there.
+    ///
+    /// # Errors
+    /// If a file cannot be made.
+    pub fn files(steps: u64, what: &str, dir: &Path, goes_on: bool) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let mut options = File::options();
+        options.create(true).write(true).append(goes_on).truncate(!goes_on);
+        let lines = BufWriter::new(options.open(dir.join(LINES))?);
+        let events = Events::create(dir)?;
+        Ok(Self { lines: Some(lines), events: Some(events), ..Self::bar(steps, what) })
+    }
+
+    /// The same, and the state to go on from is given to `keep` after each evaluation.
+    pub fn keeping<'b>(self, keep: impl FnMut(Vec<u8>) -> io::Result<()> + 'b) -> Log<'b> {
+        Log { keep: Some(Box::new(keep)), bar: self.bar, lines: self.lines, events: self.events, began: self.began }
+    }
+
+    /// One update.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn update(&mut self, progress: &Progress, snapshot: &Snapshot) -> io::Result<()> {
+        // the first update only starts the clock: before it lie the teacher and, in a run that goes on, the steps of before
+        let (began, from) = *self.began.get_or_insert_with(|| (Instant::now(), progress.steps));
+        let steps_per_s = (progress.steps - from) as f64 / began.elapsed().as_secs_f64().max(1e-9);
+        self.bar.set_position(progress.steps.min(progress.steps_total));
+        if let Some(best) = progress.best {
+            let now = progress.episode_reward.map_or(String::new(), |now| format!(", now ${:.3}", -now));
+            self.bar.set_message(format!("training, best ${:.3}{now}", -best));
+        }
+        let scalars = scalars(progress, steps_per_s);
+        if let Some(lines) = &mut self.lines {
+            line(lines, progress.steps, &scalars)?;
+        }
+        if let Some(events) = &mut self.events {
+            events.scalars(progress.steps, &scalars)?;
+        }
+        if let (Some(keep), Some(_)) = (&mut self.keep, progress.evaluation) {
+            keep(snapshot.state().to_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the bar away.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.bar.finish_and_clear();
+        self.lines.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+/// Writes a file so that whoever reads it finds the old one or the new one, whenever the power goes.
+///
+/// # Errors
+/// If it cannot be written; the old one is as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+#[derive(Serialize)]
+struct Line {
+    global_step: u64,
+    #[serde(flatten)]
+    scalars: Map<String, Value>,
+}
+
+fn line(out: &mut impl Write, steps: u64, scalars: &[(&str, f64)]) -> io::Result<()> {
+    let scalars = scalars.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+    serde_json::to_writer(&mut *out, &Line { global_step: steps, scalars })?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// TensorBoard's event file: TFRecords of `tensorflow.Event` messages, of which scalars need five fields.
+struct Events {
+    out: BufWriter<File>,
+}
+
+impl Events {
+    fn create(dir: &Path) -> io::Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("events.out.tfevents.{:010}.twinscaler.{}", now.as_secs(), now.subsec_nanos());
+        let mut events = Self { out: BufWriter::new(File::create(dir.join(name))?) };
+        // Event.file_version, field 3
+        events.event(0, &bytes_field(3, b"brain.Event:2"))?;
+        Ok(events)
+    }
+
+    fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> io::Result<()> {
+        // Summary.value, field 1 of Event.summary, field 5; Value.tag is field 1, Value.simple_value field 2
+        let value = |(tag, value): &(&str, f64)| {
+            let number = [&[(2 << 3) | 5][..], &(*value as f32).to_le_bytes()].concat();
+            bytes_field(1, &[bytes_field(1, tag.as_bytes()), number].concat())
+        };
+        let summary: Vec<u8> = scalars.iter().flat_map(value).collect();
+        self.event(step, &bytes_field(5, &summary))?;
+        self.out.flush()
+    }
+
+    fn event(&mut self, step: u64, what: &[u8]) -> io::Result<()> {
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let time = [&[(1 << 3) | 1][..], &now_s.to_le_bytes()].concat();
+        let step = [vec![2 << 3], varint(step)].concat();
+        record(&mut self.out, &[time.as_slice(), &step, what].concat())
+    }
+}
+
+/// A field of a protocol buffer that holds bytes, text or a message.
+fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[(number << 3) | 2][..], &varint(bytes.len() as u64), bytes].concat()
+}
+
+fn varint(mut x: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while x >= 0x80 {
+        bytes.push(x as u8 | 0x80);
+        x >>= 7;
+    }
+    bytes.push(x as u8);
+    bytes
+}
+
+/// One TFRecord: length, its masked checksum, data, their masked checksum.
+fn record(out: &mut impl Write, data: &[u8]) -> io::Result<()> {
+    let masked = |bytes: &[u8]| crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xA282_EAD8).to_le_bytes();
+    let length = (data.len() as u64).to_le_bytes();
+    out.write_all(&[&length[..], &masked(&length), data, &masked(data)].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_by_hand() {
+        assert_eq!(varint(1), [1]);
+        assert_eq!(varint(300), [0b1010_1100, 0b10]);
+    }
+
+    /// The bytes that TensorBoard's own writer makes of an empty event file header at time 0 have this shape.
+    #[test]
+    fn a_record_has_its_length_and_two_checksums() {
+        let mut out = Vec::new();
+        record(&mut out, b"123456789").unwrap();
+        assert_eq!(out[..8], 9u64.to_le_bytes());
+        // CRC-32C of "123456789" is 0xE3069283 (RFC 3720, appendix B.4 has the polynomial's test vectors)
+        let crc: u32 = 0xE306_9283;
+        let masked = ((crc >> 15) | (crc << 17)).wrapping_add(0xA282_EAD8);
+        assert_eq!(out[21..], masked.to_le_bytes());
+        assert_eq!(out.len(), 8 + 4 + 9 + 4);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
