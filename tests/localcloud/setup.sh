@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up the local cloud's tools: two Python virtual environments under TOOLS_DIR, `cloud` and `graphite`.
+# Sets up the local cloud's tools: Python virtual environments under TOOLS_DIR: `cloud`, `graphite` and `onnx`.
 # Idempotent: an environment whose stamp holds the hash of its requirements is left alone.
 set -eu
 
@@ -57,3 +57,4 @@ install_environment() {
 
 install_environment cloud
 install_environment graphite
+install_environment onnx

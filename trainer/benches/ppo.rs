@@ -80,5 +80,6 @@ fn main() {
     let steps = 32_768;
     whole("default", &PpoConfig { steps, ..PpoConfig::default() });
     whole("default, learning rate tiny, 1 epoch", &PpoConfig { steps, epochs: 1, ..PpoConfig::default() });
-    whole("published", &PpoConfig { steps: 8192, ..PpoConfig::published() });
+    let published = PpoConfig::from_toml(include_str!("../settings/published.toml")).expect("sound settings");
+    whole("published", &PpoConfig { steps: 8192, ..published });
 }

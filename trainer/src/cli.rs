@@ -17,10 +17,10 @@ use miette::{IntoDiagnostic, Report, miette};
 use twinscaler::commands::backtest::BacktestArgs;
 use twinscaler::commands::calibrate::CalibrateArgs;
 use twinscaler::commands::improve::ImproveArgs;
-use twinscaler::commands::train::TrainArgs;
+use twinscaler::commands::train::{Lesson, TrainArgs};
 use twinscaler::commands::{backtest, calibrate, improve, pool, train, window};
 use twinscaler::device::select;
-use twinscaler::load::{Load, LoadName, load, of_pool};
+use twinscaler::load::{LoadName, load, of_pool};
 use twinscaler::promote::roll_back;
 use twinscaler::simulate;
 use twinscaler::store::Store;
@@ -181,7 +181,7 @@ fn run(command: Command, place: Option<String>) -> Result<(), Failure> {
             if let LoadName::Pool { pool, window } = name {
                 return block_on(reach(Command::Backtest(args), Some((pool, window)), place));
             }
-            let load = load(&name, &args.load_options(), args.seeds).map_err(|error| failure(true, error))?;
+            let load = load(&name, &args.load_options(), 0..args.seeds).map_err(|error| failure(true, error))?;
             backtest::run(&args, load).map_err(|error| failure(error.is_input(), error))
         }
         Command::Calibrate(args) => match &args.from {
@@ -196,8 +196,8 @@ fn run(command: Command, place: Option<String>) -> Result<(), Failure> {
             if names.iter().any(|name| matches!(name, LoadName::Pool { .. })) {
                 return block_on(reach(Command::Train(args), None, place));
             }
-            let loads = names.iter().map(|name| load(name, &args.load_options(), TrainArgs::GENERATED));
-            let loads = loads.collect::<Result<Vec<_>, _>>().map_err(|error| failure(true, error))?;
+            let loads = names.iter().map(|name| args.lesson(name)).collect::<Result<Vec<_>, _>>();
+            let loads = loads.map_err(|error| failure(true, error))?;
             train_on(&args, loads)
         }
         other => block_on(reach(other, None, place)),
@@ -228,13 +228,13 @@ async fn reach(command: Command, of: Option<(String, Window)>, place: Option<Str
         Command::Train(args) => {
             let mut loads = Vec::new();
             for name in args.load_names().map_err(|error| failure(true, error))? {
-                let options = args.load_options();
                 let load = match name {
                     LoadName::Pool { pool, window } => {
                         let ports = ports(tables.clone(), store.clone());
-                        of_pool(window::read(&ports, &pool, window).await?, &options)
+                        let recorded = window::read(&ports, &pool, window).await?;
+                        of_pool(recorded, &args.load_options()).map(Lesson::from)
                     }
-                    other => load(&other, &options, TrainArgs::GENERATED),
+                    other => args.lesson(&other),
                 };
                 loads.push(load.map_err(|error| failure(true, error))?);
             }
@@ -280,7 +280,7 @@ fn failure(is_input: bool, error: impl std::error::Error + Send + Sync + 'static
     if is_input { Failure::Input(report) } else { Failure::Run(report) }
 }
 
-fn train_on(args: &TrainArgs, loads: Vec<Load>) -> Result<(), Failure> {
+fn train_on(args: &TrainArgs, loads: Vec<Lesson>) -> Result<(), Failure> {
     train::run(args, loads, interrupted()?).map_err(|error| failure(error.is_input(), error))
 }
 
@@ -364,5 +364,17 @@ impl From<ModeName> for Mode {
             ModeName::Active => Mode::Active,
             ModeName::Drain => Mode::Drain,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_of_every_command_are_sound() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,5 +1,6 @@
 //! Loads by name: the published one, generated ones, traces of other systems, and a pool's own history.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -143,14 +144,14 @@ fn pool_window(text: &str) -> Option<LoadName> {
     is_window.then(|| LoadName::Pool { pool: pool.to_owned(), window })
 }
 
-/// A load that needs no table. `seeds` is how many episodes of a generated one are drawn.
+/// A load that needs no table. `seeds` are those that episodes of a generated one are drawn with.
 ///
 /// # Errors
 /// If a file cannot be read, or something in it cannot be.
 ///
 /// # Panics
 /// For a pool's history, which [`of_pool`] is for.
-pub fn load(name: &LoadName, options: &LoadOptions, seeds: u64) -> Result<Load, LoadError> {
+pub fn load(name: &LoadName, options: &LoadOptions, seeds: Range<u64>) -> Result<Load, LoadError> {
     let config = config(options)?;
     let (called, config, workloads, notes) = match name {
         LoadName::Paper(orders) => {
@@ -158,7 +159,7 @@ pub fn load(name: &LoadName, options: &LoadOptions, seeds: u64) -> Result<Load, 
             (paper_name(orders), config, orders.iter().map(|i| all[*i].clone()).collect(), Vec::new())
         }
         LoadName::Generated(generator) => {
-            let drawn = (0..seeds).map(|seed| generate(*generator, seed)).collect();
+            let drawn = seeds.map(|seed| generate(*generator, seed)).collect();
             let called = GENERATORS.into_iter().find(|(_, g)| g == generator).map(|(name, _)| name);
             (called.unwrap_or_default().to_owned(), config, drawn, Vec::new())
         }
@@ -293,15 +294,15 @@ mod tests {
         let path = dir.path().join("a.csv");
         std::fs::write(&path, "submit_s,runtime_s,cores\n0,60,1\n5,120,12\n").unwrap();
         let name = LoadName::File(path);
-        assert!(matches!(load(&name, &options(), 1), Err(LoadError::Trace(_))));
-        let load = load(&name, &LoadOptions { wide: Width::Split, ..options() }, 1).unwrap();
+        assert!(matches!(load(&name, &options(), 0..1), Err(LoadError::Trace(_))));
+        let load = load(&name, &LoadOptions { wide: Width::Split, ..options() }, 0..1).unwrap();
         assert_eq!(load.spec.workloads()[0].jobs().len(), 3);
         assert!(load.notes.iter().any(|n| n.contains("split")), "{:?}", load.notes);
     }
 
     #[test]
     fn a_generated_load_is_drawn_once_a_seed() {
-        let load = load(&LoadName::Generated(Generator::Application), &options(), 3).unwrap();
+        let load = load(&LoadName::Generated(Generator::Application), &options(), 0..3).unwrap();
         assert_eq!(load.spec.workloads().len(), 3);
         assert_ne!(load.spec.workloads()[0], load.spec.workloads()[1]);
     }

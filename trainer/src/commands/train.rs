@@ -18,7 +18,7 @@ use crate::contender::Learned;
 use crate::course::Course;
 use crate::device::{DeviceError, select};
 use crate::learn::learn;
-use crate::load::{Load, LoadError, LoadName, LoadOptions, PERTURBATION};
+use crate::load::{Load, LoadError, LoadName, LoadOptions, PERTURBATION, load};
 use crate::ppo::config::PpoConfig;
 use crate::ppo::state::State;
 use crate::ppo::train::{Progress, Start, Trained};
@@ -29,6 +29,10 @@ use crate::{parity, ppo};
 
 /// Seeds of the final comparison; apart from those of training and of its own evaluations.
 const HELD_OUT_SEEDS: std::ops::Range<u64> = 9_000_000..9_000_032;
+/// Seeds that episodes of generated loads are drawn with, to learn from.
+const LEARNED_DRAWS: std::ops::Range<u64> = 0..64;
+/// The same, to be compared on.
+const HELD_OUT_DRAWS: std::ops::Range<u64> = 1000..1032;
 /// The settings of a run, beside its state.
 const SETTINGS: &str = "settings.toml";
 
@@ -72,8 +76,30 @@ impl TrainArgs {
         self.twin.load_options()
     }
 
-    /// How many episodes of a generated load are drawn.
-    pub const GENERATED: u64 = 64;
+    /// A load that needs no table, to learn from and to be compared on.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn lesson(&self, name: &LoadName) -> Result<Lesson, LoadError> {
+        let options = self.load_options();
+        let lesson = Lesson::from(load(name, &options, LEARNED_DRAWS)?);
+        match name {
+            LoadName::Generated(_) => Ok(Lesson { held_out: Some(load(name, &options, HELD_OUT_DRAWS)?.spec), ..lesson }),
+            _ => Ok(lesson),
+        }
+    }
+}
+
+/// A load to learn from, and the one to be compared on where that is another.
+pub struct Lesson {
+    load: Load,
+    held_out: Option<Arc<EnvSpec>>,
+}
+
+impl From<Load> for Lesson {
+    fn from(load: Load) -> Self {
+        Self { load, held_out: None }
+    }
 }
 
 /// Why training gave nothing.
@@ -131,35 +157,33 @@ pub struct Compared {
 }
 
 /// The published system has boots of a fixed length; a policy that has to be good on real ones learns from drawn ones.
-fn with_drawn_boots(name: &str, load: &Load, options: &LoadOptions) -> Arc<EnvSpec> {
+fn with_drawn_boots(name: &str, spec: Arc<EnvSpec>, options: &LoadOptions) -> Arc<EnvSpec> {
     let is_published = name.starts_with("paper") && options.config.is_none() && !options.is_ec2;
     if !is_published {
-        return load.spec.clone();
+        return spec;
     }
     let boot = BootModel::Uniform { low_s: 45.0, high_s: 97.0, seed: 0 };
-    Arc::new(load.spec.configured(|config| config.boot = boot).expect("a valid boot time"))
+    Arc::new(spec.configured(|config| config.boot = boot).expect("a valid boot time"))
+}
+
+/// The course of a lesson: what is learned from departs from it at random, unless it is to be learned as it is.
+fn course(args: &TrainArgs, name: &str, lesson: Lesson) -> Course {
+    lesson.load.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
+    eprintln!("{name}: tuning the rules");
+    let exact = with_drawn_boots(name, lesson.load.spec, &args.load_options());
+    let spec = if args.exact { exact.clone() } else { Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION)) };
+    Course::new(name, spec, lesson.held_out.unwrap_or(exact))
 }
 
 /// Trains and writes the policy with its report. `stop` ends the run early, which then writes what it has.
 ///
 /// # Errors
 /// If training fails, or nothing can be written.
-pub fn run(args: &TrainArgs, loads: Vec<Load>, stop: &AtomicBool) -> Result<(), TrainCommandError> {
+pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &AtomicBool) -> Result<(), TrainCommandError> {
     let (config, device) = (args.learning.settings()?, select(args.learning.device)?);
     let start = start(args, &config)?;
-    let options = args.load_options();
-    let courses: Vec<Course> = args
-        .workloads
-        .iter()
-        .zip(&loads)
-        .map(|(name, load)| {
-            load.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
-            let exact = with_drawn_boots(name, load, &options);
-            let spec =
-                if args.exact { exact.clone() } else { Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION)) };
-            Course::new(name, spec, exact)
-        })
-        .collect();
+    let courses: Vec<Course> =
+        args.workloads.iter().zip(lessons).map(|(name, lesson)| course(args, name, lesson)).collect();
     let goes_on = matches!(start, Start::Resume(_));
     let log = Log::files(config.steps, "training", &args.out, goes_on).map_err(|e| files(&args.out, e))?;
     let state = args.out.join(STATE);

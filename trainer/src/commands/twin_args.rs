@@ -11,7 +11,7 @@ use crate::load::LoadOptions;
 #[derive(Args, Clone, Debug)]
 pub struct TwinArgs {
     /// Settings of the twin, JSON: a scenario's `config`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long = "twin", value_name = "FILE")]
     config: Option<PathBuf>,
     /// published: the settings as they are; ec2: with all that a real fleet does
     #[arg(long, default_value = "published", value_name = "PROFILE")]
