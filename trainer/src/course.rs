@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use backtest::play::outcomes;
 use backtest::rules::Rule;
 use backtest::tune::Tuned;
 use contract::{Action, Mask, Observation};
@@ -32,6 +33,18 @@ pub struct Course {
     pub teacher: Tuned,
     /// Where the comparison takes place: the load as it is, without perturbation.
     pub exact: Arc<EnvSpec>,
+    /// What an episode costs its teacher beyond the rent of the smallest fleet that is allowed: what there is to decide.
+    pub at_stake_usd: f64,
+}
+
+/// Share of the teacher's cost that is at stake at least, so that a load without anything to decide counts no more than that.
+const AT_STAKE_MIN: f64 = 0.02;
+
+fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
+    let played = outcomes(&teacher.rule, spec, &TUNE_SEEDS).expect("a rule never fails");
+    let hours = played.iter().map(|o| o.hours).sum::<f64>() / played.len() as f64;
+    let usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
+    (teacher.usd - hours * usd_per_hour).max(AT_STAKE_MIN * teacher.usd)
 }
 
 impl Course {
@@ -40,7 +53,8 @@ impl Course {
         let rules = tuned_rules(&spec, &TUNE_SEEDS);
         let teacher = best_of(&rules);
         tracing::info!(course = name, rule = %teacher.rule, usd = teacher.usd, "the teacher");
-        Self { name: name.to_owned(), spec, rules, teacher, exact }
+        let at_stake_usd = at_stake_usd(&spec, &teacher);
+        Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd }
     }
 }
 
@@ -56,7 +70,7 @@ type Player = Box<dyn FnMut(&Observation, &Mask) -> Action + Send>;
 struct Place {
     env: TwinEnv,
     rule: Rule,
-    /// What a dollar counts here: the courses' teachers cost the same, so that none drowns the others.
+    /// What a dollar counts here: the same is at stake in all courses, so that none drowns the others.
     weight: f64,
 }
 
@@ -71,11 +85,11 @@ struct CoursesEnv {
 
 impl CoursesEnv {
     fn new(courses: &[Course], is_taught: bool) -> Self {
-        let mean_usd = courses.iter().map(|c| c.teacher.usd).sum::<f64>() / courses.len() as f64;
+        let mean_usd = courses.iter().map(|c| c.at_stake_usd).sum::<f64>() / courses.len() as f64;
         let place = |course: &Course| Place {
             env: TwinEnv::new(course.spec.clone()),
             rule: course.teacher.rule,
-            weight: mean_usd / course.teacher.usd,
+            weight: mean_usd / course.at_stake_usd,
         };
         Self { places: courses.iter().map(place).collect(), at: 0, player: None, is_taught, advice: None }
     }
@@ -130,6 +144,7 @@ mod tests {
             spec,
             rules: Vec::new(),
             teacher: Tuned { rule: Rule::Nothing, usd },
+            at_stake_usd: usd,
         };
         let courses = [course("a", Arc::new(EnvSpec::published()), 10.0), course("b", dear, 30.0)];
         let mut env = environments(&courses, 1, true).remove(0);

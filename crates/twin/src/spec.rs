@@ -135,6 +135,11 @@ impl EnvSpec {
         self.perturbation.is_none() && self.config.draws_nothing()
     }
 
+    /// Whether two seeds with the same workload have the same jobs; boots and outages may differ.
+    pub fn has_certain_jobs(&self) -> bool {
+        self.perturbation.is_none()
+    }
+
     /// The settings.
     pub fn config(&self) -> &Arc<SimConfig> {
         &self.config

@@ -205,7 +205,9 @@ fn distinct(spec: &EnvSpec, seeds: &[u64]) -> Vec<u64> {
 
 /// The bounds of a load, means over the episodes of these seeds.
 pub(crate) fn mean_bounds(spec: &Arc<EnvSpec>, seeds: &[u64]) -> BoundsLine {
-    let each: Vec<_> = distinct(spec, seeds).par_iter().map(|seed| bounds(spec, &spec.jobs(*seed))).collect();
+    let n = if spec.has_certain_jobs() { spec.workloads().len() } else { usize::MAX };
+    let seeds = &seeds[..seeds.len().min(n)];
+    let each: Vec<_> = seeds.par_iter().map(|seed| bounds(spec, &spec.jobs(*seed))).collect();
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     let fluid: Option<Vec<f64>> = each.iter().map(|b| b.fluid_usd).collect();
     BoundsLine {

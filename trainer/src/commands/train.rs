@@ -33,6 +33,8 @@ const HELD_OUT_SEEDS: std::ops::Range<u64> = 9_000_000..9_000_032;
 const LEARNED_DRAWS: std::ops::Range<u64> = 0..64;
 /// The same, to be compared on.
 const HELD_OUT_DRAWS: std::ops::Range<u64> = 1000..1032;
+/// Different workloads of a load that bounds are computed for at most.
+const BOUNDS_MAX: usize = 4;
 /// The settings of a run, beside its state.
 const SETTINGS: &str = "settings.toml";
 
@@ -272,7 +274,10 @@ fn compare(trained: &Trained, course: &Course) -> Result<Compared, TrainCommandE
     let played = contenders.iter().map(|c| outcomes(*c, &course.exact, &seeds)).collect::<Result<Vec<_>, _>>()?;
     let first: Vec<f64> = played[0].iter().map(|o| o.total_usd).collect();
     let results = contenders.iter().zip(&played).map(|(c, played)| standing(c.name(), played, &first)).collect();
-    Ok(Compared { workload: course.name.clone(), bounds: tables::mean_bounds(&course.exact, &seeds), results })
+    // the bound of one day takes seconds; those of many days would take longer than the training
+    let is_quick = course.exact.workloads().len() <= BOUNDS_MAX;
+    let bounds = if is_quick { tables::mean_bounds(&course.exact, &seeds) } else { BoundsLine::default() };
+    Ok(Compared { workload: course.name.clone(), bounds, results })
 }
 
 /// The training settings as the manifest keeps them.
