@@ -9,11 +9,9 @@ use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 
 use crate::check::check;
+use crate::earlier::{self, UNSEEN_S_MAX, may_be_unseen};
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
-
-/// Seconds that a new machine may be missing from describe (EC2 is eventually consistent) before it counts as lost.
-pub const UNSEEN_S_MAX: u64 = 180;
 
 /// One step towards agreement.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,10 +58,11 @@ pub struct Scene<'a> {
 ///
 /// Decisions claimed less than [`PENDING_S_MAX`] ago are left to their executor.
 pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
-    let mut steps: Vec<Step> = scene.decisions.iter().filter_map(|d| unsettled(d, scene)).collect();
+    // Records first: a decision that is settled as launched has its record by then.
     let alive = scene.cloud.iter().filter(|m| m.alive);
-    steps.extend(alive.filter_map(|m| unrecorded(m, scene.config, scene.records)));
-    steps.extend(scene.records.iter().filter_map(|r| lost(r, scene.cloud, scene.now_ms)));
+    let mut steps: Vec<Step> = alive.filter_map(|m| unrecorded(m, scene)).collect();
+    steps.extend(scene.decisions.iter().filter_map(|d| unsettled(d, scene)));
+    steps.extend(scene.records.iter().filter_map(|r| lost(r, scene)));
     steps
 }
 
@@ -100,7 +99,10 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     if let Some(outcome) = already_done(decision, plan, scene.cloud) {
         return Resume::Settle(outcome);
     }
-    let inventory = Inventory { records: scene.records, cloud: scene.cloud, tasks: &[] };
+    let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
+    let earlier = earlier::before(scene.decisions, generation);
+    let Scene { now_ms, records, cloud, .. } = *scene;
+    let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier };
     let notes = check(plan, scene.config, &inventory);
     let failed = |error: String| Resume::Settle(Outcome::Failed { error });
     if is_late(decision, scene) {
@@ -129,8 +131,9 @@ fn already_done(decision: &Decision, plan: &Plan, cloud: &[CloudInstance]) -> Op
     }
 }
 
-fn unrecorded(machine: &CloudInstance, config: &PoolConfig, records: &[InstanceRecord]) -> Option<Step> {
-    if records.iter().any(|r| r.instance_id == machine.instance_id) {
+fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
+    let config = scene.config;
+    if scene.records.iter().any(|r| r.instance_id == machine.instance_id) || is_being_stopped(machine, scene) {
         return None;
     }
     let Some((size, of)) = machine.size.and_then(|s| config.sizes.get(s).map(|of| (s, of))) else {
@@ -149,9 +152,22 @@ fn unrecorded(machine: &CloudInstance, config: &PoolConfig, records: &[InstanceR
     }))
 }
 
-fn lost(record: &InstanceRecord, cloud: &[CloudInstance], now_ms: u64) -> Option<Step> {
-    let in_cloud = cloud.iter().any(|m| m.alive && m.instance_id == record.instance_id);
-    let too_new = now_ms < record.launched_ms + UNSEEN_S_MAX * 1000;
+/// Whether a decision has stopped the machine so short a while ago that describe may still show it.
+fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
+    let stops = |d: &Decision| match d.intent.as_ref().and_then(|intent| intent.plan.as_ref()) {
+        Some(Plan::Terminate { instance_ids, .. }) => instance_ids.contains(&machine.instance_id),
+        _ => false,
+    };
+    scene.decisions.iter().any(|d| may_be_unseen(d.tick, scene.config, scene.now_ms) && stops(d))
+}
+
+/// A machine that was in service has been visible; a booting one may have been launched late, and not be visible yet.
+fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
+    let in_cloud = scene.cloud.iter().any(|m| m.alive && m.instance_id == record.instance_id);
+    let too_new = match record.ready_ms {
+        Some(_) => scene.now_ms < record.launched_ms + UNSEEN_S_MAX * 1000,
+        None => may_be_unseen(record.launched_ms / 1000, scene.config, scene.now_ms),
+    };
     (!in_cloud && !too_new).then(|| Step::MarkLost(record.clone()))
 }
 

@@ -206,6 +206,59 @@ async fn the_kill_switch_and_the_mode_refuse_every_claim() {
 }
 
 #[tokio::test]
+async fn a_plan_that_is_not_allowed_any_more_is_refused_and_nothing_is_done() {
+    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    for tick in [TICK, TICK + 60] {
+        decided(&world, tick, Action::Launch(0)).await;
+        executor.execute("p", tick).await.unwrap();
+    }
+    let intent = world.decisions()[1].intent.clone().unwrap();
+    let Some(Outcome::Refused { because }) = intent.outcome else { panic!("{intent:?}") };
+    assert!(because.contains("1 launches were claimed in the last hour, and 1 are allowed"), "{because}");
+    assert_eq!(world.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_neither_describe_nor_the_index_shows_counts_against_the_maximum() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = contract::capacity::Bounds::new(0, Some(1)).unwrap();
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    world.set_alive_index_behind(true);
+    decided(&world, TICK, Action::Launch(0)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let id = world.machines()[0].instance_id.clone();
+    world.change_machine(&id, |m| m.visible = false);
+    decided(&world, TICK + 60, Action::Launch(0)).await;
+    let done = executor.execute("p", TICK + 60).await.unwrap();
+    assert!(matches!(done, Done::Settled(Outcome::Refused { .. })), "{done:?}");
+    assert_eq!(world.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stopped_machine_that_describe_still_shows_is_neither_counted_nor_adopted() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = contract::capacity::Bounds::new(1, Some(3)).unwrap();
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    for tick in [TICK, TICK + 60] {
+        decided(&world, tick, Action::Launch(0)).await;
+        executor.execute("p", tick).await.unwrap();
+    }
+    decided(&world, TICK + 120, Action::Stop(0)).await;
+    let Done::Settled(Outcome::Terminated { instance_ids }) = executor.execute("p", TICK + 120).await.unwrap() else {
+        panic!("terminated")
+    };
+    world.change_machine(&instance_ids[0], |m| (m.visible, m.shown_alive) = (true, Some(true)));
+    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().adopted, 0);
+    decided(&world, TICK + 180, Action::Stop(0)).await;
+    executor.execute("p", TICK + 180).await.unwrap();
+    assert_eq!(world.machines().iter().filter(|m| m.alive).count(), 1);
+}
+
+#[tokio::test]
 async fn a_forged_record_does_nothing() {
     let (world, executor) = setup();
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
