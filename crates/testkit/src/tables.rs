@@ -177,9 +177,16 @@ impl State {
 
     fn put_intent(&mut self, pool: &str, tick: u64, intent: &Intent) -> Port<()> {
         let stored = self.decisions.get_mut(&(pool.to_owned(), tick));
+        // The same again is no error, as with the real adapter, which reads what stands when its condition fails.
+        if stored.as_ref().is_some_and(|d| d.intent.as_ref() == Some(intent)) {
+            return Ok(());
+        }
         let allowed = stored.as_ref().is_some_and(|d| match &d.intent {
             None => intent.generation == 0,
-            Some(old) => old.state == IntentState::Pending && old.generation == intent.generation,
+            Some(old) => {
+                let kept = old.plan.is_none() || old.plan == intent.plan;
+                old.state == IntentState::Pending && old.generation == intent.generation && kept
+            }
         });
         match stored.filter(|_| allowed) {
             Some(decision) => {
