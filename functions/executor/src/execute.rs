@@ -199,7 +199,7 @@ where
                 if memory.backoff_s[plan.size] > 0 {
                     self.ports.control.put_no_capacity(&decision.pool, &memory.worked(plan.size)).await?;
                 }
-                Ok(Outcome::Launched { instance_ids: machines.into_iter().map(|m| m.instance_id).collect() })
+                Ok(launched(machines))
             }
             Err(error) if error.kind == Kind::NoCapacity => {
                 let memory = self.ports.control.no_capacity(&decision.pool).await?;
@@ -244,6 +244,15 @@ where
 pub(crate) struct Claimed {
     pub(crate) generation: u64,
     pub(crate) now_ms: u64,
+}
+
+/// The outcome of a launch that EC2 took. An answer without a machine is a failure: if there is one after all, its tags
+/// lead the reconciler to it.
+fn launched(machines: Vec<CloudInstance>) -> Outcome {
+    match machines.is_empty() {
+        true => Outcome::Failed { error: "RunInstances: the answer names no machine".into() },
+        false => Outcome::Launched { instance_ids: machines.into_iter().map(|m| m.instance_id).collect() },
+    }
 }
 
 fn settled(claimed: Claimed, plan: Option<Plan>, outcome: Outcome) -> Intent {

@@ -206,6 +206,15 @@ async fn the_kill_switch_and_the_mode_refuse_every_claim() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_machine_is_a_failure_and_not_a_launch() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    world.launch_fewer_next();
+    let Done::Settled(Outcome::Failed { error }) = executor.execute("p", TICK).await.unwrap() else { panic!("failed") };
+    assert!(error.contains("names no machine"), "{error}");
+}
+
+#[tokio::test]
 async fn a_plan_that_is_not_allowed_any_more_is_refused_and_nothing_is_done() {
     let config = contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
     let world = World::with_pool(&config);
