@@ -268,6 +268,17 @@ async fn a_stopped_machine_that_describe_still_shows_is_neither_counted_nor_adop
 }
 
 #[tokio::test]
+async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
+    let (world, executor) = setup();
+    world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
+    world.put_new(&instance("p", "i-gone", 0, (TICK - 3600) * 1000)).await.unwrap();
+    world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
+    assert!(executor.reconcile(&schedule(TICK)).await.is_err());
+    assert_eq!(world.instances().iter().filter(|r| r.terminated_ms.is_some()).count(), 1);
+    assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().adopted, 1);
+}
+
+#[tokio::test]
 async fn a_forged_record_does_nothing() {
     let (world, executor) = setup();
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
