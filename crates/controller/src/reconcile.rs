@@ -42,8 +42,10 @@ pub enum Resume {
 pub struct Scene<'a> {
     /// The pool's configuration.
     pub config: &'a PoolConfig,
-    /// Whether the pool may act now: its mode and the kill switch.
-    pub may_act: bool,
+    /// Whether the pool may launch now: its mode and the kill switch.
+    pub may_launch: bool,
+    /// Whether the pool may stop machines now: its mode and the kill switch.
+    pub may_stop: bool,
     /// Records of machines that were not terminated.
     pub records: &'a [InstanceRecord],
     /// Machines with our tags, from a fresh and complete describe.
@@ -107,12 +109,19 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     let failed = |error: String| Resume::Settle(Outcome::Failed { error });
     if is_late(decision, scene) {
         failed("interrupted, and too late to be carried out now".into())
-    } else if !scene.may_act {
-        failed("interrupted, and the pool may not act now".into())
+    } else if !may(plan, scene) {
+        failed("interrupted, and the pool may not act so now".into())
     } else if let Some(note) = notes.first() {
         failed(format!("interrupted, and the plan does not pass the check any more: {note}"))
     } else {
         Resume::Again(plan.clone())
+    }
+}
+
+fn may(plan: &Plan, scene: &Scene<'_>) -> bool {
+    match plan {
+        Plan::Launch(_) => scene.may_launch,
+        Plan::Terminate { .. } => scene.may_stop,
     }
 }
 
@@ -180,7 +189,15 @@ mod tests {
 
     fn steps(records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
         let config = config();
-        reconcile(&Scene { config: &config, may_act: true, records, cloud, decisions: &[], now_ms: NOW })
+        reconcile(&Scene {
+            config: &config,
+            may_launch: true,
+            may_stop: true,
+            records,
+            cloud,
+            decisions: &[],
+            now_ms: NOW,
+        })
     }
 
     #[test]
@@ -209,9 +226,9 @@ mod tests {
     }
 
     /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows.
-    fn resumed(tick: u64, may_act: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
+    fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
         let config = config();
-        let scene = Scene { config: &config, may_act, records, cloud, decisions: &[], now_ms: NOW };
+        let scene = Scene { config: &config, may_launch: true, may_stop, records, cloud, decisions: &[], now_ms: NOW };
         let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
         resume(&decided(tick), &plan, &scene)
     }
@@ -237,8 +254,15 @@ mod tests {
         let fresh = decided(NOW / 1000 - 60);
         let old = decided(NOW / 1000 - 3600);
         let decisions = [fresh, old.clone()];
-        let scene =
-            Scene { config: &config, may_act: true, records: &[], cloud: &[], decisions: &decisions, now_ms: NOW };
+        let scene = Scene {
+            config: &config,
+            may_launch: true,
+            may_stop: true,
+            records: &[],
+            cloud: &[],
+            decisions: &decisions,
+            now_ms: NOW,
+        };
         let found = reconcile(&scene);
         let [Step::Release(released, Outcome::Refused { .. })] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(released.tick, old.tick);

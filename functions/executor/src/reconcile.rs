@@ -47,10 +47,12 @@ where
         let records = self.ports.instances.alive(pool).await?;
         let cloud = self.ports.cloud.describe(pool).await?;
         let decisions = self.ports.decisions.range(pool, now_s.saturating_sub(LOOK_BACK_S), now_s + 1).await?;
-        let may_act =
-            !self.ports.control.kill_switch().await?.engaged && matches!(config.mode, Mode::Active | Mode::Drain);
+        let killed = self.ports.control.kill_switch().await?.engaged;
+        let may_launch = !killed && config.mode == Mode::Active;
+        let may_stop = may_launch || (!killed && config.mode == Mode::Drain);
         let now_ms = now_s * 1000;
-        let scene = Scene { config: &config, may_act, records: &records, cloud: &cloud, decisions: &decisions, now_ms };
+        let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
+        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions, now_ms };
         let (mut done, mut failed) = (Reconciled::default(), None);
         for step in reconcile(&scene) {
             if let Err(error) = self.take(&config, step, now_ms, &mut done).await {

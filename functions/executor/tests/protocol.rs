@@ -151,6 +151,24 @@ async fn an_interrupted_launch_is_not_repeated_behind_the_kill_switch() {
 }
 
 #[tokio::test]
+async fn an_interrupted_launch_is_not_repeated_while_the_pool_is_drained_and_an_interrupted_stop_is() {
+    for (action, operation) in [(Action::Launch(0), op::LAUNCH), (Action::Stop(0), op::TERMINATE)] {
+        let (world, executor) = setup();
+        let id = world.add_machine(testkit::builders::tags("p", TICK - 3600, 0));
+        world.put_new(&instance("p", &id, 0, (TICK - 3600) * 1000)).await.unwrap();
+        decided(&world, TICK, action).await;
+        world.fail_next(operation, fault(operation, "RequestTimeout", Kind::Unavailable));
+        assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+        let draining = contract::pool::PoolConfig { mode: contract::control::Mode::Drain, ..pool_config("p") };
+        world.put_config(&draining).await.unwrap();
+        assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().finished, 1);
+        assert!(world.decisions()[0].is_settled());
+        let alive = world.machines().iter().filter(|m| m.alive).count();
+        assert_eq!(alive, usize::from(operation == op::LAUNCH), "{action}");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_taken_for_lost_gets_its_record_back_when_ec2_shows_it_again() {
     let (world, executor) = setup();
     decided(&world, TICK, Action::Launch(0)).await;
