@@ -125,6 +125,7 @@ mod tests {
     use crate::plan::{self, Inventory};
     use crate::samples::{config, machine, record};
     use contract::Action;
+    use contract::record::InstanceRecord;
 
     #[test]
     fn a_plan_within_the_bounds_has_no_notes() {
@@ -164,5 +165,62 @@ mod tests {
         launch.client_token = "x".repeat(65);
         let notes = check(&Plan::Launch(launch), &config(), &inventory);
         assert_eq!(notes, [Note::Count(40), Note::Template("somebody-elses".into()), Note::Token(65)]);
+    }
+
+    #[test]
+    fn a_size_that_does_not_exist_and_a_used_up_budget_are_noted() {
+        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
+        let unknown = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 3 };
+        assert_eq!(check(&unknown, &config(), &none), [Note::UnknownSize(3)]);
+        let launch = plan::plan(Action::Launch(0), 60, &config(), &none).unwrap();
+        let Plan::Launch(of_size) = launch.clone() else { panic!("a launch") };
+        assert_eq!(check(&Plan::Launch(LaunchPlan { size: 3, ..of_size }), &config(), &none), [Note::UnknownSize(3)]);
+        let pending = crate::samples::claimed(0, Action::Launch(1), 1);
+        let earlier = [&pending];
+        let budget = |max: u32| {
+            let config = PoolConfig { launches_per_hour_max: Some(max), ..config() };
+            check(&launch, &config, &Inventory { earlier: &earlier, ..none })
+        };
+        assert_eq!(budget(2), []);
+        assert_eq!(budget(1), [Note::Budget { have: 1, max: 1 }]);
+    }
+
+    #[test]
+    fn an_empty_token_and_one_of_the_longest_kind() {
+        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
+        let Ok(Plan::Launch(launch)) = plan::plan(Action::Launch(0), 60, &config(), &none) else { panic!("a launch") };
+        let with = |len: usize| {
+            check(&Plan::Launch(LaunchPlan { client_token: "x".repeat(len), ..launch.clone() }), &config(), &none)
+        };
+        assert_eq!(with(0), [Note::Token(0)]);
+        assert_eq!(with(CLIENT_TOKEN_LEN_MAX), []);
+    }
+
+    #[test]
+    fn a_record_says_the_size_a_tag_only_without_one_and_the_dead_do_not_count() {
+        let have = |records: &[InstanceRecord], cloud: &[CloudInstance]| {
+            at_most(0, &config(), &Inventory { records, cloud, tasks: &[], earlier: &[], now_ms: 60_000 })
+        };
+        let small = record("i-1", 0, 1);
+        let tagged_m = CloudInstance { size: Some(1), ..machine(&small) };
+        let dying = CloudInstance { alive: false, ..machine(&small) };
+        let one = std::slice::from_ref(&small);
+        assert_eq!(have(one, &[tagged_m.clone()]), 1, "recorded as S, tagged as M");
+        assert_eq!(have(&[record("i-1", 1, 1)], &[machine(&small)]), 0, "recorded as M, tagged as S");
+        assert_eq!(have(&[], &[machine(&small)]), 1);
+        assert_eq!(have(&[], &[tagged_m]), 0);
+        assert_eq!(have(one, std::slice::from_ref(&dying)), 0);
+        assert_eq!(have(&[], &[dying]), 0);
+    }
+
+    #[test]
+    fn a_stop_that_has_no_plan_yet_is_counted_as_done() {
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let pending = crate::samples::claimed(0, Action::Stop(0), 1);
+        let earlier = [&pending];
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
+        let stop = plan::plan(Action::Stop(0), 60, &config(), &inventory).unwrap();
+        assert_eq!(check(&stop, &config(), &inventory), [Note::BelowMin { have: 1, min: 1 }]);
     }
 }
