@@ -178,4 +178,57 @@ mod tests {
         let inventory = Inventory { cloud: &dying, ..inventory };
         assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory), Err(NoPlan::NoVictim));
     }
+
+    #[test]
+    fn the_subnet_rotates_from_tick_to_tick() {
+        let config = PoolConfig { subnets: vec!["a".into(), "b".into(), "c".into()], tick_s: 60, ..config() };
+        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let subnet = |tick: u64| match plan(Action::Launch(0), tick, &config, &none) {
+            Ok(Plan::Launch(launch)) => launch.subnet.unwrap(),
+            other => panic!("a launch: {other:?}"),
+        };
+        assert_eq!([0, 60, 120, 180, 240].map(subnet), ["a", "b", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn what_would_be_lost_is_cores_times_time_and_a_task_just_begun_makes_a_machine_busy() {
+        let records = [record("i-old", 0, 10), record("i-new", 0, 30)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let stop = |tasks: &[TaskRecord]| {
+            let inventory = Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks, earlier: &[] };
+            match plan(Action::Stop(0), 60, &config(), &inventory) {
+                Ok(Plan::Terminate { instance_ids, .. }) => instance_ids[0].clone(),
+                other => panic!("a stop: {other:?}"),
+            }
+        };
+        assert_eq!(stop(&[running("a", "i-new", 9000)]), "i-old");
+        assert_eq!(stop(&[running("a", "i-new", 1000), running("b", "i-old", 5000)]), "i-old");
+        let wide = TaskRecord { cores: 4, ..running("a", "i-new", 8000) };
+        assert_eq!(stop(&[wide, running("b", "i-old", 6000)]), "i-old");
+        let done = TaskRecord { finished_ms: Some(8000), ..running("c", "i-new", 1000) };
+        assert_eq!(stop(&[done, running("b", "i-old", 6000)]), "i-new");
+        let two = [running("a", "i-new", 8000), running("b", "i-new", 8000), running("c", "i-old", 7500)];
+        assert_eq!(stop(&two), "i-old");
+    }
+
+    #[test]
+    fn a_machine_is_left_alone_if_its_record_has_ended_its_tag_differs_or_a_claim_stops_it() {
+        let open = record("i-1", 0, 10);
+        let stop = |record: &InstanceRecord, machine: &CloudInstance, earlier: &[&Decision]| {
+            let (records, cloud) = (std::slice::from_ref(record), std::slice::from_ref(machine));
+            let inventory = Inventory { now_ms: 9000, records, cloud, tasks: &[], earlier };
+            plan(Action::Stop(0), 60, &config(), &inventory)
+        };
+        assert!(stop(&open, &machine(&open), &[]).is_ok());
+        let ended = InstanceRecord { terminated_ms: Some(20), ..open.clone() };
+        assert_eq!(stop(&ended, &machine(&open), &[]), Err(NoPlan::NoVictim));
+        let tagged = CloudInstance { size: Some(1), ..machine(&open) };
+        assert_eq!(stop(&open, &tagged, &[]), Err(NoPlan::NoVictim));
+        let other = CloudInstance { instance_id: "i-2".into(), ..machine(&open) };
+        assert_eq!(stop(&open, &other, &[]), Err(NoPlan::NoVictim));
+        let mut claim = crate::samples::claimed(0, Action::Stop(0), 1);
+        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
+        claim.intent.as_mut().unwrap().plan = Some(plan);
+        assert_eq!(stop(&open, &machine(&open), &[&claim]), Err(NoPlan::NoVictim));
+    }
 }

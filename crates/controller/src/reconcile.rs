@@ -184,6 +184,7 @@ fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
 mod tests {
     use super::*;
     use crate::samples::{config, decided, machine, record};
+    use contract::Action;
 
     const NOW: u64 = 10_000_000;
 
@@ -266,5 +267,108 @@ mod tests {
         let found = reconcile(&scene);
         let [Step::Release(released, Outcome::Refused { .. })] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(released.tick, old.tick);
+    }
+
+    /// The steps for one decision, claimed at `NOW - age_s`, with these machines in EC2.
+    fn steps_for(decision: Decision, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
+        let (config, decisions) = (config(), [decision]);
+        let decisions = decisions.as_slice();
+        let scene = Scene { config: &config, may_launch: true, may_stop: true, records, cloud, decisions, now_ms: NOW };
+        reconcile(&scene)
+    }
+
+    /// A decision claimed so many seconds ago.
+    fn claimed_ago(age_s: u64, action: Action, plan: Option<Plan>) -> Decision {
+        let mut decision = crate::samples::claimed(NOW / 1000 - age_s, action, 1);
+        let intent = decision.intent.as_mut().unwrap();
+        (intent.plan, intent.claimed_ms) = (plan, NOW - age_s * 1000);
+        decision
+    }
+
+    fn stop(id: &str) -> Option<Plan> {
+        Some(Plan::Terminate { instance_ids: vec![id.into()], size: 0 })
+    }
+
+    #[test]
+    fn a_claim_is_left_to_its_executor_for_a_while_and_a_settled_one_for_ever() {
+        for plan in [None, stop("i-1")] {
+            assert_eq!(steps_for(claimed_ago(PENDING_S_MAX - 1, Action::Stop(0), plan.clone()), &[], &[]), []);
+            let taken_up = steps_for(claimed_ago(PENDING_S_MAX, Action::Stop(0), plan.clone()), &[], &[]);
+            match (&plan, taken_up.as_slice()) {
+                (None, [Step::Release(_, Outcome::Failed { .. })]) | (Some(_), [Step::Resume(..)]) => {}
+                (_, other) => panic!("{plan:?}: {other:?}"),
+            }
+            let mut settled = claimed_ago(3000, Action::Stop(0), plan);
+            settled.intent.as_mut().unwrap().state = IntentState::Settled;
+            assert_eq!(steps_for(settled, &[], &[]), []);
+        }
+    }
+
+    #[test]
+    fn a_decision_is_late_after_five_ticks_and_not_before() {
+        let unclaimed = |age_s: u64| steps_for(decided(NOW / 1000 - age_s), &[], &[]).len();
+        assert_eq!((unclaimed(LATE_TICKS * 60), unclaimed(LATE_TICKS * 60 + 1)), (0, 1));
+        let held = Decision { verdict: Verdict::Hold, ..decided(NOW / 1000 - 3600) };
+        assert_eq!(steps_for(held, &[], &[]), []);
+    }
+
+    #[test]
+    fn a_launch_is_done_where_a_machine_carries_its_decision_whatever_has_become_of_it() {
+        let ours = CloudInstance { decision: Some(NOW / 1000 - 200), ..machine(&record("i-1", 0, 1)) };
+        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let plan = crate::plan::plan(Action::Launch(0), NOW / 1000 - 200, &config(), &none).unwrap();
+        let decision = || claimed_ago(200, Action::Launch(0), Some(plan.clone()));
+        let launched = Resume::Settle(Outcome::Launched { instance_ids: vec!["i-1".into()] });
+        let dead = CloudInstance { alive: false, ..ours.clone() };
+        for machine in [ours, dead] {
+            let found = steps_for(decision(), &[], &[machine]);
+            assert!(found.iter().any(|s| matches!(s, Step::Resume(_, how) if *how == launched)), "{found:?}");
+        }
+        let others = machine(&record("i-2", 0, 1));
+        let again = steps_for(decision(), &[], &[others]);
+        assert!(again.iter().any(|s| matches!(s, Step::Resume(_, Resume::Again(_)))), "{again:?}");
+    }
+
+    #[test]
+    fn an_interrupted_plan_needs_the_right_to_do_what_it_does() {
+        let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = two.iter().map(machine).collect();
+        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let launch = crate::plan::plan(Action::Launch(1), NOW / 1000 - 200, &config(), &none).unwrap();
+        let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
+            let config = config();
+            let (records, cloud) = (two.as_slice(), cloud.as_slice());
+            let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions: &[], now_ms: NOW };
+            matches!(resume(&decided(NOW / 1000 - 200), plan, &scene), Resume::Again(_))
+        };
+        assert!(again(&launch, true, false) && !again(&launch, false, true));
+        let stop = stop("i-1").unwrap();
+        assert!(again(&stop, false, true) && !again(&stop, true, false));
+    }
+
+    #[test]
+    fn a_machine_that_was_just_stopped_is_not_adopted_because_describe_still_shows_it() {
+        let shown = machine(&record("i-1", 0, 1));
+        let stopped = |age_s: u64, id: &str| {
+            let mut decision = claimed_ago(age_s, Action::Stop(0), stop(id));
+            decision.intent.as_mut().unwrap().state = IntentState::Settled;
+            steps_for(decision, &[], std::slice::from_ref(&shown))
+        };
+        let seen_by = LATE_TICKS * 60 + UNSEEN_S_MAX;
+        assert_eq!(stopped(seen_by - 1, "i-1"), []);
+        assert!(matches!(stopped(seen_by, "i-1").as_slice(), [Step::Adopt(_)]));
+        assert!(matches!(stopped(60, "i-2").as_slice(), [Step::Adopt(_)]));
+    }
+
+    #[test]
+    fn a_booting_machine_may_be_unseen_for_longer_than_one_that_was_in_service() {
+        let lost = |launched_s_ago: u64, ready: bool| {
+            let mut record = record("i-1", 0, NOW - launched_s_ago * 1000);
+            record.ready_ms = record.ready_ms.filter(|_| ready);
+            steps(&[record], &[]).len()
+        };
+        assert_eq!((lost(UNSEEN_S_MAX - 1, true), lost(UNSEEN_S_MAX, true)), (0, 1));
+        let late = LATE_TICKS * 60 + UNSEEN_S_MAX;
+        assert_eq!((lost(late - 1, false), lost(late, false)), (0, 1));
     }
 }
