@@ -5,7 +5,7 @@
 //! stops before and after its effect, and the run decides by chance who goes on, who sleeps and who crashes there. A run
 //! is single-threaded and depends on its seed only.
 //!
-//! - [`faults`], [`meddling`]: what goes wrong; [`plant`]: machines, workers, tasks and metrics
+//! - [`faults`], [`meddling`], [`promotions`]: what goes wrong; [`plant`]: machines, workers, tasks and metrics
 //! - [`invocation`]: one invocation as a future that can be dropped between any two calls
 //! - [`check`]: the invariants; [`seen`]: what must happen somewhere in a set of seeds
 //! - [`journal`]: the event log and its hash; [`kept`]: seeds that failed once
@@ -38,6 +38,7 @@ pub mod meddling;
 pub mod plant;
 pub mod policies;
 pub mod profile;
+pub mod promotions;
 mod run;
 pub mod seen;
 mod sim;

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::control::{KillSwitch, Mode};
-use contract::manifest::Pointer;
 use contract::plan::{TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_SIZE};
 use contract::pool::PoolConfig;
-use controller::ports::{Control, Kind, PolicyPublisher, PolicyStore};
+use controller::ports::{Control, Kind};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use testkit::builders::tags;
@@ -15,8 +14,8 @@ use testkit::{Machine, World, op};
 
 use crate::now;
 use crate::plant::{Broken, Plant, is_ours};
-use crate::policies::{BAD, GOOD, Package, STUBBORN};
 use crate::profile::Rates;
+use crate::promotions::Promotions;
 use crate::seen::{Event, Seen};
 
 /// Services that go down as a whole.
@@ -50,17 +49,14 @@ pub struct Meddling {
     metrics_until: u64,
     skew_until: u64,
     index_until: u64,
-    files_due: Vec<(u64, Package)>,
-    last_good: Option<String>,
-    serial: u64,
     /// When a machine last stopped being an alive one of ours without our doing, milliseconds.
     pub left: BTreeMap<String, u64>,
     /// When a machine last became an alive one of ours without our doing, milliseconds.
     pub joined: BTreeMap<String, u64>,
     /// Machines whose size tag a person changed: what they are is for their record to say, if there is one.
     pub retagged: BTreeSet<String>,
-    /// Hashes that the pointer ever named.
-    pub promoted: Vec<String>,
+    /// The pool's promotions.
+    pub promotions: Promotions,
     /// When a machine stopped being one of ours, as a moment of the simulation.
     pub left_at: BTreeMap<String, u64>,
     /// The mode that the pool was put in, and the moment.
@@ -89,13 +85,10 @@ impl Meddling {
             metrics_until: 0,
             skew_until: 0,
             index_until: 0,
-            files_due: Vec::new(),
-            last_good: None,
-            serial: 0,
             left: BTreeMap::new(),
             joined: BTreeMap::new(),
             retagged: BTreeSet::new(),
-            promoted: Vec::new(),
+            promotions: Promotions::new(pool),
             left_at: BTreeMap::new(),
             mode: None,
             moment: 0,
@@ -128,7 +121,7 @@ impl Meddling {
             done.push(self.metrics(plant, minute));
         }
         if self.happens(self.rates.promotion) {
-            done.push(self.promotion(world, minute));
+            done.push(self.promotions.any(&mut self.rng, world, minute));
         }
         if self.happens(self.rates.data) {
             done.push(self.clocks(plant, minute, seen));
@@ -156,9 +149,7 @@ impl Meddling {
         for (_, operation) in self.down.extract_if(.., |(until, _)| *until <= minute) {
             world.bring_up(operation);
         }
-        for (_, package) in self.files_due.extract_if(.., |(due, _)| *due <= minute) {
-            upload(world, &package);
-        }
+        self.promotions.arrive(world, minute);
         let outside = world.outside();
         if self.mode_until.take_if(|until| *until <= minute).is_some() {
             self.mode = None;
@@ -392,48 +383,6 @@ impl Meddling {
         format!("the state in the decision of {} is poisoned", last.tick)
     }
 
-    fn promotion(&mut self, world: &World, minute: u64) -> String {
-        let good = &GOOD[self.rng.random_range(0..GOOD.len())];
-        match self.rng.random_range(0..10) {
-            0..4 => self.promote(world, good),
-            4 => self.promote(world, &STUBBORN),
-            5 => {
-                self.files_due.push((minute + 3, good.clone()));
-                self.point(world, &good.sha256);
-                self.last_good = Some(good.sha256.clone());
-                "half a promotion: the pointer before the files".into()
-            }
-            6 => {
-                self.point(world, &"0".repeat(64));
-                "the pointer points to nothing".into()
-            }
-            _ => {
-                let bad = &BAD[self.rng.random_range(0..BAD.len())];
-                upload(world, bad);
-                self.point(world, &bad.sha256);
-                format!("a bad policy is promoted: {:?}", bad.refusal)
-            }
-        }
-    }
-
-    /// Uploads a good policy and moves the pointer to it.
-    pub fn promote(&mut self, world: &World, package: &Package) -> String {
-        upload(world, package);
-        self.point(world, &package.sha256);
-        self.last_good = Some(package.sha256.clone());
-        format!("promoted {}", &package.sha256[..12])
-    }
-
-    fn point(&mut self, world: &World, sha256: &str) {
-        self.serial += 1;
-        self.promoted.push(sha256.to_owned());
-        let outside = world.outside();
-        let tag = now(outside.pointer(&self.pool)).expect("the outside's calls never fail").map(|(_, tag)| tag);
-        let pointer =
-            Pointer { version: 1, sha256: sha256.to_owned(), previous: self.last_good.clone(), serial: self.serial };
-        now(outside.move_pointer(&self.pool, &pointer, tag.as_deref())).expect("nobody else moves it");
-    }
-
     /// Faults stop: what people and nature did ends, but machines that are gone stay so, and so do bad promotions.
     pub fn heal(&mut self, world: &World, config: &PoolConfig, plant: &mut Plant, minute: u64) {
         self.rates = crate::profile::QUIET;
@@ -443,27 +392,10 @@ impl Meddling {
         self.mode_until = Some(minute);
         self.switch_until = Some(minute);
         self.down.clear();
-        for (_, package) in std::mem::take(&mut self.files_due) {
-            upload(world, &package);
-        }
+        self.promotions.heal(world);
         self.expire(world, config, plant, minute);
         for machine in world.machines() {
             world.change_machine(&machine.instance_id, |m| m.protected = false);
         }
-        if self.last_good.as_ref() == Some(&STUBBORN.sha256) {
-            self.promote(world, &GOOD[0]);
-        }
-    }
-
-    /// Whether there is a policy that must be in charge once the faults have stopped.
-    pub fn has_good(&self) -> bool {
-        self.last_good.is_some()
-    }
-}
-
-fn upload(world: &World, package: &Package) {
-    let outside = world.outside();
-    for (name, bytes) in [("policy.onnx", &package.onnx), ("manifest.json", &package.manifest)] {
-        now(outside.put_file(&package.sha256, name, bytes.clone())).expect("the same bytes each time");
     }
 }

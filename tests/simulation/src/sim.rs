@@ -99,7 +99,7 @@ impl Sim {
         world.step_by_step();
         let mut meddling = Meddling::new(meddling, rates, POOL);
         if setup.random_bool(0.7) {
-            meddling.promote(&world, &crate::policies::GOOD[0]);
+            meddling.promotions.promote(&world, &crate::policies::GOOD[0]);
         }
         journal.watch_for(SECRET);
         journal.line(format!("profile {profile} seed {seed}: {:?}", config.bounds()));

@@ -69,7 +69,7 @@ fn attributed(scene: Scene<'_>, d: &Decision) -> Checked {
             ensure([rule::NAME, rule::MINIMUM].contains(&name.as_str()), "I7", || format!("no such rule: {name}"))
         }
         Decider::Policy { sha256 } => {
-            let promoted = scene.meddling.promoted.contains(sha256) && LOADED.contains_key(sha256);
+            let promoted = scene.meddling.promotions.named.contains(sha256) && LOADED.contains_key(sha256);
             ensure(promoted, "I7", || format!("{sha256} decided at {} and was never promoted or verified", d.tick))
         }
     }

@@ -97,7 +97,7 @@ fn is_given(scene: Scene<'_>, machine: &Machine, size: usize) -> bool {
 
 /// I11: where a good policy was ever promoted, a good one decides, whatever the pointer points to now.
 fn good_policy_in_charge(scene: Scene<'_>, decisions: &[Decision], healed_tick: u64) -> Checked {
-    if !scene.meddling.has_good() {
+    if !scene.meddling.promotions.has_good() {
         return Ok(());
     }
     let late = decisions.iter().filter(|d| d.tick > healed_tick + 1200 && !d.observation.is_doubtful());
