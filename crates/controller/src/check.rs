@@ -208,6 +208,7 @@ mod tests {
         assert_eq!(have(one, &[tagged_m.clone()]), 1, "recorded as S, tagged as M");
         assert_eq!(have(&[record("i-1", 1, 1)], &[machine(&small)]), 0, "recorded as M, tagged as S");
         assert_eq!(have(&[], &[machine(&small)]), 1);
+        assert_eq!(have(one, &[machine(&small), machine(&record("i-9", 0, 2))]), 2, "one of the two has a record");
         assert_eq!(have(&[], &[tagged_m]), 0);
         assert_eq!(have(one, std::slice::from_ref(&dying)), 0);
         assert_eq!(have(&[], &[dying]), 0);
