@@ -37,6 +37,9 @@ const LAUNCH: [Code; 8] = [
     ("InternalError", Kind::Unavailable),
 ];
 
+/// How much more often a launch fails than another call.
+const LAUNCH_FAILS: f64 = 5.0;
+
 /// Failures of the store of policies.
 const STORE: [Code; 4] = [
     ("SlowDown", Kind::Throttled),
@@ -123,6 +126,8 @@ impl Director for Faults {
     fn fate(&mut self, operation: &'static str) -> Fate {
         let at = self.rng.random::<f64>();
         let Rates { fails, lost, repeated, .. } = self.rates;
+        // Launches are rare among the calls, and have more ways to fail than any other.
+        let fails = if operation == op::LAUNCH { fails * LAUNCH_FAILS } else { fails };
         if at < fails {
             self.fails(operation)
         } else if at < fails + lost && writes(operation) {

@@ -98,6 +98,10 @@ fn sensible(variant: u32) -> Layers {
         (lstm_b[cell], lstm_b[CELLS + cell], lstm_b[2 * CELLS + cell]) = (4.0, 4.0, -4.0);
     }
     let row = |cell: usize| (3 * CELLS + cell) * FEATURE_COUNT;
+    // Every feature counts a little, so that a replay with another input gives other numbers.
+    for i in 0..FEATURE_COUNT {
+        lstm_w[row(0) + i] = 0.002 * (1 + i % 3) as f32;
+    }
     lstm_w[row(0) + feature("queue_depth")] = 12.0;
     lstm_b[3 * CELLS] = -0.6;
     lstm_w[row(1) + feature("cpu_util_avg")] = -6.0;
