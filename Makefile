@@ -42,6 +42,15 @@ SEEDS ?= 20000
 soak: build ## run SEEDS seeds (20 000) of the simulation, three profiles, and count what happened
 	$(TARGET)/debug/simulate soak --seeds $(SEEDS)
 
+cargo_mutants = $(shell command -v cargo-mutants || echo $(TOOLS)/bin/cargo-mutants)
+
+$(TOOLS)/bin/cargo-mutants:
+	cargo install --locked --root $(TOOLS) cargo-mutants@27.1.0
+
+mutants: $(cargo_mutants) $(nextest) ## change the controller's core line by line: each change must fail a test (docs/reference/mutants.md)
+	PATH="$(TOOLS)/bin:$$PATH" cargo mutants -j1 --test-tool nextest -p controller --test-package controller \
+	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile,-f crates/controller/src/$(part).rs)
+
 traces: ## fetch a real log of 51 987 jobs to import, into target/traces
 	@sh crates/traces/fetch.sh $(TARGET)/traces
 

@@ -205,7 +205,7 @@ mod tests {
         let tagged_m = CloudInstance { size: Some(1), ..machine(&small) };
         let dying = CloudInstance { alive: false, ..machine(&small) };
         let one = std::slice::from_ref(&small);
-        assert_eq!(have(one, &[tagged_m.clone()]), 1, "recorded as S, tagged as M");
+        assert_eq!(have(one, std::slice::from_ref(&tagged_m)), 1, "recorded as S, tagged as M");
         assert_eq!(have(&[record("i-1", 1, 1)], &[machine(&small)]), 0, "recorded as M, tagged as S");
         assert_eq!(have(&[], &[machine(&small)]), 1);
         assert_eq!(have(one, &[machine(&small), machine(&record("i-9", 0, 2))]), 2, "one of the two has a record");

@@ -221,7 +221,11 @@ mod tests {
     #[test]
     fn a_machine_that_is_gone_is_marked_but_not_while_ec2_may_not_show_it_yet() {
         let old = record("i-1", 0, 1);
-        assert_eq!(steps(std::slice::from_ref(&old), &[]), [Step::MarkLost(old)]);
+        assert_eq!(steps(std::slice::from_ref(&old), &[]), [Step::MarkLost(old.clone())]);
+        let dead = CloudInstance { alive: false, ..machine(&old) };
+        assert_eq!(steps(std::slice::from_ref(&old), &[dead]), [Step::MarkLost(old.clone())]);
+        let other = record("i-9", 0, 1);
+        assert_eq!(steps(&[old.clone(), other.clone()], &[machine(&other)]), [Step::MarkLost(old)]);
         let new = record("i-2", 0, NOW - UNSEEN_S_MAX * 1000 + 1);
         assert_eq!(steps(&[new], &[]), []);
     }
