@@ -215,6 +215,17 @@ mod tests {
     }
 
     #[test]
+    fn a_launch_that_an_earlier_claim_may_still_make_counts_against_the_maximum() {
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let pending = crate::samples::claimed(0, Action::Launch(0), 1);
+        let earlier = [&pending];
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
+        let launch = plan::plan(Action::Launch(0), 60, &config(), &inventory).unwrap();
+        assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
+    }
+
+    #[test]
     fn a_stop_that_has_no_plan_yet_is_counted_as_done() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
