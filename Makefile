@@ -8,7 +8,7 @@ BUILD := cargo build --locked --workspace --bins --test parts
 export TWINSCALER_TOOLS := $(TOOLS)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-gpu test-parquet bench traces check fmt train functions deploy destroy
+.PHONY: help tools build demo test test-gpu test-parquet soak mutants bench traces check fmt train functions deploy destroy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,20 @@ test-gpu: ## train a few steps on a GPU or a software Vulkan (Debian: mesa-vulka
 
 test-parquet: ## test the import of Parquet traces (part of test); a build of its own, as no program has it by default
 	CARGO_TARGET_DIR=$(TARGET)/parquet cargo test --locked -p traces --features parquet
+
+SEEDS ?= 20000
+
+soak: build ## run SEEDS seeds (20 000) of the simulation, three profiles, and count what happened
+	$(TARGET)/debug/simulate soak --seeds $(SEEDS)
+
+cargo_mutants = $(shell command -v cargo-mutants || echo $(TOOLS)/bin/cargo-mutants)
+
+$(TOOLS)/bin/cargo-mutants:
+	cargo install --locked --root $(TOOLS) cargo-mutants@27.1.0
+
+mutants: $(cargo_mutants) $(nextest) ## change the controller's core line by line: each change must fail a test (docs/reference/mutants.md)
+	PATH="$(TOOLS)/bin:$$PATH" cargo mutants -j1 --test-tool nextest -p controller --test-package controller \
+	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile,-f crates/controller/src/$(part).rs)
 
 traces: ## fetch a real log of 51 987 jobs to import, into target/traces
 	@sh crates/traces/fetch.sh $(TARGET)/traces

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, Put, TransactWriteItem, Update};
 use contract::control::Head;
 use contract::decision::{Decision, Intent, IntentState};
 use contract::limits::HISTORY_ROWS_MAX;
@@ -103,7 +103,7 @@ impl DecisionTable {
             .key("item", s(SWITCH))
             .condition_expression("attribute_not_exists(#engaged) OR #engaged = :off")
             .expression_attribute_names("#engaged", "engaged")
-            .expression_attribute_values(":off", aws_sdk_dynamodb::types::AttributeValue::Bool(false));
+            .expression_attribute_values(":off", AttributeValue::Bool(false));
         Ok(TransactWriteItem::builder().condition_check(built(check.build())?).build())
     }
 
@@ -125,6 +125,32 @@ impl DecisionTable {
         }
     }
 
+    /// The conditional write behind `put_intent`.
+    async fn replace_intent(&self, pool: &str, tick: u64, intent: &Intent) -> Port<()> {
+        let call = self
+            .client
+            .update_item()
+            .table_name(&self.decisions)
+            .key("pool", s(pool))
+            .key("tick", n(tick))
+            .update_expression("SET #intent = :intent")
+            .condition_expression(may_replace(intent))
+            .expression_attribute_names("#intent", "intent")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#generation", "generation")
+            .expression_attribute_names("#plan", "plan")
+            .expression_attribute_names("#tick", "tick")
+            .expression_attribute_values(":intent", intent_value("UpdateItem", intent)?)
+            .expression_attribute_values(":pending", s("PENDING"))
+            .expression_attribute_values(":generation", n(intent.generation));
+        let call = match &intent.plan {
+            Some(plan) => call.expression_attribute_values(":plan", AttributeValue::M(to_item("UpdateItem", plan)?)),
+            None => call,
+        };
+        call.send().await.map_err(failed("UpdateItem"))?;
+        Ok(())
+    }
+
     fn of_pool(&self, pool: &str, condition: &str) -> QueryFluentBuilder {
         self.client
             .query()
@@ -136,8 +162,21 @@ impl DecisionTable {
     }
 }
 
-fn intent_value(operation: &'static str, intent: &Intent) -> Port<aws_sdk_dynamodb::types::AttributeValue> {
-    Ok(aws_sdk_dynamodb::types::AttributeValue::M(to_item(operation, intent)?))
+fn intent_value(operation: &'static str, intent: &Intent) -> Port<AttributeValue> {
+    Ok(AttributeValue::M(to_item(operation, intent)?))
+}
+
+/// The condition under which an intent may take the place of the stored one.
+fn may_replace(intent: &Intent) -> String {
+    let same_plan = match intent.plan {
+        Some(_) => "(attribute_not_exists(#intent.#plan) OR #intent.#plan = :plan)",
+        None => "attribute_not_exists(#intent.#plan)",
+    };
+    let ours = format!("(#intent.#state = :pending AND #intent.#generation = :generation AND {same_plan})");
+    match intent.generation {
+        0 => format!("attribute_exists(#tick) AND (attribute_not_exists(#intent) OR {ours})"),
+        _ => format!("attribute_exists(#tick) AND {ours}"),
+    }
 }
 
 impl Decisions for DecisionTable {
@@ -217,28 +256,14 @@ impl Decisions for DecisionTable {
     }
 
     async fn put_intent(&self, pool: &str, tick: u64, intent: &Intent) -> Port<()> {
-        let ours = "(#intent.#state = :pending AND #intent.#generation = :generation)";
-        let condition = match intent.generation {
-            0 => format!("attribute_exists(#tick) AND (attribute_not_exists(#intent) OR {ours})"),
-            _ => format!("attribute_exists(#tick) AND {ours}"),
-        };
-        let call = self
-            .client
-            .update_item()
-            .table_name(&self.decisions)
-            .key("pool", s(pool))
-            .key("tick", n(tick))
-            .update_expression("SET #intent = :intent")
-            .condition_expression(condition)
-            .expression_attribute_names("#intent", "intent")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_names("#generation", "generation")
-            .expression_attribute_names("#tick", "tick")
-            .expression_attribute_values(":intent", intent_value("UpdateItem", intent)?)
-            .expression_attribute_values(":pending", s("PENDING"))
-            .expression_attribute_values(":generation", n(intent.generation));
-        call.send().await.map_err(failed("UpdateItem"))?;
-        Ok(())
+        match self.replace_intent(pool, tick, intent).await {
+            // It may have worked, its answer been lost, and the SDK's repetition met our own intent.
+            Err(e) if e.kind == Kind::Conflict => match self.get(pool, tick).await? {
+                Some(stands) if stands.intent.as_ref() == Some(intent) => Ok(()),
+                _ => Err(e),
+            },
+            result => result,
+        }
     }
 }
 

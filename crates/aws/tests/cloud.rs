@@ -20,6 +20,7 @@ use contract::action::Action;
 use contract::control::{Head, KillSwitch};
 use contract::decision::{Decision, Intent, IntentState, Outcome};
 use contract::manifest::Pointer;
+use contract::plan::Plan;
 use contract::pool::MetricSource;
 use contract::record::{NoCapacity, TaskRecord};
 use controller::ports::*;
@@ -51,6 +52,7 @@ async fn the_adapters_keep_their_promises() {
     control(&tables).await;
     decisions(&tables).await;
     claims(&tables).await;
+    a_stored_plan_stays(&tables).await;
     claims_side_by_side_have_one_winner(&tables).await;
     policies(&config_).await;
     metrics(&cloud, &config_).await;
@@ -236,9 +238,29 @@ async fn claims(tables: &Tables) {
     assert_eq!(decisions.get("p", TICK).await.unwrap().unwrap().intent, Some(settled(1)));
 
     decisions.put_intent("p", TICK + 60, &settled(0)).await.unwrap();
-    assert_eq!(decisions.put_intent("p", TICK + 60, &settled(0)).await.unwrap_err().kind, Kind::Conflict);
+    decisions.put_intent("p", TICK + 60, &settled(0)).await.expect("the same again is no error");
+    let other = Intent { claimed_ms: 7, ..settled(0) };
+    assert_eq!(decisions.put_intent("p", TICK + 60, &other).await.unwrap_err().kind, Kind::Conflict);
     assert_eq!(decisions.put_intent("p", TICK + 1, &settled(0)).await.unwrap_err().kind, Kind::Conflict);
     assert_eq!(decisions.get("p", TICK + 1).await.unwrap(), None);
+}
+
+async fn a_stored_plan_stays(tables: &Tables) {
+    let decisions = &tables.decisions;
+    let decision = put(tables, TICK + 300).await;
+    let from = tables.control.head("p").await.unwrap();
+    let next = head(from.generation + 1, 0);
+    let now_ms = from.next_allowed_ms;
+    decisions.claim(&decision, &from, &next, now_ms).await.unwrap();
+    let pending = builders::pending(next.generation, now_ms);
+    let stop = |id: &str| Some(Plan::Terminate { instance_ids: vec![id.into()], size: 0 });
+    let planned = Intent { plan: stop("i-1"), ..pending.clone() };
+    decisions.put_intent("p", TICK + 300, &planned).await.unwrap();
+    let settled = settled(next.generation);
+    for other in [pending.clone(), Intent { plan: stop("i-2"), ..pending }, settled.clone()] {
+        assert_eq!(decisions.put_intent("p", TICK + 300, &other).await.unwrap_err().kind, Kind::Conflict);
+    }
+    decisions.put_intent("p", TICK + 300, &Intent { plan: stop("i-1"), ..settled }).await.unwrap();
 }
 
 async fn claims_side_by_side_have_one_winner(tables: &Tables) {

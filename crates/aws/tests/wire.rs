@@ -80,6 +80,39 @@ async fn a_transaction_that_meets_another_has_raced() {
     assert_eq!(tables.decisions.claim(&decision, &Head::default(), &next, 5).await.unwrap(), Claim::Raced);
 }
 
+/// A value as DynamoDB writes it in JSON.
+fn attribute(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::{Value, json};
+    match value {
+        Value::Null => json!({"NULL": true}),
+        Value::Bool(b) => json!({"BOOL": b}),
+        Value::Number(n) => json!({"N": n.to_string()}),
+        Value::String(text) => json!({"S": text}),
+        Value::Array(items) => json!({"L": items.iter().map(attribute).collect::<Vec<_>>()}),
+        Value::Object(_) => json!({"M": attributes(value)}),
+    }
+}
+
+fn attributes(value: &serde_json::Value) -> serde_json::Value {
+    let fields = value.as_object().expect("an object");
+    fields.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
+}
+
+#[tokio::test]
+async fn an_intent_whose_answer_was_lost_is_no_conflict_and_anybody_elses_is() {
+    let intent = builders::pending(3, 5);
+    let mut stored = builders::decision("p", TICK, Action::Launch(0));
+    for (stands, conflict) in [(intent.clone(), false), (builders::pending(4, 5), true)] {
+        stored.intent = Some(stands);
+        let item = serde_json::json!({"Item": attributes(&serde_json::to_value(&stored).unwrap())}).to_string();
+        let repeated = dynamodb_error(400, "ConditionalCheckFailedException");
+        let (script, tables) = tables([dynamodb_error(500, "InternalServerError"), repeated, answer(200, item)]).await;
+        let answer = tables.decisions.put_intent("p", TICK, &intent).await;
+        assert_eq!(answer.is_err_and(|e| e.kind == Kind::Conflict), conflict);
+        assert_eq!(script.asked().len(), 3);
+    }
+}
+
 #[tokio::test]
 async fn what_a_batch_leaves_is_written_again_and_nothing_else() {
     let left = r#"{"UnprocessedItems":{"T":[{"PutRequest":{"Item":{"task_id":{"S":"left"}}}}]}}"#;

@@ -94,9 +94,9 @@ pub enum Outcome {
         /// EC2's error code.
         code: String,
     },
-    /// The claim was refused, and nothing was done.
+    /// The claim or its plan was refused, and nothing was done.
     Refused {
-        /// Why: cooldown, late, mode or kill switch.
+        /// Why: cooldown, late, mode, kill switch, or what the check of the plan found.
         because: String,
     },
     /// There was nothing to do (no machine to stop, for example).

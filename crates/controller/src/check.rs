@@ -1,11 +1,12 @@
 //! Checks any plan against the configuration and the fleet before it is carried out: the last line before EC2.
 
-use contract::capacity::Counts;
 use contract::limits::CLIENT_TOKEN_LEN_MAX;
 use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
 
-use crate::plan::Inventory;
+use crate::earlier::{launches_of_last_hour, stops_without_plan, unseen_launches};
+use crate::plan::{Inventory, stoppable};
+use crate::ports::CloudInstance;
 
 /// What is wrong with a plan. Any note forbids carrying it out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,14 @@ pub enum Note {
     /// EC2 would refuse the token.
     #[error("the client token has {0} characters")]
     Token(usize),
+    /// The launch would pass the budget of launches.
+    #[error("{have} launches were claimed in the last hour, and {max} are allowed")]
+    Budget {
+        /// Launches counted.
+        have: u32,
+        /// The budget.
+        max: u32,
+    },
 }
 
 /// All that is wrong with `plan`; empty if it may be carried out.
@@ -63,9 +72,13 @@ fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_
     if plan.client_token.is_empty() || plan.client_token.len() > CLIENT_TOKEN_LEN_MAX {
         notes.push(Note::Token(plan.client_token.len()));
     }
-    let have = at_most(plan.size, inventory);
+    let have = at_most(plan.size, config, inventory);
     if let Some(max) = size.bounds.max().filter(|_| !size.bounds.may_grow(have)) {
         notes.push(Note::AboveMax { have, max });
+    }
+    let have = launches_of_last_hour(inventory);
+    if let Some(max) = config.launches_per_hour_max.filter(|max| have >= *max) {
+        notes.push(Note::Budget { have, max });
     }
     notes
 }
@@ -81,36 +94,29 @@ fn check_terminate(ids: &[String], size: usize, config: &PoolConfig, inventory: 
             notes.push(Note::NotOurs(id.clone()));
         }
     }
-    let have = at_least(size, inventory).total();
+    let have = at_least(size, config, inventory);
     if !bounds.may_shrink(have) {
         notes.push(Note::BelowMin { have, min: bounds.min() });
     }
     notes
 }
 
-/// Machines of a size that may exist: alive in EC2, or recorded and not yet visible there.
-fn at_most(size: usize, inventory: &Inventory<'_>) -> u32 {
-    let in_cloud = inventory.cloud.iter().filter(|m| m.alive && m.size == Some(size)).count();
-    let unseen = inventory
-        .records
-        .iter()
-        .filter(|r| r.size == size && !inventory.cloud.iter().any(|m| m.instance_id == r.instance_id))
-        .count();
-    (in_cloud + unseen) as u32
+/// Machines of a size that may exist: recorded and not known to be dead, alive in EC2 without a record, or launched by
+/// an earlier claim and not visible yet. What a machine is, its record says; its tag counts only where there is none,
+/// for tags can be changed by anybody.
+fn at_most(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
+    let dead = |id: &str| inventory.cloud.iter().any(|m| !m.alive && m.instance_id == id);
+    let recorded = |id: &str| inventory.records.iter().any(|r| r.instance_id == id);
+    let of_records = inventory.records.iter().filter(|r| r.size == size && !dead(&r.instance_id)).count();
+    let by_tag = |m: &&CloudInstance| m.alive && m.size == Some(size) && !recorded(&m.instance_id);
+    let without_record = inventory.cloud.iter().filter(by_tag).count();
+    (of_records + without_record) as u32 + unseen_launches(size, config, inventory)
 }
 
-/// Machines of a size that exist for certain: alive in EC2 and recorded.
-pub fn at_least(size: usize, inventory: &Inventory<'_>) -> Counts {
-    let mut counts = Counts::default();
-    for record in inventory.records.iter().filter(|r| r.size == size) {
-        if inventory.cloud.iter().any(|m| m.alive && m.instance_id == record.instance_id) {
-            match record.ready_ms {
-                Some(_) => counts.ready += 1,
-                None => counts.booting += 1,
-            }
-        }
-    }
-    counts
+/// Machines of a size that exist for certain once all earlier claims have done what they will.
+fn at_least(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
+    let there = stoppable(size, config, inventory).count() as u32;
+    there.saturating_sub(stops_without_plan(size, inventory))
 }
 
 #[cfg(test)]
@@ -119,14 +125,15 @@ mod tests {
     use crate::plan::{self, Inventory};
     use crate::samples::{config, machine, record};
     use contract::Action;
+    use contract::record::InstanceRecord;
 
     #[test]
     fn a_plan_within_the_bounds_has_no_notes() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[] };
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
         for action in [Action::Launch(0), Action::Stop(0)] {
-            let plan = plan::plan(action, 60, &config(), &inventory, 60_000).unwrap();
+            let plan = plan::plan(action, 60, &config(), &inventory).unwrap();
             assert_eq!(check(&plan, &config(), &inventory), []);
         }
     }
@@ -136,10 +143,10 @@ mod tests {
         let records = [record("i-1", 0, 1), record("i-unseen", 0, 2)];
         let orphan = crate::ports::CloudInstance { instance_id: "i-orphan".into(), ..machine(&records[0]) };
         let cloud = [machine(&records[0]), orphan];
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[] };
-        let launch = plan::plan(Action::Launch(0), 60, &config(), &inventory, 60_000).unwrap();
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
+        let launch = plan::plan(Action::Launch(0), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
-        let stop = plan::plan(Action::Stop(0), 60, &config(), &inventory, 60_000).unwrap();
+        let stop = plan::plan(Action::Stop(0), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&stop, &config(), &inventory), [Note::BelowMin { have: 1, min: 1 }]);
     }
 
@@ -147,10 +154,10 @@ mod tests {
     fn foreign_machines_wrong_templates_and_counts_are_noted() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[] };
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
         let foreign = Plan::Terminate { instance_ids: vec!["i-other".into()], size: 0 };
         assert_eq!(check(&foreign, &config(), &inventory), [Note::NotOurs("i-other".into())]);
-        let Plan::Launch(mut launch) = plan::plan(Action::Launch(1), 60, &config(), &inventory, 0).unwrap() else {
+        let Plan::Launch(mut launch) = plan::plan(Action::Launch(1), 60, &config(), &inventory).unwrap() else {
             panic!("a launch")
         };
         launch.count = 40;
@@ -158,5 +165,74 @@ mod tests {
         launch.client_token = "x".repeat(65);
         let notes = check(&Plan::Launch(launch), &config(), &inventory);
         assert_eq!(notes, [Note::Count(40), Note::Template("somebody-elses".into()), Note::Token(65)]);
+    }
+
+    #[test]
+    fn a_size_that_does_not_exist_and_a_used_up_budget_are_noted() {
+        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
+        let unknown = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 3 };
+        assert_eq!(check(&unknown, &config(), &none), [Note::UnknownSize(3)]);
+        let launch = plan::plan(Action::Launch(0), 60, &config(), &none).unwrap();
+        let Plan::Launch(of_size) = launch.clone() else { panic!("a launch") };
+        assert_eq!(check(&Plan::Launch(LaunchPlan { size: 3, ..of_size }), &config(), &none), [Note::UnknownSize(3)]);
+        let pending = crate::samples::claimed(0, Action::Launch(1), 1);
+        let earlier = [&pending];
+        let budget = |max: u32| {
+            let config = PoolConfig { launches_per_hour_max: Some(max), ..config() };
+            check(&launch, &config, &Inventory { earlier: &earlier, ..none })
+        };
+        assert_eq!(budget(2), []);
+        assert_eq!(budget(1), [Note::Budget { have: 1, max: 1 }]);
+    }
+
+    #[test]
+    fn an_empty_token_and_one_of_the_longest_kind() {
+        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
+        let Ok(Plan::Launch(launch)) = plan::plan(Action::Launch(0), 60, &config(), &none) else { panic!("a launch") };
+        let with = |len: usize| {
+            check(&Plan::Launch(LaunchPlan { client_token: "x".repeat(len), ..launch.clone() }), &config(), &none)
+        };
+        assert_eq!(with(0), [Note::Token(0)]);
+        assert_eq!(with(CLIENT_TOKEN_LEN_MAX), []);
+    }
+
+    #[test]
+    fn a_record_says_the_size_a_tag_only_without_one_and_the_dead_do_not_count() {
+        let have = |records: &[InstanceRecord], cloud: &[CloudInstance]| {
+            at_most(0, &config(), &Inventory { records, cloud, tasks: &[], earlier: &[], now_ms: 60_000 })
+        };
+        let small = record("i-1", 0, 1);
+        let tagged_m = CloudInstance { size: Some(1), ..machine(&small) };
+        let dying = CloudInstance { alive: false, ..machine(&small) };
+        let one = std::slice::from_ref(&small);
+        assert_eq!(have(one, std::slice::from_ref(&tagged_m)), 1, "recorded as S, tagged as M");
+        assert_eq!(have(&[record("i-1", 1, 1)], &[machine(&small)]), 0, "recorded as M, tagged as S");
+        assert_eq!(have(&[], &[machine(&small)]), 1);
+        assert_eq!(have(one, &[machine(&small), machine(&record("i-9", 0, 2))]), 2, "one of the two has a record");
+        assert_eq!(have(&[], &[tagged_m]), 0);
+        assert_eq!(have(one, std::slice::from_ref(&dying)), 0);
+        assert_eq!(have(&[], &[dying]), 0);
+    }
+
+    #[test]
+    fn a_launch_that_an_earlier_claim_may_still_make_counts_against_the_maximum() {
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let pending = crate::samples::claimed(0, Action::Launch(0), 1);
+        let earlier = [&pending];
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
+        let launch = plan::plan(Action::Launch(0), 60, &config(), &inventory).unwrap();
+        assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
+    }
+
+    #[test]
+    fn a_stop_that_has_no_plan_yet_is_counted_as_done() {
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let pending = crate::samples::claimed(0, Action::Stop(0), 1);
+        let earlier = [&pending];
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
+        let stop = plan::plan(Action::Stop(0), 60, &config(), &inventory).unwrap();
+        assert_eq!(check(&stop, &config(), &inventory), [Note::BelowMin { have: 1, min: 1 }]);
     }
 }

@@ -176,6 +176,26 @@ mod tests {
         assert_eq!(all, [booting, idle_young, idle_old, just_started, deep]);
     }
 
+    #[test]
+    fn an_idle_machine_goes_before_a_busy_one_whatever_each_would_lose() {
+        let idle = StopCandidate { lost_core_ms: 7, running: 0, ready: true, launch_order: 1 };
+        let busy = StopCandidate { lost_core_ms: 0, running: 1, ready: false, launch_order: 9 };
+        assert!(stop_order(&idle) < stop_order(&busy));
+    }
+
+    #[test]
+    fn the_verdicts_are_those_on_each_action_in_order_and_say_why() {
+        let b = bounds(1, 2);
+        let fleet = [Counts { ready: 1, booting: 0 }, Counts { ready: 1, booting: 1 }, Counts { ready: 2, booting: 0 }];
+        let s = Situation { doubtful: true, no_capacity: &[true, false, false], ..situation(&fleet, &b) };
+        let refusals: Vec<String> =
+            verdicts(&s).iter().map(|v| v.err().map(|r| r.to_string()).unwrap_or_default()).collect();
+        assert_eq!(refusals, ["", "no capacity", "at min", "at max", "doubtful data", "at max", "doubtful data"]);
+        assert_eq!(mask(&s), [true, false, false, false, false, false, false]);
+        let texts = [Refusal::UnknownType, Refusal::Mode, Refusal::Cooldown, Refusal::Budget].map(|r| r.to_string());
+        assert_eq!(texts, ["unknown type", "mode", "cooldown", "launch budget"]);
+    }
+
     fn any_counts() -> impl Strategy<Value = Counts> {
         (0u32..6, 0u32..6).prop_map(|(ready, booting)| Counts { ready, booting })
     }

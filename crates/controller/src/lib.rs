@@ -3,6 +3,7 @@
 //! No IO, no clock, no randomness: time is an argument. The twin runs the same guard as the cloud.
 
 pub mod check;
+pub mod earlier;
 pub mod guard;
 pub mod plan;
 pub mod ports;

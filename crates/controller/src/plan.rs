@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use contract::action::Action;
+use contract::decision::Decision;
 use contract::limits::CLIENT_TOKEN_LEN_MAX;
 use contract::plan::{LaunchPlan, Plan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
 use contract::schema::sha256_hex;
 
+use crate::earlier::stopped;
 use crate::guard::{StopCandidate, stop_order};
 use crate::ports::CloudInstance;
 
@@ -23,34 +25,32 @@ pub enum NoPlan {
     NoVictim,
 }
 
-/// What the planner looks at: the records, EC2's fresh answer, and the tasks that run now.
+/// What the planner looks at: the records, EC2's fresh answer, the tasks that run now, and what was claimed before.
 #[derive(Clone, Copy, Debug)]
 pub struct Inventory<'a> {
+    /// Now, milliseconds since the epoch.
+    pub now_ms: u64,
     /// Records of machines that were not terminated.
     pub records: &'a [InstanceRecord],
     /// Machines with our tags, from a fresh and complete describe.
     pub cloud: &'a [CloudInstance],
     /// Tasks that wait or run now.
     pub tasks: &'a [TaskRecord],
+    /// Decisions of the last hour that were claimed before this one, by a consistent read: see [`crate::earlier`].
+    pub earlier: &'a [&'a Decision],
 }
 
 /// The plan for `action` of the decision at `tick`.
 ///
 /// # Errors
 /// If the action asks for nothing or there is nothing to stop.
-pub fn plan(
-    action: Action,
-    tick: u64,
-    config: &PoolConfig,
-    inventory: &Inventory<'_>,
-    now_ms: u64,
-) -> Result<Plan, NoPlan> {
+pub fn plan(action: Action, tick: u64, config: &PoolConfig, inventory: &Inventory<'_>) -> Result<Plan, NoPlan> {
     match action {
         Action::Nothing => Err(NoPlan::Nothing),
         Action::Launch(size) => Ok(Plan::Launch(launch(usize::from(size), tick, config))),
         Action::Stop(size) => {
             let size = usize::from(size);
-            let victim = victim(size, inventory, now_ms).ok_or(NoPlan::NoVictim)?;
+            let victim = victim(size, config, inventory).ok_or(NoPlan::NoVictim)?;
             Ok(Plan::Terminate { instance_ids: vec![victim], size })
         }
     }
@@ -92,15 +92,24 @@ pub fn client_token(pool: &str, tick: u64) -> String {
     token
 }
 
-/// The machine whose stop loses least (the twin's rule V2), among those that EC2 reports alive with our tags and that
-/// a record of ours describes.
-fn victim(size: usize, inventory: &Inventory<'_>, now_ms: u64) -> Option<String> {
-    let load = load_by_machine(inventory.tasks, now_ms);
-    let alive = |id: &str| inventory.cloud.iter().any(|m| m.alive && m.instance_id == id);
-    inventory
-        .records
-        .iter()
-        .filter(|r| r.size == size && r.terminated_ms.is_none() && alive(&r.instance_id))
+/// Records of a size whose machines EC2 reports alive with our tags and that size, and that no earlier claim stops. A
+/// machine whose tag was changed by somebody is left alone.
+pub(crate) fn stoppable<'a>(
+    size: usize,
+    config: &PoolConfig,
+    inventory: &Inventory<'a>,
+) -> impl Iterator<Item = &'a InstanceRecord> {
+    let stopped = stopped(config, inventory);
+    let cloud = inventory.cloud;
+    let alive = move |id: &str| cloud.iter().any(|m| m.alive && m.size == Some(size) && m.instance_id == id);
+    let of_size = inventory.records.iter().filter(move |r| r.size == size && r.terminated_ms.is_none());
+    of_size.filter(move |r| alive(&r.instance_id) && !stopped.contains(r.instance_id.as_str()))
+}
+
+/// The machine whose stop loses least (the twin's rule V2), among those that may be stopped.
+fn victim(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> Option<String> {
+    let load = load_by_machine(inventory.tasks, inventory.now_ms);
+    stoppable(size, config, inventory)
         .min_by_key(|r| {
             let (running, lost_core_ms) = load.get(r.instance_id.as_str()).copied().unwrap_or_default();
             let order =
@@ -132,9 +141,9 @@ mod tests {
     fn a_launch_says_everything_and_is_the_same_each_time() {
         let mut config = config();
         config.subnets = vec!["subnet-a".into(), "subnet-b".into()];
-        let none = Inventory { records: &[], cloud: &[], tasks: &[] };
-        let first = plan(Action::Launch(2), 600, &config, &none, 600_000).unwrap();
-        assert_eq!(first, plan(Action::Launch(2), 600, &config, &none, 999_000).unwrap());
+        let none = Inventory { now_ms: 600_000, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let first = plan(Action::Launch(2), 600, &config, &none).unwrap();
+        assert_eq!(first, plan(Action::Launch(2), 600, &config, &Inventory { now_ms: 999_000, ..none }).unwrap());
         let Plan::Launch(launch) = first else { panic!("a launch") };
         assert_eq!((launch.size, launch.count, launch.launch_template.as_str()), (2, 1, "lt-L"));
         assert_eq!(launch.subnet.as_deref(), Some("subnet-a"));
@@ -150,8 +159,8 @@ mod tests {
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
         let stop = |tasks: &[TaskRecord], cloud: &[CloudInstance]| {
-            let inventory = Inventory { records: &records, cloud, tasks };
-            plan(Action::Stop(0), 60, &config(), &inventory, 9000)
+            let inventory = Inventory { now_ms: 9000, records: &records, cloud, tasks, earlier: &[] };
+            plan(Action::Stop(0), 60, &config(), &inventory)
         };
         let terminate = |id: &str| Ok(Plan::Terminate { instance_ids: vec![id.to_owned()], size: 0 });
         assert_eq!(stop(&tasks, &cloud), terminate("i-idle"));
@@ -163,10 +172,63 @@ mod tests {
     #[test]
     fn a_machine_that_ec2_does_not_report_with_our_tags_is_never_chosen() {
         let records = [record("i-foreign", 0, 10)];
-        let inventory = Inventory { records: &records, cloud: &[], tasks: &[] };
-        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory, 9000), Err(NoPlan::NoVictim));
+        let inventory = Inventory { now_ms: 9000, records: &records, cloud: &[], tasks: &[], earlier: &[] };
+        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory), Err(NoPlan::NoVictim));
         let dying = [CloudInstance { alive: false, ..machine(&records[0]) }];
         let inventory = Inventory { cloud: &dying, ..inventory };
-        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory, 9000), Err(NoPlan::NoVictim));
+        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory), Err(NoPlan::NoVictim));
+    }
+
+    #[test]
+    fn the_subnet_rotates_from_tick_to_tick() {
+        let config = PoolConfig { subnets: vec!["a".into(), "b".into(), "c".into()], tick_s: 60, ..config() };
+        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let subnet = |tick: u64| match plan(Action::Launch(0), tick, &config, &none) {
+            Ok(Plan::Launch(launch)) => launch.subnet.unwrap(),
+            other => panic!("a launch: {other:?}"),
+        };
+        assert_eq!([0, 60, 120, 180, 240].map(subnet), ["a", "b", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn what_would_be_lost_is_cores_times_time_and_a_task_just_begun_makes_a_machine_busy() {
+        let records = [record("i-old", 0, 10), record("i-new", 0, 30)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let stop = |tasks: &[TaskRecord]| {
+            let inventory = Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks, earlier: &[] };
+            match plan(Action::Stop(0), 60, &config(), &inventory) {
+                Ok(Plan::Terminate { instance_ids, .. }) => instance_ids[0].clone(),
+                other => panic!("a stop: {other:?}"),
+            }
+        };
+        assert_eq!(stop(&[running("a", "i-new", 9000)]), "i-old");
+        assert_eq!(stop(&[running("a", "i-new", 1000), running("b", "i-old", 5000)]), "i-old");
+        let wide = TaskRecord { cores: 4, ..running("a", "i-new", 8000) };
+        assert_eq!(stop(&[wide, running("b", "i-old", 6000)]), "i-old");
+        let done = TaskRecord { finished_ms: Some(8000), ..running("c", "i-new", 1000) };
+        assert_eq!(stop(&[done, running("b", "i-old", 6000)]), "i-new");
+        let two = [running("a", "i-new", 8000), running("b", "i-new", 8000), running("c", "i-old", 7500)];
+        assert_eq!(stop(&two), "i-old");
+    }
+
+    #[test]
+    fn a_machine_is_left_alone_if_its_record_has_ended_its_tag_differs_or_a_claim_stops_it() {
+        let open = record("i-1", 0, 10);
+        let stop = |record: &InstanceRecord, machine: &CloudInstance, earlier: &[&Decision]| {
+            let (records, cloud) = (std::slice::from_ref(record), std::slice::from_ref(machine));
+            let inventory = Inventory { now_ms: 9000, records, cloud, tasks: &[], earlier };
+            plan(Action::Stop(0), 60, &config(), &inventory)
+        };
+        assert!(stop(&open, &machine(&open), &[]).is_ok());
+        let ended = InstanceRecord { terminated_ms: Some(20), ..open.clone() };
+        assert_eq!(stop(&ended, &machine(&open), &[]), Err(NoPlan::NoVictim));
+        let tagged = CloudInstance { size: Some(1), ..machine(&open) };
+        assert_eq!(stop(&open, &tagged, &[]), Err(NoPlan::NoVictim));
+        let other = CloudInstance { instance_id: "i-2".into(), ..machine(&open) };
+        assert_eq!(stop(&open, &other, &[]), Err(NoPlan::NoVictim));
+        let mut claim = crate::samples::claimed(0, Action::Stop(0), 1);
+        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
+        claim.intent.as_mut().unwrap().plan = Some(plan);
+        assert_eq!(stop(&open, &machine(&open), &[&claim]), Err(NoPlan::NoVictim));
     }
 }

@@ -141,7 +141,8 @@ pub trait Decisions: Send + Sync {
         now_ms: u64,
     ) -> impl Future<Output = Port<Claim>> + Send;
     /// Replaces the intent of a decision whose stored intent is pending under the same generation (or absent, for a
-    /// refusal with generation 0). A settled one is never rewritten: that is a conflict.
+    /// refusal with generation 0). A settled one is never rewritten, and a stored plan is never replaced or dropped:
+    /// that is a conflict. The same intent again is none, for a client that repeats a call cannot know whether it worked.
     fn put_intent(&self, pool: &str, tick: u64, intent: &Intent) -> impl Future<Output = Port<()>> + Send;
 }
 

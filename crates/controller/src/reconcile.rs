@@ -9,11 +9,9 @@ use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 
 use crate::check::check;
+use crate::earlier::{self, UNSEEN_S_MAX, may_be_unseen};
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
-
-/// Seconds that a new machine may be missing from describe (EC2 is eventually consistent) before it counts as lost.
-pub const UNSEEN_S_MAX: u64 = 180;
 
 /// One step towards agreement.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +42,10 @@ pub enum Resume {
 pub struct Scene<'a> {
     /// The pool's configuration.
     pub config: &'a PoolConfig,
-    /// Whether the pool may act now: its mode and the kill switch.
-    pub may_act: bool,
+    /// Whether the pool may launch now: its mode and the kill switch.
+    pub may_launch: bool,
+    /// Whether the pool may stop machines now: its mode and the kill switch.
+    pub may_stop: bool,
     /// Records of machines that were not terminated.
     pub records: &'a [InstanceRecord],
     /// Machines with our tags, from a fresh and complete describe.
@@ -60,10 +60,11 @@ pub struct Scene<'a> {
 ///
 /// Decisions claimed less than [`PENDING_S_MAX`] ago are left to their executor.
 pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
-    let mut steps: Vec<Step> = scene.decisions.iter().filter_map(|d| unsettled(d, scene)).collect();
+    // Records first: a decision that is settled as launched has its record by then.
     let alive = scene.cloud.iter().filter(|m| m.alive);
-    steps.extend(alive.filter_map(|m| unrecorded(m, scene.config, scene.records)));
-    steps.extend(scene.records.iter().filter_map(|r| lost(r, scene.cloud, scene.now_ms)));
+    let mut steps: Vec<Step> = alive.filter_map(|m| unrecorded(m, scene)).collect();
+    steps.extend(scene.decisions.iter().filter_map(|d| unsettled(d, scene)));
+    steps.extend(scene.records.iter().filter_map(|r| lost(r, scene)));
     steps
 }
 
@@ -100,17 +101,27 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     if let Some(outcome) = already_done(decision, plan, scene.cloud) {
         return Resume::Settle(outcome);
     }
-    let inventory = Inventory { records: scene.records, cloud: scene.cloud, tasks: &[] };
+    let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
+    let earlier = earlier::before(scene.decisions, generation);
+    let Scene { now_ms, records, cloud, .. } = *scene;
+    let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier };
     let notes = check(plan, scene.config, &inventory);
     let failed = |error: String| Resume::Settle(Outcome::Failed { error });
     if is_late(decision, scene) {
         failed("interrupted, and too late to be carried out now".into())
-    } else if !scene.may_act {
-        failed("interrupted, and the pool may not act now".into())
+    } else if !may(plan, scene) {
+        failed("interrupted, and the pool may not act so now".into())
     } else if let Some(note) = notes.first() {
         failed(format!("interrupted, and the plan does not pass the check any more: {note}"))
     } else {
         Resume::Again(plan.clone())
+    }
+}
+
+fn may(plan: &Plan, scene: &Scene<'_>) -> bool {
+    match plan {
+        Plan::Launch(_) => scene.may_launch,
+        Plan::Terminate { .. } => scene.may_stop,
     }
 }
 
@@ -129,8 +140,9 @@ fn already_done(decision: &Decision, plan: &Plan, cloud: &[CloudInstance]) -> Op
     }
 }
 
-fn unrecorded(machine: &CloudInstance, config: &PoolConfig, records: &[InstanceRecord]) -> Option<Step> {
-    if records.iter().any(|r| r.instance_id == machine.instance_id) {
+fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
+    let config = scene.config;
+    if scene.records.iter().any(|r| r.instance_id == machine.instance_id) || is_being_stopped(machine, scene) {
         return None;
     }
     let Some((size, of)) = machine.size.and_then(|s| config.sizes.get(s).map(|of| (s, of))) else {
@@ -149,9 +161,22 @@ fn unrecorded(machine: &CloudInstance, config: &PoolConfig, records: &[InstanceR
     }))
 }
 
-fn lost(record: &InstanceRecord, cloud: &[CloudInstance], now_ms: u64) -> Option<Step> {
-    let in_cloud = cloud.iter().any(|m| m.alive && m.instance_id == record.instance_id);
-    let too_new = now_ms < record.launched_ms + UNSEEN_S_MAX * 1000;
+/// Whether a decision has stopped the machine so short a while ago that describe may still show it.
+fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
+    let stops = |d: &Decision| match d.intent.as_ref().and_then(|intent| intent.plan.as_ref()) {
+        Some(Plan::Terminate { instance_ids, .. }) => instance_ids.contains(&machine.instance_id),
+        _ => false,
+    };
+    scene.decisions.iter().any(|d| may_be_unseen(d.tick, scene.config, scene.now_ms) && stops(d))
+}
+
+/// A machine that was in service has been visible; a booting one may have been launched late, and not be visible yet.
+fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
+    let in_cloud = scene.cloud.iter().any(|m| m.alive && m.instance_id == record.instance_id);
+    let too_new = match record.ready_ms {
+        Some(_) => scene.now_ms < record.launched_ms + UNSEEN_S_MAX * 1000,
+        None => may_be_unseen(record.launched_ms / 1000, scene.config, scene.now_ms),
+    };
     (!in_cloud && !too_new).then(|| Step::MarkLost(record.clone()))
 }
 
@@ -159,12 +184,21 @@ fn lost(record: &InstanceRecord, cloud: &[CloudInstance], now_ms: u64) -> Option
 mod tests {
     use super::*;
     use crate::samples::{config, decided, machine, record};
+    use contract::Action;
 
     const NOW: u64 = 10_000_000;
 
     fn steps(records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
         let config = config();
-        reconcile(&Scene { config: &config, may_act: true, records, cloud, decisions: &[], now_ms: NOW })
+        reconcile(&Scene {
+            config: &config,
+            may_launch: true,
+            may_stop: true,
+            records,
+            cloud,
+            decisions: &[],
+            now_ms: NOW,
+        })
     }
 
     #[test]
@@ -187,15 +221,19 @@ mod tests {
     #[test]
     fn a_machine_that_is_gone_is_marked_but_not_while_ec2_may_not_show_it_yet() {
         let old = record("i-1", 0, 1);
-        assert_eq!(steps(std::slice::from_ref(&old), &[]), [Step::MarkLost(old)]);
+        assert_eq!(steps(std::slice::from_ref(&old), &[]), [Step::MarkLost(old.clone())]);
+        let dead = CloudInstance { alive: false, ..machine(&old) };
+        assert_eq!(steps(std::slice::from_ref(&old), &[dead]), [Step::MarkLost(old.clone())]);
+        let other = record("i-9", 0, 1);
+        assert_eq!(steps(&[old.clone(), other.clone()], &[machine(&other)]), [Step::MarkLost(old)]);
         let new = record("i-2", 0, NOW - UNSEEN_S_MAX * 1000 + 1);
         assert_eq!(steps(&[new], &[]), []);
     }
 
     /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows.
-    fn resumed(tick: u64, may_act: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
+    fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
         let config = config();
-        let scene = Scene { config: &config, may_act, records, cloud, decisions: &[], now_ms: NOW };
+        let scene = Scene { config: &config, may_launch: true, may_stop, records, cloud, decisions: &[], now_ms: NOW };
         let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
         resume(&decided(tick), &plan, &scene)
     }
@@ -221,10 +259,120 @@ mod tests {
         let fresh = decided(NOW / 1000 - 60);
         let old = decided(NOW / 1000 - 3600);
         let decisions = [fresh, old.clone()];
-        let scene =
-            Scene { config: &config, may_act: true, records: &[], cloud: &[], decisions: &decisions, now_ms: NOW };
+        let scene = Scene {
+            config: &config,
+            may_launch: true,
+            may_stop: true,
+            records: &[],
+            cloud: &[],
+            decisions: &decisions,
+            now_ms: NOW,
+        };
         let found = reconcile(&scene);
         let [Step::Release(released, Outcome::Refused { .. })] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(released.tick, old.tick);
+    }
+
+    /// The steps for one decision, claimed at `NOW - age_s`, with these machines in EC2.
+    fn steps_for(decision: Decision, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
+        let (config, decisions) = (config(), [decision]);
+        let decisions = decisions.as_slice();
+        let scene = Scene { config: &config, may_launch: true, may_stop: true, records, cloud, decisions, now_ms: NOW };
+        reconcile(&scene)
+    }
+
+    /// A decision claimed so many seconds ago.
+    fn claimed_ago(age_s: u64, action: Action, plan: Option<Plan>) -> Decision {
+        let mut decision = crate::samples::claimed(NOW / 1000 - age_s, action, 1);
+        let intent = decision.intent.as_mut().unwrap();
+        (intent.plan, intent.claimed_ms) = (plan, NOW - age_s * 1000);
+        decision
+    }
+
+    fn stop(id: &str) -> Option<Plan> {
+        Some(Plan::Terminate { instance_ids: vec![id.into()], size: 0 })
+    }
+
+    #[test]
+    fn a_claim_is_left_to_its_executor_for_a_while_and_a_settled_one_for_ever() {
+        for plan in [None, stop("i-1")] {
+            assert_eq!(steps_for(claimed_ago(PENDING_S_MAX - 1, Action::Stop(0), plan.clone()), &[], &[]), []);
+            let taken_up = steps_for(claimed_ago(PENDING_S_MAX, Action::Stop(0), plan.clone()), &[], &[]);
+            match (&plan, taken_up.as_slice()) {
+                (None, [Step::Release(_, Outcome::Failed { .. })]) | (Some(_), [Step::Resume(..)]) => {}
+                (_, other) => panic!("{plan:?}: {other:?}"),
+            }
+            let mut settled = claimed_ago(3000, Action::Stop(0), plan);
+            settled.intent.as_mut().unwrap().state = IntentState::Settled;
+            assert_eq!(steps_for(settled, &[], &[]), []);
+        }
+    }
+
+    #[test]
+    fn a_decision_is_late_after_five_ticks_and_not_before() {
+        let unclaimed = |age_s: u64| steps_for(decided(NOW / 1000 - age_s), &[], &[]).len();
+        assert_eq!((unclaimed(LATE_TICKS * 60), unclaimed(LATE_TICKS * 60 + 1)), (0, 1));
+        let held = Decision { verdict: Verdict::Hold, ..decided(NOW / 1000 - 3600) };
+        assert_eq!(steps_for(held, &[], &[]), []);
+    }
+
+    #[test]
+    fn a_launch_is_done_where_a_machine_carries_its_decision_whatever_has_become_of_it() {
+        let ours = CloudInstance { decision: Some(NOW / 1000 - 200), ..machine(&record("i-1", 0, 1)) };
+        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let plan = crate::plan::plan(Action::Launch(0), NOW / 1000 - 200, &config(), &none).unwrap();
+        let decision = || claimed_ago(200, Action::Launch(0), Some(plan.clone()));
+        let launched = Resume::Settle(Outcome::Launched { instance_ids: vec!["i-1".into()] });
+        let dead = CloudInstance { alive: false, ..ours.clone() };
+        for machine in [ours, dead] {
+            let found = steps_for(decision(), &[], &[machine]);
+            assert!(found.iter().any(|s| matches!(s, Step::Resume(_, how) if *how == launched)), "{found:?}");
+        }
+        let others = machine(&record("i-2", 0, 1));
+        let again = steps_for(decision(), &[], &[others]);
+        assert!(again.iter().any(|s| matches!(s, Step::Resume(_, Resume::Again(_)))), "{again:?}");
+    }
+
+    #[test]
+    fn an_interrupted_plan_needs_the_right_to_do_what_it_does() {
+        let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
+        let cloud: Vec<_> = two.iter().map(machine).collect();
+        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let launch = crate::plan::plan(Action::Launch(1), NOW / 1000 - 200, &config(), &none).unwrap();
+        let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
+            let config = config();
+            let (records, cloud) = (two.as_slice(), cloud.as_slice());
+            let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions: &[], now_ms: NOW };
+            matches!(resume(&decided(NOW / 1000 - 200), plan, &scene), Resume::Again(_))
+        };
+        assert!(again(&launch, true, false) && !again(&launch, false, true));
+        let stop = stop("i-1").unwrap();
+        assert!(again(&stop, false, true) && !again(&stop, true, false));
+    }
+
+    #[test]
+    fn a_machine_that_was_just_stopped_is_not_adopted_because_describe_still_shows_it() {
+        let shown = machine(&record("i-1", 0, 1));
+        let stopped = |age_s: u64, id: &str| {
+            let mut decision = claimed_ago(age_s, Action::Stop(0), stop(id));
+            decision.intent.as_mut().unwrap().state = IntentState::Settled;
+            steps_for(decision, &[], std::slice::from_ref(&shown))
+        };
+        let seen_by = LATE_TICKS * 60 + UNSEEN_S_MAX;
+        assert_eq!(stopped(seen_by - 1, "i-1"), []);
+        assert!(matches!(stopped(seen_by, "i-1").as_slice(), [Step::Adopt(_)]));
+        assert!(matches!(stopped(60, "i-2").as_slice(), [Step::Adopt(_)]));
+    }
+
+    #[test]
+    fn a_booting_machine_may_be_unseen_for_longer_than_one_that_was_in_service() {
+        let lost = |launched_s_ago: u64, ready: bool| {
+            let mut record = record("i-1", 0, NOW - launched_s_ago * 1000);
+            record.ready_ms = record.ready_ms.filter(|_| ready);
+            steps(&[record], &[]).len()
+        };
+        assert_eq!((lost(UNSEEN_S_MAX - 1, true), lost(UNSEEN_S_MAX, true)), (0, 1));
+        let late = LATE_TICKS * 60 + UNSEEN_S_MAX;
+        assert_eq!((lost(late - 1, false), lost(late, false)), (0, 1));
     }
 }

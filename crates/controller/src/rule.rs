@@ -11,11 +11,23 @@ pub const NAME: &str = "production";
 
 /// The action of the rule: launch while at least half a machine is missing, largest step first; stop an idle surplus.
 ///
-/// Without a queue depth it does nothing, for then nothing is known.
+/// Without a queue depth it does nothing, for then nothing is known. As with KEDA, the first machine is launched as
+/// soon as a task waits, and the last one stays while there is a task: otherwise a task that is worth less than half a
+/// machine would never run, or be interrupted each time it does.
 pub fn decide(o: &Observation, tasks_per_core: f64, mask: &Mask) -> Action {
     debug_assert!(tasks_per_core > 0.0, "checked by the configuration");
     let (Some(queue), Some(running)) = (o.queue_depth, o.running) else { return Action::Nothing };
-    towards(o, f64::from(queue + running) / tasks_per_core, mask)
+    match towards(o, f64::from(queue + running) / tasks_per_core, mask) {
+        Action::Nothing if queue > 0 && o.billed_cores() == 0 => first_machine(o, mask),
+        Action::Stop(size) if queue + running > 0 && o.billed_cores() == o.cores[usize::from(size)] => Action::Nothing,
+        action => action,
+    }
+}
+
+/// The launch of the smallest machine that is allowed now.
+fn first_machine(o: &Observation, mask: &Mask) -> Action {
+    let launches = (0..SIZE_COUNT).map(|i| Action::Launch(i as u16)).filter(|launch| mask[launch.index()]);
+    launches.min_by_key(|launch| launch.size().map(|size| o.cores[size])).unwrap_or_default()
 }
 
 /// The allowed action that brings the fleet, booting machines included, nearest to `wanted_cores`.
@@ -78,6 +90,25 @@ mod tests {
         assert_eq!(decide(&observation(0, 0, 3), 1.5, &all), Action::Stop(2));
         assert_eq!(decide(&observation(0, 21, 1), 1.5, &all), Action::Nothing);
         assert_eq!(decide(&observation(3, 21, 1), 1.5, &all), Action::Launch(0));
+    }
+
+    #[test]
+    fn a_single_task_gets_a_first_machine_and_keeps_it() {
+        let empty = Observation { fleet: [Counts::default(); 3], ..observation(1, 0, 0) };
+        let mut mask = [true; 7];
+        assert_eq!(decide(&empty, 1.5, &mask), Action::Launch(0));
+        mask[Action::Launch(0).index()] = false;
+        assert_eq!(decide(&empty, 1.5, &mask), Action::Launch(1));
+        let idle = Observation { queue_depth: Some(0), ..empty.clone() };
+        assert_eq!(decide(&idle, 1.5, &[true; 7]), Action::Nothing);
+        let one = [Counts { ready: 1, booting: 0 }, Counts::default(), Counts::default()];
+        let at_work = Observation { running: Some(1), fleet: one, ..idle.clone() };
+        assert_eq!(decide(&at_work, 1.5, &[true; 7]), Action::Nothing);
+        let done = Observation { running: Some(0), fleet: one, ..idle };
+        assert_eq!(decide(&done, 1.5, &[true; 7]), Action::Stop(0));
+        let two = [Counts { ready: 1, booting: 0 }, Counts { ready: 1, booting: 0 }, Counts::default()];
+        let surplus = Observation { running: Some(1), fleet: two, ..done };
+        assert_eq!(decide(&surplus, 1.5, &[true; 7]), Action::Stop(1), "only the last machine is kept");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Small values that the tests of this crate share.
 
-use contract::decision::{DECISION_VERSION, Decider, Decision, Verdict};
+use contract::decision::{DECISION_VERSION, Decider, Decision, Intent, IntentState, Verdict};
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
 use contract::{Action, Observation};
@@ -28,6 +28,13 @@ pub fn decided(tick: u64) -> Decision {
         expires_at: 0,
         intent: None,
     }
+}
+
+/// A claim of `action` that has no plan yet.
+pub fn claimed(tick: u64, action: Action, generation: u64) -> Decision {
+    let state = IntentState::Pending;
+    let intent = Intent { state, generation, claimed_ms: tick * 1000, plan: None, outcome: None };
+    Decision { action, intent: Some(intent), ..decided(tick) }
 }
 
 /// A pool of S, M and L machines, 1 to 3 of each.

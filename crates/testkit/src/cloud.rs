@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use contract::plan::{LaunchPlan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
 use controller::ports::{Cloud, CloudInstance, Kind, Port, PortError};
 
+use crate::fate::Happened;
 use crate::op;
 use crate::world::{Machine, State, World};
 
@@ -24,7 +25,7 @@ impl Machine {
     fn seen(&self) -> CloudInstance {
         CloudInstance {
             instance_id: self.instance_id.clone(),
-            alive: self.alive,
+            alive: self.shown_alive.unwrap_or(self.alive),
             size: self.number(TAG_SIZE).map(|size| size as usize),
             decision: self.number(TAG_DECISION),
             launched_ms: self.launched_ms,
@@ -43,6 +44,8 @@ impl State {
             launched_ms: self.now_ms,
             launch_template: template.to_owned(),
             client_token: token,
+            protected: false,
+            shown_alive: None,
         });
         instance_id
     }
@@ -70,30 +73,39 @@ impl State {
         if self.sizes_without_capacity.contains(&plan.size) {
             return Err(refused("InsufficientInstanceCapacity", Kind::NoCapacity));
         }
-        let ids: Vec<String> = (0..plan.count)
+        let fewer = u32::from(std::mem::take(&mut self.fewer_next));
+        let ids: Vec<String> = (0..plan.count.saturating_sub(fewer))
             .map(|_| self.add_machine(&plan.launch_template, plan.tags.clone(), Some(plan.client_token.clone())))
             .collect();
         self.launches.insert(plan.client_token.clone(), (plan.clone(), ids.clone()));
+        self.happened.push(Happened::Launched { plan: Box::new(plan.clone()), instance_ids: ids.clone() });
         Ok(self.seen(&ids))
     }
 
-    /// As IAM has it: one machine without our tag, and the whole call is denied.
+    /// As IAM and EC2 have it: one machine without our tag, or a protected one, and the whole call is refused. A machine
+    /// that EC2 does not show yet is one that it does not know, which the real adapter takes for terminated.
     fn terminate(&mut self, ids: &[String]) -> Port<()> {
-        if let Some(foreign) = self.machines.iter().find(|m| ids.contains(&m.instance_id) && !m.is_managed()) {
-            let message = format!("{} does not carry our tags", foreign.instance_id);
-            return Err(PortError {
-                operation: op::TERMINATE,
-                code: "UnauthorizedOperation".into(),
-                message,
-                kind: Kind::Denied,
-            });
+        self.happened.push(Happened::TerminationAsked(ids.to_vec()));
+        let named = |m: &&Machine| ids.contains(&m.instance_id);
+        if let Some(foreign) = self.machines.iter().filter(named).find(|m| !m.is_managed()) {
+            return Err(denied("UnauthorizedOperation", format!("{} does not carry our tags", foreign.instance_id)));
         }
-        for machine in self.machines.iter_mut().filter(|m| ids.contains(&m.instance_id)) {
+        if let Some(protected) = self.machines.iter().filter(named).find(|m| m.alive && m.protected) {
+            return Err(denied("OperationNotPermitted", format!("{} is protected", protected.instance_id)));
+        }
+        for machine in self.machines.iter_mut().filter(|m| m.visible && ids.contains(&m.instance_id)) {
+            if machine.alive {
+                self.happened.push(Happened::Terminated(machine.instance_id.clone()));
+            }
             machine.alive = false;
             machine.visible = false;
         }
         Ok(())
     }
+}
+
+fn denied(code: &str, message: String) -> PortError {
+    PortError { operation: op::TERMINATE, code: code.into(), message, kind: Kind::Denied }
 }
 
 fn refused(code: &str, kind: Kind) -> PortError {
@@ -105,14 +117,15 @@ impl Cloud for World {
         self.call(op::DESCRIBE, |s| {
             Ok(s.machines.iter().filter(|m| m.visible && m.is_of(pool)).map(Machine::seen).collect())
         })
+        .await
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {
-        self.call(op::LAUNCH, |s| s.launch(plan))
+        self.call(op::LAUNCH, |s| s.launch(plan)).await
     }
 
     async fn terminate(&self, instance_ids: &[String]) -> Port<()> {
-        self.call(op::TERMINATE, |s| s.terminate(instance_ids))
+        self.call(op::TERMINATE, |s| s.terminate(instance_ids)).await
     }
 }
 

@@ -5,12 +5,14 @@
 //! the policy pointer moved by compare-and-swap. Clones are handles of the same world.
 //!
 //! - [`world`]: the state, its inspection, scripted faults
+//! - [`fate`]: what a simulation decides about each call, and what it learns of each effect
 //! - [`op`]: the names of the operations that can be made to fail
 //! - `tables`, `cloud`, `outside`: the ports themselves
 //! - [`builders`]: records that are valid until a test changes them
 
 pub mod builders;
 mod cloud;
+pub mod fate;
 pub mod op;
 mod outside;
 mod tables;

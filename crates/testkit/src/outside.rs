@@ -25,6 +25,7 @@ impl Metrics for World {
             };
             Ok(sources.iter().map(newest).collect())
         })
+        .await
     }
 }
 
@@ -54,7 +55,7 @@ impl State {
 
 impl PolicyStore for World {
     async fn pointer(&self, pool: &str) -> Port<Option<(Pointer, String)>> {
-        self.call(op::POLICIES_POINTER, |s| Ok(s.pointers.get(pool).map(|p| (p.clone(), tag(p)))))
+        self.call(op::POLICIES_POINTER, |s| Ok(s.pointers.get(pool).map(|p| (p.clone(), tag(p))))).await
     }
 
     async fn manifest(&self, sha256: &str) -> Port<Manifest> {
@@ -62,16 +63,17 @@ impl PolicyStore for World {
             let bytes = s.object(op::POLICIES_MANIFEST, sha256, "manifest.json", MANIFEST_BYTES_MAX)?;
             serde_json::from_slice(&bytes).map_err(|e| PortError::invalid(op::POLICIES_MANIFEST, e.to_string()))
         })
+        .await
     }
 
     async fn file(&self, sha256: &str, name: &str, bytes_max: usize) -> Port<Vec<u8>> {
-        self.call(op::POLICIES_FILE, |s| s.object(op::POLICIES_FILE, sha256, name, bytes_max))
+        self.call(op::POLICIES_FILE, |s| s.object(op::POLICIES_FILE, sha256, name, bytes_max)).await
     }
 }
 
 impl PolicyPublisher for World {
     async fn put_file(&self, sha256: &str, name: &str, bytes: Vec<u8>) -> Port<()> {
-        self.call(op::POLICIES_PUT_FILE, |s| s.put_object(sha256, name, bytes))
+        self.call(op::POLICIES_PUT_FILE, |s| s.put_object(sha256, name, bytes.clone())).await
     }
 
     async fn move_pointer(&self, pool: &str, pointer: &Pointer, expected: Option<&str>) -> Port<()> {
@@ -84,5 +86,6 @@ impl PolicyPublisher for World {
             s.pointers.insert(pool.to_owned(), pointer.clone());
             Ok(())
         })
+        .await
     }
 }

@@ -8,6 +8,7 @@ use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
 use controller::ports::{Claim, Control, Decisions, Instances, Port, PortError, Tasks, Written};
 
 use crate::builders::pending;
+use crate::fate::Happened;
 use crate::op;
 use crate::world::{Key, State, World};
 
@@ -24,8 +25,24 @@ impl State {
         self.tasks.values().filter(move |t| t.pool == pool && (from_ms..to_ms).contains(&t.submitted_ms))
     }
 
+    /// The index of machines alive, as far as it has caught up.
+    fn shown_alive(&self, pool: &str) -> Vec<InstanceRecord> {
+        let old = |key: &Key| self.alive_index_old.get(key);
+        let shown = self.instances.iter().filter_map(|(key, record)| old(key).map_or(Some(record), Option::as_ref));
+        shown.filter(|r| r.pool == pool && r.terminated_ms.is_none()).cloned().collect()
+    }
+
+    /// Remembers what the index of machines alive goes on showing while it is behind.
+    fn before_change(&mut self, key: &Key) {
+        if self.alive_index_behind {
+            let now = self.instances.get(key).cloned();
+            self.alive_index_old.entry(key.clone()).or_insert(now);
+        }
+    }
+
     fn recorded(&mut self, operation: &'static str, record: &InstanceRecord) -> Port<&mut InstanceRecord> {
         let key = instance_key(record);
+        self.before_change(&key);
         self.instances.get_mut(&key).ok_or_else(|| PortError::not_found(operation, record.instance_id.clone()))
     }
 }
@@ -36,16 +53,18 @@ impl Tasks for World {
             let open = s.tasks.values().filter(|t| t.pool == pool && t.state() != TaskState::Finished);
             Ok(open.take(QUEUE_ROWS_MAX).cloned().collect())
         })
+        .await
     }
 
     async fn submitted(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<TaskRecord>> {
-        self.call(op::TASKS_SUBMITTED, |s| Ok(s.submitted(pool, from_ms, to_ms).cloned().collect()))
+        self.call(op::TASKS_SUBMITTED, |s| Ok(s.submitted(pool, from_ms, to_ms).cloned().collect())).await
     }
 
     async fn arrival_times(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<u64>> {
         self.call(op::TASKS_ARRIVAL_TIMES, |s| {
             Ok(s.submitted(pool, from_ms + 1, to_ms + 1).map(|t| t.submitted_ms).collect())
         })
+        .await
     }
 
     async fn put(&self, task: &TaskRecord) -> Port<()> {
@@ -53,14 +72,13 @@ impl Tasks for World {
             s.tasks.insert(task_key(task), task.clone());
             Ok(())
         })
+        .await
     }
 }
 
 impl Instances for World {
     async fn alive(&self, pool: &str) -> Port<Vec<InstanceRecord>> {
-        self.call(op::INSTANCES_ALIVE, |s| {
-            Ok(s.instances.values().filter(|r| r.pool == pool && r.terminated_ms.is_none()).cloned().collect())
-        })
+        self.call(op::INSTANCES_ALIVE, |s| Ok(s.shown_alive(pool))).await
     }
 
     async fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
@@ -68,13 +86,16 @@ impl Instances for World {
             let inside = |r: &&InstanceRecord| r.pool == pool && (from_ms..to_ms).contains(&r.launched_ms);
             Ok(s.instances.values().filter(inside).cloned().collect())
         })
+        .await
     }
 
     async fn put_new(&self, record: &InstanceRecord) -> Port<()> {
         self.call(op::INSTANCES_PUT_NEW, |s| {
+            s.before_change(&instance_key(record));
             s.instances.entry(instance_key(record)).or_insert_with(|| record.clone());
             Ok(())
         })
+        .await
     }
 
     async fn mark_ready(&self, record: &InstanceRecord, ready_ms: u64) -> Port<()> {
@@ -82,6 +103,7 @@ impl Instances for World {
             s.recorded(op::INSTANCES_MARK_READY, record)?.ready_ms = Some(ready_ms);
             Ok(())
         })
+        .await
     }
 
     async fn reopen(&self, record: &InstanceRecord) -> Port<()> {
@@ -89,6 +111,7 @@ impl Instances for World {
             s.recorded(op::INSTANCES_REOPEN, record)?.terminated_ms = None;
             Ok(())
         })
+        .await
     }
 
     async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> Port<()> {
@@ -96,6 +119,7 @@ impl Instances for World {
             s.recorded(op::INSTANCES_MARK_TERMINATED, record)?.terminated_ms.get_or_insert(terminated_ms);
             Ok(())
         })
+        .await
     }
 }
 
@@ -106,6 +130,7 @@ impl State {
             Some(stands) => Written::Existed(Box::new(stands.clone())),
             None => {
                 self.decisions.insert(key, decision.clone());
+                self.happened.push(Happened::Decided(Box::new(decision.clone())));
                 Written::New
             }
         }
@@ -140,18 +165,34 @@ impl State {
         }
         stored.intent = Some(pending(next.generation, now_ms));
         self.heads.insert(decision.pool.clone(), next.clone());
+        self.happened.push(Happened::Claimed {
+            pool: decision.pool.clone(),
+            tick: decision.tick,
+            generation: next.generation,
+            now_ms,
+            killed: self.kill_switch.engaged,
+        });
         Ok(Claim::Won(next.generation))
     }
 
     fn put_intent(&mut self, pool: &str, tick: u64, intent: &Intent) -> Port<()> {
         let stored = self.decisions.get_mut(&(pool.to_owned(), tick));
+        // The same again is no error, as with the real adapter, which reads what stands when its condition fails.
+        if stored.as_ref().is_some_and(|d| d.intent.as_ref() == Some(intent)) {
+            return Ok(());
+        }
         let allowed = stored.as_ref().is_some_and(|d| match &d.intent {
             None => intent.generation == 0,
-            Some(old) => old.state == IntentState::Pending && old.generation == intent.generation,
+            Some(old) => {
+                let kept = old.plan.is_none() || old.plan == intent.plan;
+                old.state == IntentState::Pending && old.generation == intent.generation && kept
+            }
         });
         match stored.filter(|_| allowed) {
             Some(decision) => {
-                decision.intent = Some(intent.clone());
+                let before = decision.intent.replace(intent.clone()).map(Box::new);
+                let (pool, after) = (pool.to_owned(), Box::new(intent.clone()));
+                self.happened.push(Happened::Stored { pool, tick, before, after });
                 Ok(())
             }
             None => Err(PortError::conflict(op::DECISIONS_PUT_INTENT, format!("{pool}/{tick}"))),
@@ -161,27 +202,32 @@ impl State {
 
 impl Decisions for World {
     async fn put_once(&self, decision: &Decision) -> Port<Written> {
-        self.call(op::DECISIONS_PUT_ONCE, |s| Ok(s.put_once(decision)))
+        self.call(op::DECISIONS_PUT_ONCE, |s| Ok(s.put_once(decision))).await
     }
 
     async fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
-        self.call(op::DECISIONS_GET, |s| Ok(s.decisions.get(&(pool.to_owned(), tick)).cloned()))
+        self.call(op::DECISIONS_GET, |s| Ok(s.decisions.get(&(pool.to_owned(), tick)).cloned())).await
     }
 
     async fn before(&self, pool: &str, tick: u64, n: usize) -> Port<Vec<Decision>> {
-        self.call(op::DECISIONS_BEFORE, |s| Ok(s.of_pool(pool, 0, tick).rev().take(n).cloned().collect()))
+        self.call(op::DECISIONS_BEFORE, |s| Ok(s.of_pool(pool, 0, tick).rev().take(n).cloned().collect())).await
     }
 
     async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
-        self.call(op::DECISIONS_RANGE, |s| Ok(s.of_pool(pool, from, to).cloned().collect()))
+        self.call(op::DECISIONS_RANGE, |s| Ok(s.of_pool(pool, from, to).cloned().collect())).await
     }
 
     async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {
-        self.call(op::DECISIONS_CLAIM, |s| s.claim(decision, head, next, now_ms))
+        let claimed = self.call(op::DECISIONS_CLAIM, |s| s.claim(decision, head, next, now_ms)).await;
+        match claimed {
+            // As the real adapter has it: another transaction was at the same items.
+            Err(error) if error.code == "TransactionConflict" => Ok(Claim::Raced),
+            other => other,
+        }
     }
 
     async fn put_intent(&self, pool: &str, tick: u64, intent: &Intent) -> Port<()> {
-        self.call(op::DECISIONS_PUT_INTENT, |s| s.put_intent(pool, tick, intent))
+        self.call(op::DECISIONS_PUT_INTENT, |s| s.put_intent(pool, tick, intent)).await
     }
 }
 
@@ -190,6 +236,7 @@ impl Control for World {
         self.call(op::CONTROL_CONFIG, |s| {
             s.configs.get(pool).cloned().ok_or_else(|| PortError::not_found(op::CONTROL_CONFIG, pool))
         })
+        .await
     }
 
     async fn put_config(&self, config: &PoolConfig) -> Port<()> {
@@ -197,14 +244,15 @@ impl Control for World {
             s.configs.insert(config.pool.clone(), config.clone());
             Ok(())
         })
+        .await
     }
 
     async fn head(&self, pool: &str) -> Port<Head> {
-        self.call(op::CONTROL_HEAD, |s| Ok(s.heads.get(pool).cloned().unwrap_or_default()))
+        self.call(op::CONTROL_HEAD, |s| Ok(s.heads.get(pool).cloned().unwrap_or_default())).await
     }
 
     async fn no_capacity(&self, pool: &str) -> Port<NoCapacity> {
-        self.call(op::CONTROL_NO_CAPACITY, |s| Ok(s.no_capacity.get(pool).copied().unwrap_or_default()))
+        self.call(op::CONTROL_NO_CAPACITY, |s| Ok(s.no_capacity.get(pool).copied().unwrap_or_default())).await
     }
 
     async fn put_no_capacity(&self, pool: &str, memory: &NoCapacity) -> Port<()> {
@@ -212,10 +260,11 @@ impl Control for World {
             s.no_capacity.insert(pool.to_owned(), *memory);
             Ok(())
         })
+        .await
     }
 
     async fn kill_switch(&self) -> Port<KillSwitch> {
-        self.call(op::CONTROL_KILL_SWITCH, |s| Ok(s.kill_switch))
+        self.call(op::CONTROL_KILL_SWITCH, |s| Ok(s.kill_switch)).await
     }
 
     async fn put_kill_switch(&self, switch: KillSwitch) -> Port<()> {
@@ -223,5 +272,6 @@ impl Control for World {
             s.kill_switch = switch;
             Ok(())
         })
+        .await
     }
 }

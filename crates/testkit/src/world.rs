@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use contract::control::{Head, KillSwitch, Lease};
 use contract::decision::Decision;
@@ -11,6 +12,7 @@ use contract::pool::{MetricSource, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord};
 use controller::ports::{Kind, Point, Port, PortError};
 
+use crate::fate::{Director, Fate, Happened};
 use crate::op;
 
 /// A machine in the fake EC2.
@@ -30,6 +32,10 @@ pub struct Machine {
     pub launch_template: String,
     /// The token of its launch.
     pub client_token: Option<String>,
+    /// Whether a person protected it from termination.
+    pub protected: bool,
+    /// What describe says about [`Machine::alive`] while it is behind; none if it is up to date.
+    pub shown_alive: Option<bool>,
 }
 
 /// Pool, time in the sort key, id: how the real tables order tasks and machines.
@@ -54,8 +60,15 @@ pub(crate) struct State {
     pub(crate) machines: Vec<Machine>,
     pub(crate) launches: BTreeMap<String, (LaunchPlan, Vec<String>)>,
     pub(crate) sizes_without_capacity: BTreeSet<usize>,
+    pub(crate) fewer_next: bool,
+    pub(crate) alive_index_behind: bool,
+    /// Records as the index of machines alive still shows them; none for one that it does not show yet.
+    pub(crate) alive_index_old: BTreeMap<Key, Option<InstanceRecord>>,
+    pub(crate) happened: Vec<Happened>,
     faults: Faults,
     calls: Vec<&'static str>,
+    director: Option<Box<dyn Director>>,
+    stepping: bool,
 }
 
 /// What fails, and when.
@@ -83,6 +96,29 @@ impl Faults {
     }
 }
 
+impl State {
+    /// Scripted faults first, then the director's, then the effect, then faults that hide the effect's success.
+    fn answer<T>(&mut self, operation: &'static str, effect: impl Fn(&mut State) -> Port<T>) -> Port<T> {
+        self.calls.push(operation);
+        let answer = self.faults.before(operation).and_then(|()| self.directed(operation, effect));
+        let answer = answer.and_then(|done| self.faults.after(operation).map(|()| done));
+        let code = answer.as_ref().err().map(|e| e.code.clone());
+        self.happened.push(Happened::Called { operation, code });
+        answer
+    }
+
+    fn directed<T>(&mut self, operation: &'static str, effect: impl Fn(&mut State) -> Port<T>) -> Port<T> {
+        match self.director.as_mut().map_or(Fate::Fine, |director| director.fate(operation)) {
+            Fate::Fine => effect(self),
+            Fate::Fails(error) => Err(error),
+            Fate::Lost(error) => effect(self).and(Err(error)),
+            // The SDK sends a transaction with a token of its own, by which the service knows the repetition.
+            Fate::Repeated if operation == op::DECISIONS_CLAIM => effect(self),
+            Fate::Repeated => effect(self).and_then(|_| effect(self)),
+        }
+    }
+}
+
 /// A fault to script, with a service's error code.
 pub fn fault(operation: &'static str, code: &str, kind: Kind) -> PortError {
     PortError { operation, code: code.to_owned(), message: "scripted by the test".to_owned(), kind }
@@ -92,6 +128,8 @@ pub fn fault(operation: &'static str, code: &str, kind: Kind) -> PortError {
 #[derive(Clone, Default)]
 pub struct World {
     state: Arc<Mutex<State>>,
+    /// Whether this handle is that of people, workers and nature, whose calls never fail and are not counted.
+    outside: bool,
 }
 
 impl World {
@@ -111,14 +149,29 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One call at a port: scripted faults first, then the effect, then faults that hide the effect's success.
-    pub(crate) fn call<T>(&self, operation: &'static str, effect: impl FnOnce(&mut State) -> Port<T>) -> Port<T> {
-        let mut state = self.lock();
-        state.calls.push(operation);
-        state.faults.before(operation)?;
-        let done = effect(&mut state)?;
-        state.faults.after(operation)?;
-        Ok(done)
+    /// One call at a port. In a world that steps, its caller can be stopped for good before it and after it.
+    pub(crate) async fn call<T>(
+        &self,
+        operation: &'static str,
+        effect: impl Fn(&mut State) -> Port<T> + Send,
+    ) -> Port<T> {
+        if self.outside {
+            return effect(&mut self.lock());
+        }
+        self.pause().await;
+        let answer = self.lock().answer(operation, effect);
+        self.pause().await;
+        answer
+    }
+
+    /// Waits for one poll if the world steps.
+    async fn pause(&self) {
+        let mut waited = !self.lock().stepping;
+        std::future::poll_fn(|_| match std::mem::replace(&mut waited, true) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 
     /// The next call of `operation` fails and has no effect; several are taken in order.
@@ -131,16 +184,71 @@ impl World {
         self.lock().faults.after.entry(known(operation)).or_default().push_back(error);
     }
 
-    /// Every call of `operation` fails until [`World::heal`].
+    /// Every call of `operation` fails until [`World::bring_up`] or [`World::heal`].
     pub fn take_down(&self, operation: &'static str, kind: Kind) {
         self.lock().faults.down.insert(known(operation), kind);
     }
 
-    /// Ends all faults, missing capacity included.
+    /// Ends what [`World::take_down`] began, for one operation.
+    pub fn bring_up(&self, operation: &'static str) {
+        self.lock().faults.down.remove(known(operation));
+    }
+
+    /// Ends all faults: scripted and directed ones, missing capacity, and an index that is behind.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.faults = Faults::default();
+        state.director = None;
         state.sizes_without_capacity.clear();
+        state.fewer_next = false;
+        state.alive_index_behind = false;
+        state.alive_index_old.clear();
+    }
+
+    /// From now on this director says what becomes of each call.
+    pub fn direct(&self, director: impl Director + 'static) {
+        self.lock().director = Some(Box::new(director));
+    }
+
+    /// From now on every call waits for one poll before its effect and one after it, so that whoever polls decides on
+    /// the order of concurrent calls, and on who crashes where.
+    pub fn step_by_step(&self) {
+        self.lock().stepping = true;
+    }
+
+    /// A handle for people, workers and nature: its calls never fail, never wait and are not counted.
+    pub fn outside(&self) -> Self {
+        Self { outside: true, ..self.clone() }
+    }
+
+    /// What happened since the last time this was asked.
+    pub fn take_happened(&self) -> Vec<Happened> {
+        std::mem::take(&mut self.lock().happened)
+    }
+
+    /// The next launch that works makes one machine fewer than asked for.
+    pub fn launch_fewer_next(&self) {
+        self.lock().fewer_next = true;
+    }
+
+    /// Whether the index of machines alive stops showing changes; once it does not, it has caught up.
+    pub fn set_alive_index_behind(&self, behind: bool) {
+        let mut state = self.lock();
+        state.alive_index_behind = behind;
+        if !behind {
+            state.alive_index_old.clear();
+        }
+    }
+
+    /// Looks at the machines of the fake EC2 without copying them.
+    pub fn with_machines<R>(&self, look: impl FnOnce(&[Machine]) -> R) -> R {
+        look(&self.lock().machines)
+    }
+
+    /// Changes a stored decision behind everybody's back: a poisoned history.
+    pub fn change_decision(&self, pool: &str, tick: u64, change: impl FnOnce(&mut Decision)) {
+        let mut state = self.lock();
+        change(state.decisions.get_mut(&(pool.to_owned(), tick)).expect("that tick was decided before"));
     }
 
     /// From now on launches of a size fail with `InsufficientInstanceCapacity`.

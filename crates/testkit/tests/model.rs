@@ -23,8 +23,8 @@ fn world_with(decision: &Decision) -> World {
 }
 
 fn launch_plan(tick: u64) -> LaunchPlan {
-    let inventory = Inventory { records: &[], cloud: &[], tasks: &[] };
-    match plan(Action::Launch(0), tick, &pool_config("p"), &inventory, tick * 1000).unwrap() {
+    let inventory = Inventory { now_ms: tick * 1000, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+    match plan(Action::Launch(0), tick, &pool_config("p"), &inventory).unwrap() {
         Plan::Launch(launch) => launch,
         other => panic!("not a launch: {other:?}"),
     }
@@ -82,7 +82,22 @@ fn a_settled_intent_is_never_rewritten() {
     assert_eq!(run(world.put_intent("p", TICK, &settled(2))).unwrap_err().kind, Kind::Conflict);
     run(world.put_intent("p", TICK, &settled(1))).unwrap();
     assert_eq!(run(world.put_intent("p", TICK, &builders::pending(1, 9))).unwrap_err().kind, Kind::Conflict);
+    run(world.put_intent("p", TICK, &settled(1))).expect("the same again is no error");
     assert!(world.decisions()[0].is_settled());
+}
+
+#[test]
+fn a_stored_plan_is_never_replaced() {
+    let decision = builders::decision("p", TICK, Action::Launch(0));
+    let world = world_with(&decision);
+    run(world.claim(&decision, &Head::default(), &head(1, 0), 5)).unwrap();
+    let planned = |tick| Intent { plan: Some(Plan::Launch(launch_plan(tick))), ..builders::pending(1, 5) };
+    run(world.put_intent("p", TICK, &planned(TICK))).unwrap();
+    run(world.put_intent("p", TICK, &planned(TICK))).expect("the same again is no error");
+    for other in [planned(TICK + 60), builders::pending(1, 5), settled(1)] {
+        assert_eq!(run(world.put_intent("p", TICK, &other)).unwrap_err().kind, Kind::Conflict);
+    }
+    run(world.put_intent("p", TICK, &Intent { plan: planned(TICK).plan, ..settled(1) })).unwrap();
 }
 
 #[test]
@@ -90,7 +105,8 @@ fn a_refusal_is_settled_without_a_claim_once() {
     let decision = builders::decision("p", TICK, Action::Launch(0));
     let world = world_with(&decision);
     run(world.put_intent("p", TICK, &settled(0))).unwrap();
-    assert_eq!(run(world.put_intent("p", TICK, &settled(0))).unwrap_err().kind, Kind::Conflict);
+    let other = Intent { claimed_ms: 7, ..settled(0) };
+    assert_eq!(run(world.put_intent("p", TICK, &other)).unwrap_err().kind, Kind::Conflict);
     assert_eq!(run(world.put_intent("p", TICK + 1, &settled(0))).unwrap_err().kind, Kind::Conflict);
 }
 

@@ -8,6 +8,7 @@ use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 use controller::check::check;
+use controller::earlier;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 
@@ -135,14 +136,18 @@ where
 
     async fn plan_and_act(&self, config: &PoolConfig, decision: &Decision, claimed: Claimed) -> Port<Outcome> {
         let pool = &decision.pool;
-        let (records, cloud, tasks) = tokio::join!(
+        let log_from = (claimed.now_ms / 1000).saturating_sub(earlier::look_back_s(config));
+        let (records, cloud, tasks, log) = tokio::join!(
             self.ports.instances.alive(pool),
             self.ports.cloud.describe(pool),
             self.ports.tasks.open(pool),
+            self.ports.decisions.range(pool, log_from, TICK_MAX),
         );
-        let (records, cloud, tasks) = (records?, cloud?, tasks?);
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &tasks };
-        let plan = match plan(decision.action, decision.tick, config, &inventory, claimed.now_ms) {
+        let (records, cloud, tasks, log) = (records?, cloud?, tasks?, log?);
+        let earlier = earlier::before(&log, claimed.generation);
+        let now_ms = claimed.now_ms;
+        let inventory = Inventory { now_ms, records: &records, cloud: &cloud, tasks: &tasks, earlier: &earlier };
+        let plan = match plan(decision.action, decision.tick, config, &inventory) {
             Ok(plan) => plan,
             Err(why) => {
                 let outcome = Outcome::Nothing { because: why.to_string() };
@@ -152,7 +157,7 @@ where
         let notes = check(&plan, config, &inventory);
         if !notes.is_empty() {
             let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
-            let outcome = Outcome::Failed { error: format!("the plan was refused: {}", notes.join("; ")) };
+            let outcome = Outcome::Refused { because: format!("the plan was refused: {}", notes.join("; ")) };
             return self.settle(decision, claimed, Some(plan), outcome).await;
         }
         let pending = Intent {
@@ -194,7 +199,7 @@ where
                 if memory.backoff_s[plan.size] > 0 {
                     self.ports.control.put_no_capacity(&decision.pool, &memory.worked(plan.size)).await?;
                 }
-                Ok(Outcome::Launched { instance_ids: machines.into_iter().map(|m| m.instance_id).collect() })
+                Ok(launched(machines))
             }
             Err(error) if error.kind == Kind::NoCapacity => {
                 let memory = self.ports.control.no_capacity(&decision.pool).await?;
@@ -239,6 +244,15 @@ where
 pub(crate) struct Claimed {
     pub(crate) generation: u64,
     pub(crate) now_ms: u64,
+}
+
+/// The outcome of a launch that EC2 took. An answer without a machine is a failure: if there is one after all, its tags
+/// lead the reconciler to it.
+fn launched(machines: Vec<CloudInstance>) -> Outcome {
+    match machines.is_empty() {
+        true => Outcome::Failed { error: "RunInstances: the answer names no machine".into() },
+        false => Outcome::Launched { instance_ids: machines.into_iter().map(|m| m.instance_id).collect() },
+    }
 }
 
 fn settled(claimed: Claimed, plan: Option<Plan>, outcome: Outcome) -> Intent {

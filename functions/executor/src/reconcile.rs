@@ -38,7 +38,7 @@ where
     /// Compares EC2, records and decisions, and takes every step that [`reconcile`] names.
     ///
     /// # Errors
-    /// If something cannot be read, or a step fails; the next run takes up the rest.
+    /// If something cannot be read, or a step fails: the first one that did, after all others were taken.
     pub async fn reconcile(&self, tick: &Tick) -> Port<Reconciled> {
         let (pool, now_s) = (tick.pool.as_str(), tick.seconds());
         let config = self.ports.control.config(pool).await?;
@@ -47,15 +47,20 @@ where
         let records = self.ports.instances.alive(pool).await?;
         let cloud = self.ports.cloud.describe(pool).await?;
         let decisions = self.ports.decisions.range(pool, now_s.saturating_sub(LOOK_BACK_S), now_s + 1).await?;
-        let may_act =
-            !self.ports.control.kill_switch().await?.engaged && matches!(config.mode, Mode::Active | Mode::Drain);
+        let killed = self.ports.control.kill_switch().await?.engaged;
+        let may_launch = !killed && config.mode == Mode::Active;
+        let may_stop = may_launch || (!killed && config.mode == Mode::Drain);
         let now_ms = now_s * 1000;
-        let scene = Scene { config: &config, may_act, records: &records, cloud: &cloud, decisions: &decisions, now_ms };
-        let mut done = Reconciled::default();
+        let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
+        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions, now_ms };
+        let (mut done, mut failed) = (Reconciled::default(), None);
         for step in reconcile(&scene) {
-            self.take(&config, step, now_ms, &mut done).await?;
+            if let Err(error) = self.take(&config, step, now_ms, &mut done).await {
+                tracing::error!(pool, %error, "a step failed; the others go on");
+                failed.get_or_insert(error);
+            }
         }
-        Ok(done)
+        failed.map_or(Ok(done), Err)
     }
 
     async fn take(&self, config: &PoolConfig, step: Step, now_ms: u64, done: &mut Reconciled) -> Port<()> {
@@ -85,9 +90,14 @@ where
     async fn resume(&self, config: &PoolConfig, decision: &Decision, how: Resume, done: &mut Reconciled) -> Port<()> {
         let Some(intent) = &decision.intent else { return Ok(()) };
         let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
-        let outcome = match how {
-            Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await?,
-            Resume::Again(plan) => self.act_and_settle(config, decision, claimed, plan).await?,
+        let settled = match how {
+            Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await,
+            Resume::Again(plan) => self.act_and_settle(config, decision, claimed, plan).await,
+        };
+        let outcome = match settled {
+            // Its own executor was only slow, or another reconciliation was faster.
+            Err(error) if error.kind == Kind::Conflict => return Ok(()),
+            settled => settled?,
         };
         tracing::warn!(pool = decision.pool, tick = decision.tick, ?outcome, "settled an interrupted decision");
         done.finished += 1;

@@ -151,6 +151,24 @@ async fn an_interrupted_launch_is_not_repeated_behind_the_kill_switch() {
 }
 
 #[tokio::test]
+async fn an_interrupted_launch_is_not_repeated_while_the_pool_is_drained_and_an_interrupted_stop_is() {
+    for (action, operation) in [(Action::Launch(0), op::LAUNCH), (Action::Stop(0), op::TERMINATE)] {
+        let (world, executor) = setup();
+        let id = world.add_machine(testkit::builders::tags("p", TICK - 3600, 0));
+        world.put_new(&instance("p", &id, 0, (TICK - 3600) * 1000)).await.unwrap();
+        decided(&world, TICK, action).await;
+        world.fail_next(operation, fault(operation, "RequestTimeout", Kind::Unavailable));
+        assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+        let draining = contract::pool::PoolConfig { mode: contract::control::Mode::Drain, ..pool_config("p") };
+        world.put_config(&draining).await.unwrap();
+        assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().finished, 1);
+        assert!(world.decisions()[0].is_settled());
+        let alive = world.machines().iter().filter(|m| m.alive).count();
+        assert_eq!(alive, usize::from(operation == op::LAUNCH), "{action}");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_taken_for_lost_gets_its_record_back_when_ec2_shows_it_again() {
     let (world, executor) = setup();
     decided(&world, TICK, Action::Launch(0)).await;
@@ -203,6 +221,79 @@ async fn the_kill_switch_and_the_mode_refuse_every_claim() {
     let refused = Done::Settled(Outcome::Refused { because: "mode observe".into() });
     assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), refused);
     assert!(world.machines().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_without_a_machine_is_a_failure_and_not_a_launch() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0)).await;
+    world.launch_fewer_next();
+    let Done::Settled(Outcome::Failed { error }) = executor.execute("p", TICK).await.unwrap() else { panic!("failed") };
+    assert!(error.contains("names no machine"), "{error}");
+}
+
+#[tokio::test]
+async fn a_plan_that_is_not_allowed_any_more_is_refused_and_nothing_is_done() {
+    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    for tick in [TICK, TICK + 60] {
+        decided(&world, tick, Action::Launch(0)).await;
+        executor.execute("p", tick).await.unwrap();
+    }
+    let intent = world.decisions()[1].intent.clone().unwrap();
+    let Some(Outcome::Refused { because }) = intent.outcome else { panic!("{intent:?}") };
+    assert!(because.contains("1 launches were claimed in the last hour, and 1 are allowed"), "{because}");
+    assert_eq!(world.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_neither_describe_nor_the_index_shows_counts_against_the_maximum() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = contract::capacity::Bounds::new(0, Some(1)).unwrap();
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    world.set_alive_index_behind(true);
+    decided(&world, TICK, Action::Launch(0)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let id = world.machines()[0].instance_id.clone();
+    world.change_machine(&id, |m| m.visible = false);
+    decided(&world, TICK + 60, Action::Launch(0)).await;
+    let done = executor.execute("p", TICK + 60).await.unwrap();
+    assert!(matches!(done, Done::Settled(Outcome::Refused { .. })), "{done:?}");
+    assert_eq!(world.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stopped_machine_that_describe_still_shows_is_neither_counted_nor_adopted() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = contract::capacity::Bounds::new(1, Some(3)).unwrap();
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    for tick in [TICK, TICK + 60] {
+        decided(&world, tick, Action::Launch(0)).await;
+        executor.execute("p", tick).await.unwrap();
+    }
+    decided(&world, TICK + 120, Action::Stop(0)).await;
+    let Done::Settled(Outcome::Terminated { instance_ids }) = executor.execute("p", TICK + 120).await.unwrap() else {
+        panic!("terminated")
+    };
+    world.change_machine(&instance_ids[0], |m| (m.visible, m.shown_alive) = (true, Some(true)));
+    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().adopted, 0);
+    decided(&world, TICK + 180, Action::Stop(0)).await;
+    executor.execute("p", TICK + 180).await.unwrap();
+    assert_eq!(world.machines().iter().filter(|m| m.alive).count(), 1);
+}
+
+#[tokio::test]
+async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
+    let (world, executor) = setup();
+    world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
+    world.put_new(&instance("p", "i-gone", 0, (TICK - 3600) * 1000)).await.unwrap();
+    world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
+    assert!(executor.reconcile(&schedule(TICK)).await.is_err());
+    assert_eq!(world.instances().iter().filter(|r| r.terminated_ms.is_some()).count(), 1);
+    assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().adopted, 1);
 }
 
 #[tokio::test]

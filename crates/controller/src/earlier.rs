@@ -1,0 +1,286 @@
+//! What the claims before this one may have done that neither the records nor EC2 show yet.
+//!
+//! EC2's describe and the index of machines alive are eventually consistent, and an executor can stop between its launch
+//! and the record of it. The decision log is read consistently, and claims have an order: whoever claims later counts
+//! what the earlier ones may still do as done. So two claims never use the same room below a maximum, above a minimum or
+//! in a budget.
+
+use std::collections::BTreeSet;
+
+use contract::action::Action;
+use contract::decision::{Decision, Intent, IntentState, Outcome};
+use contract::limits::LATE_TICKS;
+use contract::plan::Plan;
+use contract::pool::PoolConfig;
+
+use crate::plan::Inventory;
+
+/// Seconds that a new machine may be missing from describe, and a dead one may still be shown as alive: EC2 is
+/// eventually consistent.
+pub const UNSEEN_S_MAX: u64 = 180;
+
+/// Seconds of the log that a plan looks back on: the hour of a budget.
+pub const BUDGET_S: u64 = 3600;
+
+/// Seconds of the log to read for [`before`]: a claim of the last hour is of a decision that was not late by then.
+pub fn look_back_s(config: &PoolConfig) -> u64 {
+    BUDGET_S + LATE_TICKS * config.tick_s
+}
+
+/// Of these decisions, those that were claimed before `generation`.
+pub fn before(decisions: &[Decision], generation: u64) -> Vec<&Decision> {
+    let earlier = |i: &Intent| i.generation > 0 && i.generation < generation;
+    decisions.iter().filter(|d| d.intent.as_ref().is_some_and(earlier)).collect()
+}
+
+/// Whether what a decision of `tick` did may not show yet at `now_ms`. It was done, at the latest, when it became late.
+pub fn may_be_unseen(tick: u64, config: &PoolConfig, now_ms: u64) -> bool {
+    now_ms < (tick + LATE_TICKS * config.tick_s + UNSEEN_S_MAX) * 1000
+}
+
+/// Whether a claim may have acted, or may still do so: it has not ended, or not with a word that says that nothing was
+/// done.
+fn may_have_acted(intent: &Intent) -> bool {
+    match (&intent.state, &intent.outcome) {
+        (IntentState::Pending, _) => true,
+        (_, Some(Outcome::Launched { .. } | Outcome::Terminated { .. })) => true,
+        // The call failed, or nobody knows; without a plan there was no call.
+        (_, Some(Outcome::Failed { .. })) => intent.plan.is_some(),
+        _ => false,
+    }
+}
+
+/// Machines of a size that earlier claims may have launched, or still launch, and that nothing shows.
+pub fn unseen_launches(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
+    let unseen = inventory.earlier.iter().filter(|d| d.action == Action::Launch(size as u16));
+    unseen.map(|d| unseen_machines(d, config, inventory)).sum()
+}
+
+fn unseen_machines(decision: &Decision, config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
+    let Some(intent) = decision.intent.as_ref().filter(|intent| may_have_acted(intent)) else { return 0 };
+    let pending = intent.state == IntentState::Pending;
+    if !pending && !may_be_unseen(decision.tick, config, inventory.now_ms) {
+        return 0;
+    }
+    match &intent.outcome {
+        Some(Outcome::Launched { instance_ids }) => {
+            let gone = stopped(config, inventory);
+            instance_ids.iter().filter(|id| !gone.contains(id.as_str()) && !shows(id, inventory)).count() as u32
+        }
+        _ => u32::from(!shows_launch_of(decision.tick, inventory)),
+    }
+}
+
+fn shows(id: &str, inventory: &Inventory<'_>) -> bool {
+    inventory.cloud.iter().any(|m| m.instance_id == id) || inventory.records.iter().any(|r| r.instance_id == id)
+}
+
+fn shows_launch_of(tick: u64, inventory: &Inventory<'_>) -> bool {
+    inventory.cloud.iter().any(|m| m.decision == Some(tick))
+        || inventory.records.iter().any(|r| r.decision == Some(tick))
+}
+
+/// Machines that earlier claims stop or have stopped, whatever describe still says of them. One whose stop failed
+/// belongs to them for a while, for it may have worked, and so that the next stop takes another one.
+pub fn stopped<'a>(config: &PoolConfig, inventory: &Inventory<'a>) -> BTreeSet<&'a str> {
+    let acted = inventory.earlier.iter().filter_map(|d| Some((d.tick, d.intent.as_ref()?)));
+    acted
+        .filter(|(tick, intent)| match intent.outcome {
+            Some(Outcome::Failed { .. }) => may_be_unseen(*tick, config, inventory.now_ms),
+            _ => may_have_acted(intent),
+        })
+        .filter_map(|(_, intent)| match &intent.plan {
+            Some(Plan::Terminate { instance_ids, .. }) => Some(instance_ids.iter().map(String::as_str)),
+            _ => None,
+        })
+        .flatten()
+        .collect()
+}
+
+/// Earlier claims that will stop a machine of a size and have not said which.
+pub fn stops_without_plan(size: usize, inventory: &Inventory<'_>) -> u32 {
+    let open = |i: &Intent| i.state == IntentState::Pending && i.plan.is_none();
+    let of_size = inventory.earlier.iter().filter(|d| d.action == Action::Stop(size as u16));
+    of_size.filter(|d| d.intent.as_ref().is_some_and(open)).count() as u32
+}
+
+/// Launches that earlier claims of the last hour made or may have made.
+pub fn launches_of_last_hour(inventory: &Inventory<'_>) -> u32 {
+    let young = |i: &Intent| i.claimed_ms + BUDGET_S * 1000 > inventory.now_ms;
+    let launches = inventory.earlier.iter().filter(|d| matches!(d.action, Action::Launch(_)));
+    launches.filter(|d| d.intent.as_ref().is_some_and(|i| young(i) && may_have_acted(i))).count() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::CloudInstance;
+    use crate::samples::{config, decided, machine, record};
+    use contract::record::InstanceRecord;
+
+    /// The tick of the earlier claim.
+    const TICK: u64 = 6000;
+    /// When what it did must have become visible: late after five ticks of 60 s, and unseen for three minutes.
+    const SHOWN_MS: u64 = (TICK + 300 + 180) * 1000;
+
+    fn intent(state: IntentState, generation: u64, plan: Option<Plan>, outcome: Option<Outcome>) -> Intent {
+        Intent { state, generation, claimed_ms: TICK * 1000, plan, outcome }
+    }
+
+    fn settled(plan: Option<Plan>, outcome: Outcome) -> Intent {
+        intent(IntentState::Settled, 1, plan, Some(outcome))
+    }
+
+    fn pending(plan: Option<Plan>) -> Intent {
+        intent(IntentState::Pending, 1, plan, None)
+    }
+
+    fn claimed(action: Action, intent: Intent) -> Decision {
+        Decision { action, intent: Some(intent), ..decided(TICK) }
+    }
+
+    fn a_launch() -> Option<Plan> {
+        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        crate::plan::plan(Action::Launch(0), TICK, &config(), &none).ok()
+    }
+
+    fn a_stop() -> Option<Plan> {
+        Some(Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 })
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed { error: "e".into() }
+    }
+
+    fn launched() -> Outcome {
+        Outcome::Launched { instance_ids: vec!["i-1".into()] }
+    }
+
+    fn terminated() -> Outcome {
+        Outcome::Terminated { instance_ids: vec!["i-1".into()] }
+    }
+
+    /// Outcomes that say that nothing was done.
+    fn nothing_done() -> [Outcome; 3] {
+        [
+            Outcome::NoCapacity { code: "c".into() },
+            Outcome::Refused { because: "b".into() },
+            Outcome::Nothing { because: "b".into() },
+        ]
+    }
+
+    fn with<R>(
+        now_ms: u64,
+        records: &[InstanceRecord],
+        cloud: &[CloudInstance],
+        earlier: &[Decision],
+        look: impl FnOnce(&Inventory<'_>) -> R,
+    ) -> R {
+        let earlier: Vec<&Decision> = earlier.iter().collect();
+        look(&Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier })
+    }
+
+    #[test]
+    fn only_claims_of_a_lower_generation_are_earlier() {
+        let of = |generation| claimed(Action::Stop(0), Intent { generation, ..pending(None) });
+        let refused = Decision { tick: 1, ..of(0) };
+        let all = [refused, decided(2), Decision { tick: 3, ..of(4) }, of(5), of(6)];
+        assert_eq!(before(&all, 5).iter().map(|d| d.tick).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn what_was_done_shows_some_time_after_it_could_be_done_last() {
+        assert_eq!(look_back_s(&config()), 3600 + 300);
+        assert!(may_be_unseen(TICK, &config(), SHOWN_MS - 1));
+        assert!(!may_be_unseen(TICK, &config(), SHOWN_MS));
+    }
+
+    fn unseen(intent: Intent, now_ms: u64, records: &[InstanceRecord], cloud: &[CloudInstance]) -> u32 {
+        let launch = [claimed(Action::Launch(0), intent)];
+        with(now_ms, records, cloud, &launch, |inventory| unseen_launches(0, &config(), inventory))
+    }
+
+    #[test]
+    fn a_launch_counts_while_it_may_exist_and_nothing_shows_it() {
+        let may_exist = [settled(a_launch(), launched()), settled(a_launch(), failed())];
+        for intent in may_exist.clone() {
+            assert_eq!(unseen(intent.clone(), SHOWN_MS - 1, &[], &[]), 1, "{intent:?}");
+            assert_eq!(unseen(intent, SHOWN_MS, &[], &[]), 0, "by then it would show");
+        }
+        for intent in [pending(None), pending(a_launch())] {
+            assert_eq!(unseen(intent, SHOWN_MS, &[], &[]), 1, "pending for however long");
+        }
+        for outcome in nothing_done() {
+            assert_eq!(unseen(settled(a_launch(), outcome), TICK * 1000, &[], &[]), 0);
+        }
+        assert_eq!(unseen(settled(None, failed()), TICK * 1000, &[], &[]), 0, "without a plan there was no call");
+    }
+
+    #[test]
+    fn a_launch_that_shows_does_not_count_twice() {
+        let shown = InstanceRecord { decision: Some(TICK), ..record("i-1", 0, TICK * 1000) };
+        let other = InstanceRecord { decision: Some(TICK - 60), ..record("i-2", 0, 1) };
+        for intent in [pending(a_launch()), settled(a_launch(), launched()), settled(a_launch(), failed())] {
+            assert_eq!(unseen(intent.clone(), TICK * 1000, std::slice::from_ref(&shown), &[]), 0, "{intent:?}");
+            assert_eq!(unseen(intent.clone(), TICK * 1000, &[], &[machine(&shown)]), 0, "{intent:?}");
+            assert_eq!(unseen(intent, TICK * 1000, std::slice::from_ref(&other), &[machine(&other)]), 1);
+        }
+    }
+
+    #[test]
+    fn a_launch_of_another_size_or_one_that_was_stopped_since_does_not_count() {
+        let launch = claimed(Action::Launch(0), settled(a_launch(), launched()));
+        let stop = claimed(Action::Stop(0), settled(a_stop(), terminated()));
+        let count = |size: usize, earlier: &[Decision]| {
+            with(TICK * 1000, &[], &[], earlier, |inventory| unseen_launches(size, &config(), inventory))
+        };
+        assert_eq!(count(0, std::slice::from_ref(&launch)), 1);
+        assert_eq!(count(1, std::slice::from_ref(&launch)), 0);
+        assert_eq!(count(0, &[launch, stop]), 0);
+    }
+
+    fn stopped_by(intent: Intent, now_ms: u64) -> bool {
+        let stop = [claimed(Action::Stop(0), intent)];
+        with(now_ms, &[], &[], &stop, |inventory| stopped(&config(), inventory).contains("i-1"))
+    }
+
+    #[test]
+    fn a_machine_belongs_to_the_claim_that_stops_it() {
+        assert!(stopped_by(pending(a_stop()), SHOWN_MS));
+        assert!(stopped_by(settled(a_stop(), terminated()), SHOWN_MS));
+        assert!(stopped_by(settled(a_stop(), failed()), SHOWN_MS - 1));
+        assert!(!stopped_by(settled(a_stop(), failed()), SHOWN_MS), "then the next stop may try it again");
+        assert!(!stopped_by(pending(None), TICK * 1000));
+        for outcome in nothing_done() {
+            assert!(!stopped_by(settled(a_stop(), outcome), TICK * 1000));
+        }
+    }
+
+    #[test]
+    fn a_stop_that_has_no_plan_yet_takes_one_of_its_size() {
+        let count = |size: usize, stop: Decision| {
+            with(TICK * 1000, &[], &[], &[stop], |inventory| stops_without_plan(size, inventory))
+        };
+        assert_eq!(count(0, claimed(Action::Stop(0), pending(None))), 1);
+        assert_eq!(count(1, claimed(Action::Stop(0), pending(None))), 0);
+        assert_eq!(count(0, claimed(Action::Launch(0), pending(None))), 0);
+        assert_eq!(count(0, claimed(Action::Stop(0), pending(a_stop()))), 0);
+        assert_eq!(count(0, claimed(Action::Stop(0), settled(None, failed()))), 0);
+    }
+
+    #[test]
+    fn launches_of_the_last_hour_are_counted_by_their_claims() {
+        let count = |action: Action, intent: Intent, now_ms: u64| {
+            with(now_ms, &[], &[], &[claimed(action, intent)], launches_of_last_hour)
+        };
+        let end_ms = (TICK + 3600) * 1000;
+        for intent in [pending(None), settled(a_launch(), launched()), settled(a_launch(), failed())] {
+            assert_eq!(count(Action::Launch(2), intent.clone(), end_ms - 1), 1);
+            assert_eq!(count(Action::Launch(2), intent, end_ms), 0);
+        }
+        assert_eq!(count(Action::Stop(2), pending(None), TICK * 1000), 0);
+        for outcome in nothing_done() {
+            assert_eq!(count(Action::Launch(2), settled(a_launch(), outcome), TICK * 1000), 0);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What must hold for every claim, every stored intent, every launch and every termination: I1 to I6, I8 and I10.
+
+use std::collections::BTreeSet;
+
+use contract::action::Action;
+use contract::control::Mode;
+use contract::decision::{Decision, Intent, IntentState, Verdict};
+use contract::plan::{LaunchPlan, Plan};
+use controller::earlier::UNSEEN_S_MAX;
+use testkit::Machine;
+
+use super::{Checked, Checker, Scene, ensure};
+use crate::plant::{is_ours, true_size};
+
+const HOUR_MS: u64 = 3_600_000;
+/// How long what people and nature did may be unknown to the controller: describe's lag, and one slow invocation.
+const UNKNOWN_MS: u64 = UNSEEN_S_MAX * 1000;
+
+impl Checker {
+    /// I2: one claim a cooldown. I6: the generation grows by one. I10: no claim behind the kill switch, nor in a mode that
+    /// does not act.
+    pub(super) fn claimed(
+        &mut self,
+        scene: Scene<'_>,
+        tick: u64,
+        generation: u64,
+        now_ms: u64,
+        killed: bool,
+    ) -> Checked {
+        ensure(!killed, "I10", || format!("{tick} was claimed behind the kill switch"))?;
+        let quiet = matches!(mode(scene), Some(Mode::Off | Mode::Observe));
+        ensure(!quiet, "I10", || format!("{tick} was claimed in mode {:?}", mode(scene)))?;
+        ensure(generation == self.generation + 1, "I6", || {
+            format!("generation {generation} follows {}", self.generation)
+        })?;
+        let rested = self.claimed_ms.is_none_or(|last| now_ms >= last + scene.config.cooldown_s * 1000);
+        ensure(rested, "I2", || format!("{tick} was claimed at {now_ms}, in the cooldown of {:?}", self.claimed_ms))?;
+        ensure(!self.claims.contains_key(&tick), "I5", || format!("{tick} was claimed twice"))?;
+        self.generation = generation;
+        self.claimed_ms = Some(now_ms);
+        self.claims.insert(tick, now_ms);
+        Ok(())
+    }
+
+    /// I6: what is settled stays, and a stored plan is never another one.
+    pub(super) fn stored(&mut self, _: Scene<'_>, tick: u64, before: Option<&Intent>, after: &Intent) -> Checked {
+        if let Some(settled) = self.settled.get(&tick) {
+            ensure(settled == after, "I6", || format!("the settled intent of {tick} was rewritten: {after:?}"))?;
+        }
+        let planned = before.and_then(|intent| intent.plan.as_ref());
+        let kept = planned.is_none() || planned == after.plan.as_ref();
+        ensure(kept, "I6", || format!("the plan of {tick} was replaced: {planned:?} by {:?}", after.plan))?;
+        if after.state == IntentState::Settled {
+            self.settled.insert(tick, after.clone());
+        }
+        Ok(())
+    }
+
+    /// I1, I2, I5 and I6 for a launch.
+    pub(super) fn launched(&mut self, scene: Scene<'_>, plan: &LaunchPlan, ids: &[String]) -> Checked {
+        let of = |d: &Decision| {
+            planned(d) == Some(&Plan::Launch(plan.clone())) && d.action == Action::Launch(plan.size as u16)
+        };
+        let Some(decision) = scene.world.decisions().into_iter().find(of) else {
+            return ensure(false, "I6", || format!("a launch that no stored plan asks for: {plan:?}"));
+        };
+        let tick = decision.tick;
+        ensure(mode(scene).is_none(), "I10", || format!("{tick} launched in mode {:?}", mode(scene)))?;
+        ensure(decision.verdict == Verdict::Act, "I6", || format!("{tick} was held and launched all the same"))?;
+        self.launched.entry(tick).or_default().extend(ids.iter().cloned());
+        ensure(self.launched[&tick].len() <= 1, "I5", || format!("{tick} launched {:?}", self.launched[&tick]))?;
+        self.within_budget(scene, tick)?;
+        let max = scene.config.sizes[plan.size].bounds.max();
+        let have = counted_for_max(scene, plan.size);
+        ensure(max.is_none_or(|max| have <= max as usize), "I1", || {
+            format!("{have} machines of size {} after the launch of {tick}; {max:?} is the maximum", plan.size)
+        })
+    }
+
+    /// I2: launches of any hour, by the time of their claims.
+    fn within_budget(&self, scene: Scene<'_>, tick: u64) -> Checked {
+        let (Some(max), Some(claimed)) = (scene.config.launches_per_hour_max, self.claims.get(&tick)) else {
+            return Ok(());
+        };
+        let in_hour = |t: &u64| self.claims.get(t).is_some_and(|at| at + HOUR_MS > *claimed && at <= claimed);
+        let n: usize = self.launched.iter().filter(|(t, _)| in_hour(t)).map(|(_, ids)| ids.len()).sum();
+        ensure(n <= max as usize, "I2", || {
+            format!("{n} launches in the hour before the one of {tick}; {max} are allowed")
+        })
+    }
+
+    /// I3: no machine without our tags is even named, unless it lost them after the invocation began.
+    pub(super) fn termination_asked(&mut self, scene: Scene<'_>, ids: &[String]) -> Checked {
+        for id in ids {
+            let machines = scene.world.machines();
+            let machine = machines.iter().find(|m| m.instance_id == *id);
+            let ours = machine.is_some_and(|m| is_ours(m, &scene.config.pool));
+            let just_lost = scene.meddling.left_at.get(id).is_some_and(|at| *at >= scene.begun);
+            ensure(ours || just_lost, "I3", || format!("{id} was to be terminated without our tags"))?;
+        }
+        Ok(())
+    }
+
+    /// I1, I3, I6 and I8 for a termination that took effect.
+    pub(super) fn terminated(&mut self, scene: Scene<'_>, id: &str) -> Checked {
+        let machines = scene.world.machines();
+        let machine = machines.iter().find(|m| m.instance_id == id).expect("it was terminated");
+        ensure(is_ours(machine, &scene.config.pool), "I3", || format!("{id} was terminated without our tags"))?;
+        ensure(!machine.protected, "I3", || format!("{id} was terminated in spite of its protection"))?;
+        let of = |d: &Decision| matches!(planned(d), Some(Plan::Terminate { instance_ids, .. }) if instance_ids.iter().any(|i| i == id));
+        let Some(decision) = scene.world.decisions().into_iter().find(of) else {
+            return ensure(false, "I6", || format!("a termination of {id} that no stored plan asks for"));
+        };
+        let sound = decision.verdict == Verdict::Act && !decision.observation.is_doubtful();
+        ensure(sound, "I8", || format!("{id} was terminated for a decision on doubtful data"))?;
+        let quiet = matches!(mode(scene), Some(Mode::Off | Mode::Observe));
+        ensure(!quiet, "I10", || format!("{id} was terminated in mode {:?}", mode(scene)))?;
+        self.stopped.insert(id.to_owned(), scene.now_ms);
+        let Some(size) = true_size(machine, scene.config) else { return Ok(()) };
+        let min = scene.config.sizes[size].bounds.min() as usize;
+        let have = counted_for_min(scene, size) + self.unknown_losses(scene, size);
+        ensure(have >= min, "I1", || {
+            format!("{have} machines of size {size} after the stop of {id}; {min} is the minimum")
+        })
+    }
+
+    /// Machines that people or nature took so short a while ago that the controller cannot know it.
+    fn unknown_losses(&self, scene: Scene<'_>, size: usize) -> usize {
+        scene.world.with_machines(|all| {
+            let left = |m: &&Machine| {
+                let gone = !m.alive || !is_ours(m, &scene.config.pool);
+                let at = scene.meddling.left.get(&m.instance_id);
+                gone && !self.stopped.contains_key(&m.instance_id)
+                    && at.is_some_and(|at| at + UNKNOWN_MS >= scene.now_ms)
+                    && true_size(m, scene.config) == Some(size)
+            };
+            all.iter().filter(left).count()
+        })
+    }
+}
+
+/// The mode that the pool was in when the invocation began, if it was not active.
+fn mode(scene: Scene<'_>) -> Option<Mode> {
+    scene.meddling.mode.filter(|(_, since)| *since <= scene.begun).map(|(mode, _)| mode)
+}
+
+fn planned(decision: &Decision) -> Option<&Plan> {
+    decision.intent.as_ref()?.plan.as_ref()
+}
+
+/// Machines of ours that run, visible or not, of a size.
+fn counted(scene: Scene<'_>, size: usize, counts: impl Fn(&Machine) -> bool) -> usize {
+    let of = |m: &&Machine| {
+        m.alive && is_ours(m, &scene.config.pool) && true_size(m, scene.config) == Some(size) && counts(m)
+    };
+    scene.world.with_machines(|all| all.iter().filter(of).count())
+}
+
+/// Those that the controller can know of: not one that people gave us a moment ago, and not one that only a tag that
+/// people changed says the size of.
+pub(super) fn counted_for_max(scene: Scene<'_>, size: usize) -> usize {
+    let recorded = recorded_as(scene, size);
+    counted(scene, size, |m| {
+        let id = &m.instance_id;
+        let just_given = scene.meddling.joined.get(id).is_some_and(|at| at + UNKNOWN_MS >= scene.now_ms);
+        !just_given && (!scene.meddling.retagged.contains(id) || recorded.contains(id))
+    })
+}
+
+/// Those that run, and those that people tagged as something else and a live record says to be of this size.
+pub(super) fn counted_for_min(scene: Scene<'_>, size: usize) -> usize {
+    let recorded = recorded_as(scene, size);
+    let otherwise = |m: &&Machine| {
+        let retagged = scene.meddling.retagged.contains(&m.instance_id) && recorded.contains(&m.instance_id);
+        m.alive && is_ours(m, &scene.config.pool) && retagged && true_size(m, scene.config) != Some(size)
+    };
+    counted(scene, size, |_| true) + scene.world.with_machines(|all| all.iter().filter(otherwise).count())
+}
+
+/// Machines that a live record says to be of a size.
+fn recorded_as(scene: Scene<'_>, size: usize) -> BTreeSet<String> {
+    let alive = scene.world.instances().into_iter().filter(|r| r.size == size && r.terminated_ms.is_none());
+    alive.map(|r| r.instance_id).collect()
+}

@@ -1,0 +1,87 @@
+//! The invariants, checked on everything that happens. The table in the crate's documentation says which is where.
+
+mod act;
+mod decide;
+mod rest;
+
+use std::collections::BTreeMap;
+
+use contract::decision::Intent;
+use contract::pool::PoolConfig;
+use testkit::World;
+use testkit::fate::Happened;
+
+pub use rest::{at_rest, every_minute};
+
+use crate::meddling::Meddling;
+
+/// An invariant that does not hold, and what shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl From<String> for Violation {
+    fn from(what: String) -> Self {
+        Self(what)
+    }
+}
+
+/// Whether all is well.
+pub type Checked = Result<(), Violation>;
+
+/// The violation of an invariant, unless something holds.
+pub fn ensure(holds: bool, invariant: &str, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(Violation(format!("{invariant}: {}", what()))) }
+}
+
+/// What the checks look at besides what happened.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// The world.
+    pub world: &'a World,
+    /// The pool's configuration, mode aside.
+    pub config: &'a PoolConfig,
+    /// What people and nature did.
+    pub meddling: &'a Meddling,
+    /// Now, by the simulation's own clock, milliseconds.
+    pub now_ms: u64,
+    /// The moment at which the invocation began that did this.
+    pub begun: u64,
+}
+
+/// What the checks remember.
+#[derive(Default)]
+pub struct Checker {
+    /// The generation of the last claim, and its time.
+    generation: u64,
+    claimed_ms: Option<u64>,
+    /// Settled intents, by tick.
+    settled: BTreeMap<u64, Intent>,
+    /// When each decision was claimed, by tick.
+    claims: BTreeMap<u64, u64>,
+    /// Machines launched, by the tick of their decision.
+    launched: BTreeMap<u64, Vec<String>>,
+    /// Ticks in the order in which their decisions were written, with the moment.
+    written: Vec<(u64, u64)>,
+    /// Machines that we stopped, and when.
+    stopped: BTreeMap<String, u64>,
+}
+
+impl Checker {
+    /// Checks one thing that happened.
+    ///
+    /// # Errors
+    /// If an invariant does not hold.
+    pub fn on(&mut self, scene: Scene<'_>, happened: &Happened) -> Checked {
+        match happened {
+            Happened::Called { .. } => Ok(()),
+            Happened::Decided(decision) => self.decided(scene, decision),
+            Happened::Claimed { tick, generation, now_ms, killed, .. } => {
+                self.claimed(scene, *tick, *generation, *now_ms, *killed)
+            }
+            Happened::Stored { tick, before, after, .. } => self.stored(scene, *tick, before.as_deref(), after),
+            Happened::Launched { plan, instance_ids } => self.launched(scene, plan, instance_ids),
+            Happened::TerminationAsked(ids) => self.termination_asked(scene, ids),
+            Happened::Terminated(id) => self.terminated(scene, id),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The machines' and workers' side: boots, tasks, and the metrics that come of them. It never fails; what people and
+//! nature do to it is `meddling`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::plan::{TAG_MANAGED, TAG_POOL, TAG_SIZE};
+use contract::pool::{OUTSIDE_METRICS, PoolConfig};
+use contract::record::{TaskRecord, TaskState};
+use controller::ports::{Instances, Point, Tasks};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use testkit::builders::task;
+use testkit::{Machine, World};
+
+use crate::now;
+use crate::seen::{Event, Seen};
+
+/// The kinds of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nothing at all.
+    None,
+    /// Nothing for hours, then a little.
+    Idle,
+    /// A few tasks a minute.
+    Steady,
+    /// Nothing, then hundreds at once.
+    Bursts,
+}
+
+/// What is wrong with the outside metrics for a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Broken {
+    /// No points.
+    Missing,
+    /// The last points get older and older.
+    Stale,
+    /// This number instead.
+    Value(f64),
+}
+
+/// Machines, workers and tasks.
+pub struct Plant {
+    pool: String,
+    rng: ChaCha8Rng,
+    load: Load,
+    next_task: u64,
+    runtime_ms: BTreeMap<String, u64>,
+    boot_ms: BTreeMap<String, u64>,
+    unhealthy: BTreeSet<String>,
+    unhealthy_rate: f64,
+    /// What is wrong with the metrics.
+    pub broken: Option<Broken>,
+    /// How far the submitters' clocks are off, milliseconds.
+    pub skew_ms: i64,
+}
+
+/// Whether a machine runs and belongs to the pool, by its tags.
+pub fn is_ours(machine: &Machine, pool: &str) -> bool {
+    machine.tags.get(TAG_MANAGED).is_some_and(|v| v == "true") && machine.tags.get(TAG_POOL).is_some_and(|p| p == pool)
+}
+
+/// The size of a machine: what its launch template makes, else what its tag says.
+pub fn true_size(machine: &Machine, config: &PoolConfig) -> Option<usize> {
+    let by_template = config.sizes.iter().position(|s| s.launch_template == machine.launch_template);
+    by_template.or_else(|| machine.tags.get(TAG_SIZE)?.parse().ok().filter(|size| *size < config.sizes.len()))
+}
+
+impl Plant {
+    /// A plant with its own randomness.
+    pub fn new(mut rng: ChaCha8Rng, pool: &str, unhealthy_rate: f64) -> Self {
+        let load = [Load::Idle, Load::Steady, Load::Steady, Load::Bursts][rng.random_range(0..4)];
+        Self {
+            pool: pool.to_owned(),
+            rng,
+            load,
+            next_task: 0,
+            runtime_ms: BTreeMap::new(),
+            boot_ms: BTreeMap::new(),
+            unhealthy: BTreeSet::new(),
+            unhealthy_rate,
+            broken: None,
+            skew_ms: 0,
+        }
+    }
+
+    /// One minute: machines boot, tasks end, are lost, begin and come, and metrics are written.
+    pub fn minute(&mut self, world: &World, config: &PoolConfig, at_ms: u64, tick: u64, seen: &mut Seen) {
+        let outside = world.outside();
+        let ready = self.ready(&outside, config, at_ms, seen);
+        let busy = self.work(&outside, &ready, config, at_ms);
+        self.submit(&outside, at_ms, tick, seen);
+        let cores: u32 = ready.values().sum();
+        let share = if cores == 0 { 0.0 } else { f64::from(busy) / f64::from(cores) };
+        self.measure(world, config, at_ms, share, seen);
+    }
+
+    /// Faults stop: everything is healthy from now on, and no task comes any more.
+    pub fn heal(&mut self) {
+        self.load = Load::None;
+        // Whoever sent a task without an end takes it back: a load that never ends is not a feasible one.
+        self.runtime_ms.values_mut().filter(|ms| **ms == u64::MAX).for_each(|ms| *ms = 0);
+        self.unhealthy.clear();
+        self.unhealthy_rate = 0.0;
+        self.broken = None;
+        self.skew_ms = 0;
+    }
+
+    /// Tasks that wait now.
+    pub fn waiting(world: &World, pool: &str) -> usize {
+        let open = now(world.outside().open(pool)).expect("the outside's calls never fail");
+        open.iter().filter(|t| t.state() == TaskState::Waiting).count()
+    }
+
+    /// Cores of every machine whose worker takes tasks, by id; and the records of new ones say so.
+    fn ready(&mut self, outside: &World, config: &PoolConfig, at_ms: u64, seen: &mut Seen) -> BTreeMap<String, u32> {
+        let machines = outside.machines();
+        let records = outside.instances();
+        let mut ready = BTreeMap::new();
+        for machine in machines.iter().filter(|m| m.alive) {
+            let Some(size) = true_size(machine, config) else { continue };
+            if self.is_up(machine, at_ms, seen) {
+                ready.insert(machine.instance_id.clone(), config.sizes[size].cores);
+                let record = records.iter().find(|r| r.instance_id == machine.instance_id && r.ready_ms.is_none());
+                if let Some(record) = record {
+                    now(outside.mark_ready(record, at_ms)).expect("the record is there");
+                }
+            }
+        }
+        ready
+    }
+
+    fn is_up(&mut self, machine: &Machine, at_ms: u64, seen: &mut Seen) -> bool {
+        let id = &machine.instance_id;
+        if !self.boot_ms.contains_key(id) {
+            self.boot_ms.insert(id.clone(), at_ms + self.rng.random_range(30_000..150_000));
+            if self.rng.random_bool(self.unhealthy_rate) {
+                seen.note(Event::NeverHealthy);
+                self.unhealthy.insert(id.clone());
+            }
+        }
+        self.boot_ms[id] <= at_ms && !self.unhealthy.contains(id)
+    }
+
+    /// Ends, loses and begins tasks; the number of busy cores.
+    fn work(&mut self, outside: &World, ready: &BTreeMap<String, u32>, config: &PoolConfig, at_ms: u64) -> u32 {
+        let mut free = ready.clone();
+        let open = now(outside.open(&config.pool)).expect("the outside's calls never fail");
+        let (mut waiting, mut busy) = (Vec::new(), 0);
+        for task in open {
+            match (task.state(), task.instance_id.as_deref().and_then(|id| free.get_mut(id))) {
+                (TaskState::Waiting, _) => waiting.push(task),
+                (_, None) => waiting.push(put(outside, TaskRecord { started_ms: None, instance_id: None, ..task })),
+                (_, Some(_)) if self.is_done(&task, at_ms) => {
+                    put(outside, TaskRecord { finished_ms: Some(at_ms), ..task });
+                }
+                (_, Some(cores)) => {
+                    *cores = cores.saturating_sub(1);
+                    busy += 1;
+                }
+            }
+        }
+        busy + begin(outside, waiting, &mut free, at_ms)
+    }
+
+    fn is_done(&self, task: &TaskRecord, at_ms: u64) -> bool {
+        let runtime_ms = self.runtime_ms.get(&task.task_id).copied().unwrap_or_default();
+        task.started_ms.is_some_and(|started| started.saturating_add(runtime_ms) <= at_ms)
+    }
+
+    fn submit(&mut self, outside: &World, at_ms: u64, tick: u64, seen: &mut Seen) {
+        let n = match self.load {
+            Load::None => 0,
+            Load::Idle if tick == 100 => 2,
+            Load::Idle => 0,
+            Load::Steady => self.rng.random_range(0..6),
+            Load::Bursts if tick % 70 == 30 => 150,
+            Load::Bursts => 0,
+        };
+        seen.note_if(self.load == Load::Idle && tick == 99, Event::Idle);
+        seen.note_if(n >= 100, Event::Burst);
+        for _ in 0..n {
+            let runtime_ms = match self.rng.random_range(0..300) {
+                0 => u64::MAX,
+                1..10 => 0,
+                _ => self.rng.random_range(20_000..240_000),
+            };
+            seen.note_if(runtime_ms == u64::MAX, Event::EndlessTask);
+            seen.note_if(runtime_ms == 0, Event::ZeroLengthTask);
+            self.next_task += 1;
+            let id = format!("t-{}", self.next_task);
+            let submitted_ms = at_ms.saturating_add_signed(self.skew_ms) - self.rng.random_range(0..60_000);
+            put(outside, task(&self.pool, &id, submitted_ms));
+            self.runtime_ms.insert(id, runtime_ms);
+        }
+    }
+
+    fn measure(&mut self, world: &World, config: &PoolConfig, at_ms: u64, share: f64, seen: &mut Seen) {
+        let (value, late_ms) = match self.broken {
+            None => (share, 60_000),
+            Some(Broken::Stale) => (share, 600_000),
+            Some(Broken::Missing) => return seen.note(Event::MetricsMissing),
+            Some(Broken::Value(value)) => (value, 60_000),
+        };
+        seen.note_if(self.broken == Some(Broken::Stale), Event::MetricsStale);
+        seen.note_if(value.is_nan(), Event::MetricsNan);
+        seen.note_if(value.is_infinite(), Event::MetricsInfinite);
+        seen.note_if(value < 0.0 && value.is_finite(), Event::MetricsNegative);
+        seen.note_if(value > 1.0 && value.is_finite(), Event::MetricsAbsurd);
+        for name in OUTSIDE_METRICS {
+            world.add_point(&config.pool, &config.metrics[name], Point { at_ms: at_ms - late_ms, value });
+        }
+    }
+}
+
+fn begin(outside: &World, waiting: Vec<TaskRecord>, free: &mut BTreeMap<String, u32>, at_ms: u64) -> u32 {
+    let mut begun = 0;
+    for task in waiting {
+        let Some((id, cores)) = free.iter_mut().find(|(_, cores)| **cores > 0) else { break };
+        *cores -= 1;
+        begun += 1;
+        let attempts = task.attempts + 1;
+        put(outside, TaskRecord { started_ms: Some(at_ms), instance_id: Some(id.clone()), attempts, ..task });
+    }
+    begun
+}
+
+fn put(outside: &World, task: TaskRecord) -> TaskRecord {
+    now(outside.put(&task)).expect("the outside's calls never fail");
+    task
+}

@@ -1,0 +1,119 @@
+//! What happened, in a line for people, and as an event that must happen somewhere.
+
+use contract::decision::{Decider, Decision, Outcome, Verdict};
+use controller::rule;
+use testkit::fate::Happened;
+use testkit::op;
+
+use crate::invocation::Answer;
+use crate::policies::BAD;
+use crate::seen::{Event, Seen};
+
+/// A line of the event log.
+pub fn line(id: u64, happened: &Happened) -> String {
+    match happened {
+        Happened::Called { operation, code: None } => format!("  #{id} {operation}"),
+        Happened::Called { operation, code: Some(code) } => format!("  #{id} {operation} fails: {code}"),
+        Happened::Decided(d) => {
+            format!("  #{id} decided {}: {} {:?} by {}", d.tick, d.action, d.verdict, d.policy_name())
+        }
+        Happened::Claimed { tick, generation, now_ms, .. } => {
+            format!("  #{id} claimed {tick} as generation {generation} at {now_ms}")
+        }
+        Happened::Stored { tick, after, .. } => {
+            format!("  #{id} stored {tick}: {:?} {:?} {:?}", after.state, after.plan, after.outcome)
+        }
+        Happened::Launched { plan, instance_ids } => format!("  #{id} launched {instance_ids:?} of size {}", plan.size),
+        Happened::TerminationAsked(ids) => format!("  #{id} asks to terminate {ids:?}"),
+        Happened::Terminated(machine) => format!("  #{id} terminated {machine}"),
+    }
+}
+
+/// A line of the event log about an invocation's end.
+pub fn answer(id: u64, answer: &Answer) -> String {
+    match answer {
+        Answer::Evaluated(Ok(())) => format!("  #{id} ends"),
+        Answer::Evaluated(Err(error)) | Answer::Reconciled(Err(error)) => format!("  #{id} ends: {error}"),
+        Answer::Batch(batch) => format!("  #{id} ends: to be delivered again {:?}", batch.failures),
+        Answer::Reconciled(Ok(done)) => format!("  #{id} ends: {done:?}"),
+        Answer::Refused(error) => format!("  #{id} refuses its event: {error}"),
+    }
+}
+
+/// Notes what an answer shows.
+pub fn note_answer(answer: &Answer, seen: &mut Seen) {
+    seen.note_if(matches!(answer, Answer::Refused(_)), Event::MalformedEvent);
+}
+
+/// Notes what the handlers' own log shows and nothing else does.
+pub fn note_log(text: &str, seen: &mut Seen) {
+    const PHRASES: [(&str, Event); 8] = [
+        ("duplicate of a decision", Event::Duplicate),
+        ("the table has no such decision", Event::ForgedRecord),
+        ("adopted: no live record", Event::Adopted),
+        ("orphan: ", Event::Orphan),
+        ("lost: EC2 no longer", Event::Lost),
+        ("settled an interrupted decision", Event::Finished),
+        ("released a decision", Event::Released),
+        ("mode is off", Event::ModeOff),
+    ];
+    for (phrase, event) in PHRASES {
+        seen.note_if(text.contains(phrase), event);
+    }
+}
+
+/// Notes what happened.
+pub fn note(happened: &Happened, seen: &mut Seen) {
+    match happened {
+        Happened::Called { operation: op::DECISIONS_CLAIM, code: Some(code) } => {
+            seen.note_if(code == "TransactionConflict", Event::Raced);
+        }
+        Happened::Claimed { .. } => seen.note(Event::Claimed),
+        Happened::Decided(decision) => note_decision(decision, seen),
+        Happened::Stored { after, .. } => after.outcome.iter().for_each(|outcome| note_outcome(outcome, seen)),
+        _ => {}
+    }
+}
+
+fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
+    let event = match outcome {
+        Outcome::Launched { .. } => Some(Event::Launched),
+        Outcome::Terminated { .. } => Some(Event::Terminated),
+        Outcome::NoCapacity { .. } => Some(Event::NoCapacity),
+        Outcome::Nothing { .. } => Some(Event::NothingToStop),
+        Outcome::Refused { because } => refused(because),
+        Outcome::Failed { error } if error.contains("OperationNotPermitted") => Some(Event::Protected),
+        Outcome::Failed { error } => refused(error),
+    };
+    event.into_iter().for_each(|event| seen.note(event));
+}
+
+fn refused(because: &str) -> Option<Event> {
+    const WORDS: [(&str, Event); 5] = [
+        ("cooldown", Event::RefusedCooldown),
+        ("kill switch", Event::RefusedKilled),
+        ("late", Event::RefusedLate),
+        ("mode", Event::RefusedMode),
+        ("the plan was refused", Event::PlanRefused),
+    ];
+    WORDS.into_iter().find(|(word, _)| because.starts_with(word)).map(|(_, event)| event)
+}
+
+fn note_decision(d: &Decision, seen: &mut Seen) {
+    match &d.decider {
+        Decider::Policy { .. } => seen.note(Event::PolicyDecided),
+        Decider::Rule { name, .. } if name == rule::MINIMUM => seen.note(Event::MinimumRestored),
+        Decider::Rule { .. } => seen.note(Event::RuleTookOver),
+    }
+    let held = d.verdict == Verdict::Hold;
+    seen.note_if(held && d.reason.starts_with("kill switch"), Event::HeldKilled);
+    seen.note_if(held && d.reason.starts_with("observe"), Event::HeldObserve);
+    for package in BAD.iter() {
+        let named = d.reason.contains(&format!("policy {}", &package.sha256[..12]));
+        if let Some(event) = package.refusal.filter(|_| named) {
+            seen.note(event);
+            seen.note_if(matches!(d.decider, Decider::Policy { .. }), Event::LastGoodStayed);
+        }
+    }
+    seen.note_if(d.reason.contains("policy 000000000000"), Event::PointerToNothing);
+}

@@ -1,0 +1,255 @@
+//! No sampled luck: for one launch and one stop, a crash before and after every single call, together with every single
+//! fault of every single call. Each time everything must be settled, once, within the bounds, a while later.
+
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use contract::action::Action;
+use contract::capacity::Bounds;
+use contract::decision::{IntentState, Outcome, Verdict};
+use contract::pool::{OUTSIDE_METRICS, PoolConfig};
+use controller::ports::{Instances, Kind, Point, Tasks};
+use simulation::invocation::{Answer, For, Invocation, evaluator, executor, scheduled, streamed};
+use simulation::{now, timer};
+use testkit::builders::{TICK, pool_config, task};
+use testkit::fate::{Director, Fate, Happened};
+use testkit::{World, fault, op};
+
+const POOL: &str = "p";
+/// Minutes after which everything must be settled: late after five, and the reconciler comes every minute.
+const MINUTES: u64 = 12;
+
+/// What one call suffers. Every kind of failure that the handlers tell apart, before the effect and behind it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Suffers {
+    Fails(Kind),
+    Lost,
+    Repeated,
+}
+
+const ALL: [Suffers; 8] = [
+    Suffers::Fails(Kind::Throttled),
+    Suffers::Fails(Kind::Unavailable),
+    Suffers::Fails(Kind::Denied),
+    Suffers::Fails(Kind::Invalid),
+    Suffers::Fails(Kind::NotFound),
+    Suffers::Fails(Kind::NoCapacity),
+    Suffers::Lost,
+    Suffers::Repeated,
+];
+
+/// One run: what its `call`-th call suffers, and before which poll its process crashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Case {
+    fault: Option<(usize, Suffers)>,
+    crash: Option<usize>,
+}
+
+/// Lets the `n`-th call suffer, and counts.
+struct Nth {
+    calls: Arc<Mutex<usize>>,
+    fault: Option<(usize, Suffers)>,
+}
+
+impl Director for Nth {
+    fn fate(&mut self, operation: &'static str) -> Fate {
+        let mut calls = self.calls.lock().unwrap();
+        *calls += 1;
+        let error = |kind| fault(operation, &format!("{kind:?}"), kind);
+        match self.fault.filter(|(n, _)| *n == *calls) {
+            None => Fate::Fine,
+            // Only a launch can meet this.
+            Some((_, Suffers::Fails(Kind::NoCapacity))) if operation != op::LAUNCH => Fate::Fine,
+            Some((_, Suffers::Fails(kind))) => Fate::Fails(error(kind)),
+            Some((_, Suffers::Lost)) => Fate::Lost(error(Kind::Unavailable)),
+            Some((_, Suffers::Repeated)) => Fate::Repeated,
+        }
+    }
+}
+
+/// What a case is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scenario {
+    /// Tasks wait, and one small machine is launched.
+    Launch,
+    /// Nothing is to be done, and one of two small machines is stopped.
+    Stop,
+}
+
+fn config(scenario: Scenario) -> PoolConfig {
+    let mut config = PoolConfig { cooldown_s: 120, ..pool_config(POOL) };
+    let small = if scenario == Scenario::Launch { Bounds::new(0, Some(1)) } else { Bounds::new(1, Some(3)) };
+    config.sizes[0].bounds = small.unwrap();
+    for size in 1..3 {
+        config.sizes[size].bounds = Bounds::new(0, Some(0)).unwrap();
+    }
+    config
+}
+
+fn world(scenario: Scenario) -> World {
+    let config = config(scenario);
+    let world = World::with_pool(&config);
+    let outside = world.outside();
+    world.set_now_ms(TICK * 1000);
+    match scenario {
+        Scenario::Launch => {
+            for i in 0..4 {
+                now(outside.put(&task(POOL, &format!("t-{i}"), (TICK - 90) * 1000))).unwrap();
+            }
+        }
+        Scenario::Stop => {
+            for tick in [TICK - 3600, TICK - 3000] {
+                let id = outside.add_machine(testkit::builders::tags(POOL, tick, 0));
+                let record = contract::record::InstanceRecord {
+                    decision: Some(tick),
+                    ..testkit::builders::instance(POOL, &id, 0, tick * 1000)
+                };
+                now(outside.put_new(&record)).unwrap();
+                now(outside.mark_ready(&record, (tick + 60) * 1000)).unwrap();
+            }
+        }
+    }
+    world
+}
+
+/// The running case: its world, its count of polls, and what happened.
+struct Running {
+    world: World,
+    case: Case,
+    polls: usize,
+    crashed: bool,
+    happened: Vec<Happened>,
+}
+
+impl Running {
+    fn new(scenario: Scenario, case: Case, calls: &Arc<Mutex<usize>>) -> Self {
+        let world = world(scenario);
+        world.step_by_step();
+        world.direct(Nth { calls: calls.clone(), fault: case.fault });
+        Self { world, case, polls: 0, crashed: false, happened: Vec::new() }
+    }
+
+    /// Runs an invocation to its end; none if it crashed.
+    fn finish(&mut self, mut invocation: Invocation) -> Option<Answer> {
+        loop {
+            self.polls += 1;
+            if self.case.crash == Some(self.polls) {
+                self.crashed = true;
+                return None;
+            }
+            let answer = invocation.poll();
+            self.happened.extend(self.world.take_happened());
+            if let Poll::Ready(answer) = answer {
+                return Some(answer);
+            }
+        }
+    }
+
+    /// One minute: the tick, if it is the first one or it did not get through; the stream; the reconciler.
+    fn minute(&mut self, minute: u64, config: &PoolConfig) {
+        let tick = TICK + 60 * minute;
+        self.world.set_now_ms(tick * 1000);
+        for name in OUTSIDE_METRICS {
+            self.world.add_point(POOL, &config.metrics[name], Point { at_ms: (tick - 60) * 1000, value: 0.0 });
+        }
+        if self.acts().is_empty() {
+            let invocation = Invocation::of_tick(1, 0, 0, evaluator(&self.world), scheduled(POOL, tick));
+            self.finish(invocation);
+        }
+        for (position, tick) in self.acts().into_iter().enumerate() {
+            let event = streamed(POOL, &[(position, tick)]);
+            let invocation = Invocation::of_executor(2, 0, For::Stale, executor(&self.world), event);
+            self.finish(invocation);
+        }
+        let event = scheduled(POOL, tick);
+        let invocation = Invocation::of_executor(3, 0, For::Reconciliation, executor(&self.world), event);
+        self.finish(invocation);
+    }
+
+    /// Ticks that asked for something.
+    fn acts(&self) -> Vec<u64> {
+        self.world.decisions().iter().filter(|d| d.verdict == Verdict::Act).map(|d| d.tick).collect()
+    }
+}
+
+/// Runs a case and checks what must hold; the polls and the calls of its first minute.
+fn hold(scenario: Scenario, case: Case) -> (usize, usize) {
+    let calls = Arc::default();
+    let config = config(scenario);
+    let mut running = Running::new(scenario, case, &calls);
+    running.minute(0, &config);
+    let first = (running.polls, *calls.lock().unwrap());
+    for minute in 1..=MINUTES {
+        running.minute(minute, &config);
+    }
+    check(scenario, case, &running);
+    first
+}
+
+fn check(scenario: Scenario, case: Case, running: &Running) {
+    let (world, at) = (&running.world, format!("{scenario:?} {case:?}"));
+    let decisions = world.decisions();
+    assert_eq!(running.acts().len(), 1, "{at}: one decision in the end");
+    for d in decisions.iter().filter(|d| d.verdict == Verdict::Act) {
+        let expected = if scenario == Scenario::Launch { Action::Launch(0) } else { Action::Stop(0) };
+        assert_eq!(d.action, expected, "{at}");
+        let intent = d.intent.as_ref().unwrap_or_else(|| panic!("{at}: never claimed nor released"));
+        assert_eq!(intent.state, IntentState::Settled, "{at}: {intent:?}");
+        true_outcome(world, intent.outcome.as_ref().unwrap(), &at);
+    }
+    let alive: Vec<String> = world.machines().into_iter().filter(|m| m.alive).map(|m| m.instance_id).collect();
+    let records = world.instances().into_iter().filter(|r| r.terminated_ms.is_none()).map(|r| r.instance_id);
+    assert_eq!(alive, records.collect::<Vec<_>>(), "{at}: records and machines agree");
+    let launched = running.happened.iter().filter(|h| matches!(h, Happened::Launched { .. })).count();
+    let terminated = running.happened.iter().filter(|h| matches!(h, Happened::Terminated(_))).count();
+    match scenario {
+        Scenario::Launch => assert!(launched <= 1 && terminated == 0 && alive.len() == launched, "{at}"),
+        Scenario::Stop => assert!(terminated <= 1 && launched == 0 && alive.len() == 2 - terminated, "{at}"),
+    }
+    if case == Case::default() {
+        assert_eq!(launched + terminated, 1, "{at}: nothing stood in the way");
+    }
+}
+
+/// What an outcome says is so.
+fn true_outcome(world: &World, outcome: &Outcome, at: &str) {
+    let machines = world.machines();
+    let alive = |id: &String| machines.iter().any(|m| m.instance_id == *id && m.alive);
+    match outcome {
+        Outcome::Launched { instance_ids } => assert!(instance_ids.iter().all(alive), "{at}: {outcome:?}"),
+        Outcome::Terminated { instance_ids } => assert!(!instance_ids.iter().any(alive), "{at}: {outcome:?}"),
+        Outcome::NoCapacity { .. } | Outcome::Refused { .. } | Outcome::Nothing { .. } => {
+            let launched = machines.iter().any(|m| m.client_token.is_some());
+            assert!(!launched, "{at}: {outcome:?}, and a machine was launched");
+        }
+        Outcome::Failed { .. } => {}
+    }
+}
+
+/// Every crash point with every fault of every call.
+fn exhaust(scenario: Scenario) {
+    let timer = timer();
+    let _timer = timer.enter();
+    let (polls, calls) = hold(scenario, Case::default());
+    assert!(polls > 30 && calls > 20, "{polls} polls, {calls} calls: too few to be the whole protocol");
+    let faults = (1..=calls).flat_map(|n| ALL.map(|suffers| Some((n, suffers)))).chain([None]);
+    let mut cases = 0;
+    for fault in faults {
+        for crash in (1..=polls).map(Some).chain([None]) {
+            hold(scenario, Case { fault, crash });
+            cases += 1;
+        }
+    }
+    println!("{scenario:?}: {polls} crash points, {calls} calls, {cases} cases");
+    assert_eq!(cases, (calls * ALL.len() + 1) * (polls + 1));
+}
+
+#[test]
+fn a_launch_survives_every_crash_with_every_fault() {
+    exhaust(Scenario::Launch);
+}
+
+#[test]
+fn a_stop_survives_every_crash_with_every_fault() {
+    exhaust(Scenario::Stop);
+}
