@@ -21,9 +21,12 @@ use twinscaler::ppo::{PpoConfig, Start, Trained, Weights};
 /// Measures training over seeds.
 #[derive(Parser)]
 struct Arguments {
-    /// Training seeds: 1 to this
+    /// How many training seeds
     #[arg(long, default_value_t = 3)]
     seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1)]
+    first: u64,
     /// Environment steps; the settings' own number if not given
     #[arg(long)]
     steps: Option<u64>,
@@ -71,13 +74,13 @@ fn main() {
         let text = file.map_or(String::new(), |f| std::fs::read_to_string(f).expect("settings to read"));
         let mut config = PpoConfig::from_toml(&text).expect("valid settings");
         config.steps = arguments.steps.unwrap_or(config.steps);
-        measure(&name, &course, &config, arguments.seeds);
+        measure(&name, &course, &config, arguments.first..arguments.first + arguments.seeds);
     }
 }
 
-fn measure(name: &str, course: &Course, config: &PpoConfig, seeds: u64) {
+fn measure(name: &str, course: &Course, config: &PpoConfig, seeds: std::ops::Range<u64>) {
     let (began, mut all) = (Instant::now(), Vec::new());
-    for seed in 1..=seeds {
+    for seed in seeds {
         let trained = trained(course, config, seed);
         let (best, last) = (of_weights(&trained.best, course), of_weights(&trained.last, course));
         println!("{name} seed {seed}: best {:.3} {:.3}, last {:.3} {:.3}", best[0], best[1], last[0], last[1]);
@@ -89,6 +92,7 @@ fn measure(name: &str, course: &Course, config: &PpoConfig, seeds: u64) {
         let interval = interval_95(&usd).expect("at least one seed");
         format!("{:.3} [{:.3}, {:.3}] worst {worst:.3}", interval.mean, interval.low, interval.high)
     };
-    let each_s = began.elapsed().as_secs_f64() / seeds as f64;
-    println!("{name}, {} steps, {seeds} seeds: {} and {}; {each_s:.1} s each", config.steps, of(0), of(1));
+    let n = all.len();
+    let each_s = began.elapsed().as_secs_f64() / n as f64;
+    println!("{name}, {} steps, {n} seeds: {} and {}; {each_s:.1} s each", config.steps, of(0), of(1));
 }

@@ -7,7 +7,7 @@ use backtest::rules::Rule;
 use backtest::tune::Tuned;
 use contract::{Action, Mask, Observation};
 use twin::env::{Environment, Seen, Step};
-use twin::{BootModel, EnvSpec, TwinEnv};
+use twin::{BootModel, EnvSpec, Outcome, TwinEnv};
 
 use crate::compare::{best_of, tuned_rules};
 
@@ -35,16 +35,20 @@ pub struct Course {
     pub exact: Arc<EnvSpec>,
     /// What an episode costs its teacher beyond the rent of the smallest fleet that is allowed: what there is to decide.
     pub at_stake_usd: f64,
+    /// The same of a step.
+    pub at_stake_usd_per_step: f64,
 }
 
 /// Share of the teacher's cost that is at stake at least, so that a load without anything to decide counts no more than that.
 const AT_STAKE_MIN: f64 = 0.02;
 
-fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
+/// What is at stake in an episode, and in a step.
+fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> (f64, f64) {
     let played = outcomes(&teacher.rule, spec, &TUNE_SEEDS).expect("a rule never fails");
-    let hours = played.iter().map(|o| o.hours).sum::<f64>() / played.len() as f64;
-    let usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
-    (teacher.usd - hours * usd_per_hour).max(AT_STAKE_MIN * teacher.usd)
+    let mean = |of: fn(&Outcome) -> f64| played.iter().map(of).sum::<f64>() / played.len() as f64;
+    let rent_usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
+    let usd = (teacher.usd - mean(|o| o.hours) * rent_usd_per_hour).max(AT_STAKE_MIN * teacher.usd);
+    (usd, usd / mean(|o| o.steps as f64))
 }
 
 impl Course {
@@ -53,14 +57,33 @@ impl Course {
         let rules = tuned_rules(&spec, &TUNE_SEEDS);
         let teacher = best_of(&rules);
         tracing::info!(course = name, rule = %teacher.rule, usd = teacher.usd, "the teacher");
-        let at_stake_usd = at_stake_usd(&spec, &teacher);
-        Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd }
+        let (at_stake_usd, at_stake_usd_per_step) = at_stake_usd(&spec, &teacher);
+        Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd, at_stake_usd_per_step }
     }
 }
 
-/// Environments over these courses; seed s is an episode of course s mod n.
-pub fn environments(courses: &[Course], n: usize, are_taught: bool) -> Vec<Box<dyn Environment>> {
-    (0..n).map(|_| Box::new(CoursesEnv::new(courses, are_taught)) as Box<dyn Environment>).collect()
+/// Environments to learn in. Each stays with one course, so that all get as many steps, however long their episodes are,
+/// and the same is at stake in a step of each.
+pub fn to_learn(courses: &[Course], n: usize, are_taught: bool) -> Vec<Box<dyn Environment>> {
+    let weights = weights(courses, |course| course.at_stake_usd_per_step);
+    let of = |i: usize| {
+        let place = i % courses.len();
+        CoursesEnv::new(&courses[place..=place], &weights[place..=place], are_taught)
+    };
+    (0..n).map(|i| Box::new(of(i)) as Box<dyn Environment>).collect()
+}
+
+/// Environments to evaluate in, all alike: seed s is an episode of course s mod n, and the same is at stake in an episode of
+/// each.
+pub fn to_evaluate(courses: &[Course], n: usize) -> Vec<Box<dyn Environment>> {
+    let weights = weights(courses, |course| course.at_stake_usd);
+    (0..n).map(|_| Box::new(CoursesEnv::new(courses, &weights, false)) as Box<dyn Environment>).collect()
+}
+
+/// What a dollar counts in each course, so that none drowns the others; 1 on average over what is at stake.
+fn weights(courses: &[Course], at_stake: fn(&Course) -> f64) -> Vec<f64> {
+    let mean = courses.iter().map(at_stake).sum::<f64>() / courses.len() as f64;
+    courses.iter().map(|course| mean / at_stake(course)).collect()
 }
 
 /// The rule, with what it remembers of the episode.
@@ -70,7 +93,7 @@ type Player = Box<dyn FnMut(&Observation, &Mask) -> Action + Send>;
 struct Place {
     env: TwinEnv,
     rule: Rule,
-    /// What a dollar counts here: the same is at stake in all courses, so that none drowns the others.
+    /// What a dollar counts here.
     weight: f64,
 }
 
@@ -84,14 +107,14 @@ struct CoursesEnv {
 }
 
 impl CoursesEnv {
-    fn new(courses: &[Course], is_taught: bool) -> Self {
-        let mean_usd = courses.iter().map(|c| c.at_stake_usd).sum::<f64>() / courses.len() as f64;
-        let place = |course: &Course| Place {
+    fn new(courses: &[Course], weights: &[f64], is_taught: bool) -> Self {
+        let place = |(course, weight): (&Course, &f64)| Place {
             env: TwinEnv::new(course.spec.clone()),
             rule: course.teacher.rule,
-            weight: mean_usd / course.at_stake_usd,
+            weight: *weight,
         };
-        Self { places: courses.iter().map(place).collect(), at: 0, player: None, is_taught, advice: None }
+        let places = courses.iter().zip(weights).map(place).collect();
+        Self { places, at: 0, player: None, is_taught, advice: None }
     }
 
     fn watch(&mut self, seen: &Seen) {
@@ -145,16 +168,22 @@ mod tests {
             rules: Vec::new(),
             teacher: Tuned { rule: Rule::Nothing, usd },
             at_stake_usd: usd,
+            at_stake_usd_per_step: usd / 200.0,
         };
         let courses = [course("a", Arc::new(EnvSpec::published()), 10.0), course("b", dear, 30.0)];
-        let mut env = environments(&courses, 1, true).remove(0);
-        let mut first_step = |seed: u64| {
+        let first_step = |env: &mut dyn Environment, seed: u64| {
             env.reset(seed);
-            let advice = env.advice();
-            (env.step(Action::Launch(2)).reward, env.work_usd(), advice)
+            (env.step(Action::Launch(2)).reward, env.work_usd())
         };
-        let (a, b) = (first_step(4), first_step(5));
-        assert_eq!(a.2, Some(Action::Nothing));
+        let mut both = to_evaluate(&courses, 1).remove(0);
+        let (a, b) = (first_step(both.as_mut(), 4), first_step(both.as_mut(), 5));
+        let mut each = to_learn(&courses, 3, true);
+        each[0].reset(2);
+        assert_eq!(each[0].advice(), Some(Action::Nothing));
+        for (i, alike) in [(0, a), (1, b), (2, a)] {
+            let found = first_step(each[i].as_mut(), 2);
+            assert!((found.0 - alike.0).abs() < 1e-12 && (found.1 - alike.1).abs() < 1e-12, "{found:?} {alike:?}");
+        }
         // waiting costs the same in both, machines three times as much: with weights 2 and 2/3 that is the same
         assert!(a.0 < 0.0 && b.0 < 0.0 && a.0 < b.0, "{a:?} {b:?}");
         assert!((a.1 - b.1).abs() < 1e-9, "{a:?} {b:?}");

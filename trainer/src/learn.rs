@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::course::{Course, environments};
+use crate::course::{Course, to_evaluate, to_learn};
 use crate::ppo::TrainError;
 use crate::ppo::cloning::clone_teacher;
 use crate::ppo::config::PpoConfig;
@@ -23,14 +23,14 @@ pub fn learn(
 ) -> Result<Trained, TrainError> {
     let start = match start {
         Start::Fresh if config.cloning.steps > 0 => {
-            let envs = environments(courses, config.n_envs, true);
+            let envs = to_learn(courses, config.n_envs, true);
             Start::Weights(clone_teacher(envs, None, config, seed, device)?.0)
         }
         start => start,
     };
     let job = Job {
-        envs: environments(courses, config.n_envs, false),
-        evaluation: environments(courses, rayon::current_num_threads(), false),
+        envs: to_learn(courses, config.n_envs, false),
+        evaluation: to_evaluate(courses, rayon::current_num_threads()),
         start,
         device: device.clone(),
     };

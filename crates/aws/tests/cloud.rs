@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType,
 };
 use contract::action::Action;
-use contract::control::{Head, KillSwitch};
+use contract::control::{Head, KillSwitch, Lease};
 use contract::decision::{Decision, Intent, IntentState, Outcome};
 use contract::manifest::Pointer;
 use contract::plan::Plan;
@@ -50,6 +50,7 @@ async fn the_adapters_keep_their_promises() {
     many_tasks_take_many_pages(&tables).await;
     instances(&tables).await;
     control(&tables).await;
+    leases(&tables).await;
     decisions(&tables).await;
     claims(&tables).await;
     a_stored_plan_stays(&tables).await;
@@ -178,6 +179,21 @@ async fn control(tables: &Tables) {
     assert!(!control.kill_switch().await.unwrap().engaged);
 }
 
+async fn leases(tables: &Tables) {
+    let lease = |owner: &str, until_ms: u64| Lease { owner: owner.into(), until_ms };
+    let control = &tables.control;
+    assert_eq!(control.take("leased", &lease("a", 100), 10).await.unwrap(), None);
+    assert_eq!(control.take("leased", &lease("b", 200), 99).await.unwrap(), Some(lease("a", 100)));
+    assert_eq!(control.take("leased", &lease("a", 150), 99).await.unwrap(), None, "its holder prolongs it");
+    assert_eq!(control.take("leased", &lease("b", 300), 150).await.unwrap(), None, "it ran out");
+    control.give_back("leased", "a").await.unwrap();
+    assert_eq!(control.take("leased", &lease("a", 400), 160).await.unwrap(), Some(lease("b", 300)));
+    control.give_back("leased", "b").await.unwrap();
+    assert_eq!(control.take("leased", &lease("a", 400), 160).await.unwrap(), None);
+    assert_eq!(control.take("other", &lease("b", 400), 160).await.unwrap(), None, "each pool has its own");
+    assert_eq!(control.head("leased").await.unwrap(), Head::default());
+}
+
 async fn decisions(tables: &Tables) {
     let decisions = &tables.decisions;
     let at = |tick| builders::decision("log", tick, Action::Nothing);
@@ -292,9 +308,18 @@ async fn claims_side_by_side_have_one_winner(tables: &Tables) {
     assert_eq!(tables.decisions.claim(&late, &from, &next, 10_000).await.unwrap(), Claim::Raced);
 }
 
+async fn runs(bucket: &PolicyBucket) {
+    assert_eq!(bucket.run_file("run", "0/state", 9).await.unwrap(), None);
+    bucket.put_run_file("run", "0/state", b"one".to_vec()).await.unwrap();
+    bucket.put_run_file("run", "0/state", b"two".to_vec()).await.unwrap();
+    assert_eq!(bucket.run_file("run", "0/state", 9).await.unwrap(), Some(b"two".to_vec()));
+    assert_eq!(bucket.run_file("run", "0/state", 2).await.unwrap_err().code, "TooLarge");
+}
+
 async fn policies(config: &SdkConfig) {
     aws_sdk_s3::Client::new(config).create_bucket().bucket("policies").send().await.unwrap();
     let bucket = PolicyBucket::new(config, "policies");
+    runs(&bucket).await;
     assert_eq!(bucket.pointer("p").await.unwrap(), None);
     let at = |serial| Pointer { version: 1, sha256: "a".repeat(64), previous: None, serial };
     bucket.move_pointer("p", &at(1), None).await.unwrap();

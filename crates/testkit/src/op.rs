@@ -74,7 +74,7 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 32] = [
+pub const ALL: [&str; 36] = [
     DESCRIBE,
     LAUNCH,
     TERMINATE,
@@ -101,6 +101,10 @@ pub const ALL: [&str; 32] = [
     CONTROL_PUT_NO_CAPACITY,
     CONTROL_KILL_SWITCH,
     CONTROL_PUT_KILL_SWITCH,
+    LEASES_TAKE,
+    LEASES_GIVE_BACK,
+    RUNS_PUT,
+    RUNS_GET,
     METRICS_LATEST,
     POLICIES_POINTER,
     POLICIES_MANIFEST,

@@ -46,7 +46,10 @@ fn onnxruntime_computes_what_burn_computes() {
         for (i, burn) in expected(&weights, PARITY_STEPS).iter().enumerate() {
             let step = &theirs["steps"][i];
             let value = step["value"].as_f64().unwrap() as f32;
-            assert!((value - burn.value).abs() <= PARITY_TOLERANCE * burn.value.abs().max(1.0), "{i}: {value} {burn:?}");
+            assert!(
+                (value - burn.value).abs() <= PARITY_TOLERANCE * burn.value.abs().max(1.0),
+                "{i}: {value} {burn:?}"
+            );
             for (a, p) in burn.probabilities.iter().enumerate() {
                 let q = step["probabilities"][a].as_f64().unwrap() as f32;
                 // allowed actions' logits, up to a constant; a refused action has none

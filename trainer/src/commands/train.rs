@@ -86,7 +86,9 @@ impl TrainArgs {
         let options = self.load_options();
         let lesson = Lesson::from(load(name, &options, LEARNED_DRAWS)?);
         match name {
-            LoadName::Generated(_) => Ok(Lesson { held_out: Some(load(name, &options, HELD_OUT_DRAWS)?.spec), ..lesson }),
+            LoadName::Generated(_) => {
+                Ok(Lesson { held_out: Some(load(name, &options, HELD_OUT_DRAWS)?.spec), ..lesson })
+            }
             _ => Ok(lesson),
         }
     }

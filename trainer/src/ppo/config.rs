@@ -114,14 +114,14 @@ impl Default for PpoConfig {
     /// `settings/default.toml`.
     fn default() -> Self {
         Self {
-            steps: 3_000_000,
+            steps: 4_000_000,
             n_envs: 32,
             rollout_steps: 256,
             sequence_steps: 64,
             minibatch_sequences: 16,
             epochs: 4,
             lstm_cells: 128,
-            gamma: 0.93,
+            gamma: 0.95,
             gae_lambda: 0.95,
             clip: 0.2,
             learning_rate: 1e-3,

@@ -1,0 +1,142 @@
+//! The improvement job against fakes: one at a time, once per run, on from where it was, alone or in an array.
+
+use calibration::Window;
+use contract::capacity::Bounds;
+use contract::control::Lease;
+use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
+use testkit::builders::{instance, pool_config, task};
+use testkit::{World, fault, op};
+use twinscaler::commands::improve::{ImproveError, Request, run, train_one};
+use twinscaler::commands::window::Ports;
+use twinscaler::device::{DeviceChoice, select};
+use twinscaler::ppo::PpoConfig;
+use twinscaler::ppo::config::CloningConfig;
+
+const HOUR_MS: u64 = 3_600_000;
+const UNTIL_MS: u64 = 1_700_000_000_000 / HOUR_MS * HOUR_MS;
+
+/// A pool with a machine of each size, and four hours of its history: a burst of tasks every twenty minutes.
+async fn world() -> World {
+    let mut config = pool_config("p");
+    config.sizes.iter_mut().for_each(|s| s.bounds = Bounds::new(1, Some(10)).unwrap());
+    let world = World::with_pool(&config);
+    for size in 0..3 {
+        let mut machine = instance("p", &format!("i-{size}"), size, UNTIL_MS - 6 * HOUR_MS);
+        machine.ready_ms = Some(machine.launched_ms + 60_000);
+        Instances::put_new(&world, &machine).await.unwrap();
+    }
+    for burst in 0..12 {
+        for k in 0..20 {
+            let submitted_ms = UNTIL_MS - 4 * HOUR_MS + burst * HOUR_MS / 3 + k * 1000;
+            let mut task = task("p", &format!("t-{burst}-{k}"), submitted_ms);
+            task.started_ms = Some(submitted_ms + 5_000);
+            task.finished_ms = Some(submitted_ms + 125_000);
+            task.attempts = 1;
+            Tasks::put(&world, &task).await.unwrap();
+        }
+    }
+    world
+}
+
+fn ports(world: &World) -> Ports<World, World, World, World, World> {
+    let world = || world.clone();
+    Ports { tasks: world(), instances: world(), decisions: world(), control: world(), policies: world() }
+}
+
+fn request() -> Request {
+    let settings = PpoConfig {
+        steps: 2048,
+        n_envs: 4,
+        rollout_steps: 64,
+        sequence_steps: 32,
+        lstm_cells: 8,
+        evaluate_every_steps: 512,
+        evaluate_episodes: 2,
+        cloning: CloningConfig { steps: 512, ..CloningConfig::default() },
+        ..PpoConfig::default()
+    };
+    Request {
+        pool: "p".into(),
+        window: Window { from_ms: UNTIL_MS - HOUR_MS, until_ms: UNTIL_MS },
+        older: 7,
+        settings: vec![settings],
+        seed: 1,
+        population: 1,
+        gate: Default::default(),
+        gate_config: Default::default(),
+        logs: None,
+    }
+}
+
+fn cpu() -> burn::tensor::Device {
+    select(DeviceChoice::Cpu).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_says_what_it_said_and_lets_others_work() {
+    let (world, request) = (world().await, request());
+    let said = run(&ports(&world), &request, "job", &cpu()).await.unwrap();
+    assert_eq!((said["pool"].as_str(), said["windows"].as_u64()), (Some("p"), Some(4)), "{said}");
+    assert!(said["judgement"]["because"].as_str().is_some_and(|b| !b.is_empty()), "{said}");
+    let promoted = said["judgement"]["promoted"].as_bool().unwrap();
+    assert_eq!(world.pointer("p").await.unwrap().is_some(), promoted);
+    let held = world.take("p", &Lease { owner: "next".into(), until_ms: u64::MAX }, 0).await.unwrap();
+    assert_eq!(held, None, "the lease was given back");
+    world.give_back("p", "next").await.unwrap();
+    let reads = world.count(op::TASKS_SUBMITTED);
+    assert_eq!(run(&ports(&world), &request, "job", &cpu()).await.unwrap(), said);
+    assert_eq!(world.count(op::TASKS_SUBMITTED), reads, "nothing was done again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_one_job_works_another_is_told_so() {
+    let world = world().await;
+    let lease = Lease { owner: "the other".into(), until_ms: u64::MAX / 2_000_000 };
+    assert_eq!(world.take("p", &lease, 0).await.unwrap(), None);
+    let error = run(&ports(&world), &request(), "job", &cpu()).await.unwrap_err();
+    assert!(matches!(&error, ImproveError::Held { owner, .. } if owner == "the other"), "{error}");
+    assert_eq!(world.count(op::TASKS_SUBMITTED), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_dies_goes_on_where_it_was() {
+    let (world, request) = (world().await, request());
+    // the store fails after the state was kept a few times
+    let uninterrupted = run(&ports(&world), &request, "job", &cpu()).await.unwrap();
+    let other = self::world().await;
+    for _ in 0..2 {
+        other.fail_after(op::RUNS_PUT, fault(op::RUNS_PUT, "Cut", Kind::Unavailable));
+    }
+    assert!(run(&ports(&other), &request, "job", &cpu()).await.is_err());
+    let state = other.run_file(&request.run(), "0/state", usize::MAX).await.unwrap();
+    assert!(state.is_some(), "it kept its state");
+    other.heal();
+    let resumed = run(&ports(&other), &request, "job", &cpu()).await.unwrap();
+    assert_eq!(resumed["run"], uninterrupted["run"]);
+    assert!(resumed["judgement"]["candidate_usd"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_job_leaves_candidates_that_the_last_job_finds() {
+    let (world, request) = (world().await, Request { population: 2, ..request() });
+    for index in 0..2 {
+        train_one(&ports(&world), &request, index, &cpu()).await.unwrap();
+        // the same index again finds its candidate
+        train_one(&ports(&world), &request, index, &cpu()).await.unwrap();
+    }
+    let first = world.run_file(&request.run(), "0/checkpoint", usize::MAX).await.unwrap();
+    let second = world.run_file(&request.run(), "1/checkpoint", usize::MAX).await.unwrap();
+    assert!(first.is_some() && first != second, "they have seeds of their own");
+    let puts = world.count(op::RUNS_PUT);
+    run(&ports(&world), &request, "job", &cpu()).await.unwrap();
+    assert_eq!(world.count(op::RUNS_PUT), puts + 1, "nothing was trained again: one file more, the result");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_says_too_little_is_refused_with_the_mend() {
+    let world = World::with_pool(&pool_config("p"));
+    let error = run(&ports(&world), &request(), "job", &cpu()).await.unwrap_err();
+    assert!(error.to_string().contains("widen the window"), "{error}");
+    let held = world.take("p", &Lease { owner: "next".into(), until_ms: u64::MAX }, 0).await.unwrap();
+    assert_eq!(held, None, "the lease was given back");
+}
