@@ -1,42 +1,32 @@
-//! How fast training is: `cargo bench -p twinscaler --profile dev`. Environment steps a second for the forward and
-//! backward pass of minibatches, for rollouts alone, and for both.
+//! How fast training is, and where its time goes: `cargo bench -p twinscaler --profile dev --bench ppo`. The published network
+//! (128 cells) on the published load, on the CPU; evaluations are left out.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use contract::{ACTION_COUNT, Action, FEATURE_COUNT};
-use twin::env::{Environment, Seen, Step};
+use contract::{ACTION_COUNT, FEATURE_COUNT};
+use twin::Environment;
+use twinscaler::compare::environments;
+use twinscaler::course::published_twin;
 use twinscaler::ppo::loss::Coefficients;
-use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
+use twinscaler::ppo::rollout::{Actor, Collector};
+use twinscaler::ppo::update::{Minibatch, Objective, composed, loss_and_gradient};
 use twinscaler::ppo::{Job, PpoConfig, Start, Tape, Weights, train};
 
 const BY: Coefficients = Coefficients { clip: 0.2, value: 0.5, entropy: 0.01 };
+const CELLS: usize = 128;
+/// Steps that the published system trains for.
+const STEPS: f64 = 250_000.0;
 
-/// Costs nothing to step, so that only the network is measured.
-struct Free(u32);
-
-impl Environment for Free {
-    fn reset(&mut self, _: u64) -> Seen {
-        self.0 = 0;
-        Seen { features: [0.5; FEATURE_COUNT], mask: [true; ACTION_COUNT] }
-    }
-
-    fn step(&mut self, action: Action) -> Step {
-        self.0 += 1;
-        let features = [self.0 as f32 / 256.0; FEATURE_COUNT];
-        let reward = if action == Action::Nothing { 0.0 } else { -0.1 };
-        Step { seen: Seen { features, mask: [true; ACTION_COUNT] }, reward, done: self.0 == 200 }
-    }
-}
-
-fn minibatch(steps: usize, sequences: usize, cells: usize) -> Minibatch {
+fn minibatch(steps: usize, sequences: usize) -> Minibatch {
     let n = steps * sequences;
     Minibatch {
         x: vec![0.3; n * FEATURE_COUNT],
         keep: vec![1.0; n],
-        first: [vec![0.1; sequences * cells], vec![0.1; sequences * cells]],
+        first: [vec![0.1; sequences * CELLS], vec![0.1; sequences * CELLS]],
         action: (0..n * ACTION_COUNT).map(|i| f32::from(i % ACTION_COUNT == 0)).collect(),
         penalty: vec![0.0; n * ACTION_COUNT],
         old_log_prob: vec![-2.0; n],
@@ -45,41 +35,70 @@ fn minibatch(steps: usize, sequences: usize, cells: usize) -> Minibatch {
     }
 }
 
-fn gradients(steps: usize, sequences: usize) {
-    let (weights, minibatch) = (Weights::new(128, 1), minibatch(steps, sequences, 128));
-    let mut tape = Tape::default();
-    let mut once =
-        || loss_and_gradient(&weights, black_box(&minibatch), Objective::Ppo, BY, &Device::flex(), &mut tape);
-    black_box(once());
+/// Environment steps a second of something that does `steps` of them, over two seconds.
+fn speed(name: &str, steps: usize, mut once: impl FnMut()) -> f64 {
+    once();
     let (start, mut rounds) = (Instant::now(), 0);
     while start.elapsed().as_secs_f64() < 2.0 {
-        black_box(once());
+        once();
         rounds += 1;
     }
-    let per_second = (rounds * steps * sequences) as f64 / start.elapsed().as_secs_f64();
-    println!("gradient, {sequences:4} sequences of {steps:4}: {per_second:9.0} steps/s");
+    let per_second = (rounds * steps) as f64 / start.elapsed().as_secs_f64();
+    println!("{name:<60} {per_second:9.0} steps/s {:6.2} s for 250 000", STEPS / per_second);
+    per_second
+}
+
+/// One thread's part of an update: what two threads do side by side.
+fn gradients(steps: usize, sequences: usize) {
+    let (weights, minibatch, device) = (Weights::new(CELLS, 1), minibatch(steps, sequences), Device::flex());
+    let (n, mut tape) = (steps * sequences, Tape::default());
+    let what = format!("{sequences} sequences of {steps}");
+    speed(&format!("LSTM forward, {what}"), n, || {
+        black_box(tape.forward(&weights, &minibatch.x, &minibatch.keep, &minibatch.first));
+    });
+    let (d_hidden, mut gradient) = (vec![1e-3; n * CELLS], vec![0.0; weights.values.len()]);
+    speed(&format!("LSTM forward and backward, {what}"), n, || {
+        tape.forward(&weights, &minibatch.x, &minibatch.keep, &minibatch.first);
+        tape.backward(&weights, &minibatch.x, &minibatch.keep, &d_hidden, &mut gradient);
+    });
+    speed(&format!("loss and gradient, {what}"), n, || {
+        black_box(loss_and_gradient(&weights, &minibatch, Objective::Ppo, BY, &device, &mut tape));
+    });
+    speed(&format!("the same from burn's operations, {what}"), n, || {
+        black_box(composed(&weights, &minibatch, Objective::Ppo, BY, &device));
+    });
+}
+
+fn twins(n: usize) -> Vec<Box<dyn Environment>> {
+    environments(&Arc::new(published_twin()), n)
+}
+
+fn rollouts(config: &PpoConfig) {
+    let weights = Weights::new(CELLS, 1);
+    let mut collector = Collector::new(twins(config.n_envs), config, &weights, true, 1, &Device::flex());
+    speed(&format!("rollouts of {} twins", config.n_envs), config.n_envs * config.rollout_steps, || {
+        collector.collect(&weights, Actor::Policy).expect("a twin's rewards are numbers");
+    });
 }
 
 fn whole(name: &str, config: &PpoConfig) {
-    let envs = (0..config.n_envs).map(|_| Box::new(Free(0)) as Box<dyn Environment>).collect();
-    let job = Job { envs, evaluation: vec![], start: Start::Fresh, device: Device::flex() };
+    let job = Job { envs: twins(config.n_envs), evaluation: vec![], start: Start::Fresh, device: Device::flex() };
     let start = Instant::now();
     train(job, config, 1, &mut |_, _| ControlFlow::Continue(())).expect("the settings are sound");
     let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{name}: {:9.0} steps/s, {:6.1} s for 250 000",
-        config.steps as f64 / seconds,
-        250_000.0 * seconds / config.steps as f64
-    );
+    let per_second = config.steps as f64 / seconds;
+    println!("{name:<60} {per_second:9.0} steps/s {:6.2} s for 250 000", STEPS / per_second);
 }
 
 fn main() {
-    for (steps, sequences) in [(250, 1), (64, 8), (250, 8), (64, 32), (64, 64), (64, 256)] {
-        gradients(steps, sequences);
+    let default = PpoConfig { steps: STEPS as u64, ..PpoConfig::default() };
+    // under `time`, the processor time of one training alone
+    if std::env::args().any(|argument| argument == "whole") {
+        return whole("training, default settings", &default);
     }
-    let steps = 32_768;
-    whole("default", &PpoConfig { steps, ..PpoConfig::default() });
-    whole("default, learning rate tiny, 1 epoch", &PpoConfig { steps, epochs: 1, ..PpoConfig::default() });
+    gradients(64, 8);
+    rollouts(&default);
+    whole("training, default settings", &default);
     let published = PpoConfig::from_toml(include_str!("../settings/published.toml")).expect("sound settings");
-    whole("published", &PpoConfig { steps: 8192, ..published });
+    whole("training, published settings", &PpoConfig { steps: 32_768, ..published });
 }

@@ -62,7 +62,7 @@ fn trained(course: &Course, config: &PpoConfig, seed: u64) -> Trained {
 fn main() {
     let arguments = Arguments::parse();
     let spec = Arc::new(published_twin());
-    let course = Course::new("paper:both", spec.clone(), spec);
+    let course = Course::new("paper:both", spec.clone(), spec).expect("rules get it done");
     for tuned in &course.rules {
         let [alternating, first] = by_order(&tuned.rule, &course);
         println!("{:<28} {alternating:7.3} {first:7.3}", tuned.rule.to_string());

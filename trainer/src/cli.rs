@@ -329,11 +329,12 @@ fn ports(
 async fn improve_pool(tables: Tables, store: Store, args: &ImproveArgs) -> Result<(), Failure> {
     let request = args.request().map_err(|error| failure(true, error))?;
     let (device, ports) = (select(args.learning.device)?, ports(tables, store));
+    let stop = interrupted()?;
     if let Some(index) = args.index {
-        return Ok(improve::train_one(&ports, &request, index, &device).await?);
+        return Ok(improve::train_one(&ports, &request, index, &device, stop).await?);
     }
     args.train_in_processes(&request)?;
-    let said = improve::run(&ports, &request, &job_name(), &device).await?;
+    let said = improve::run(&ports, &request, &job_name(), &device, stop).await?;
     if args.json {
         println!("{said}");
         return Ok(());

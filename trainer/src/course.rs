@@ -14,10 +14,16 @@ use crate::compare::{best_of, tuned_rules};
 /// Seeds that rules are tuned on.
 pub const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
 
-/// The published load with boots drawn from 45 to 97 s, both orders of batches.
+/// The published load with drawn boots, both orders of batches.
 pub fn published_twin() -> EnvSpec {
+    with_drawn_boots(&EnvSpec::published())
+}
+
+/// The same with boots drawn from 45 to 97 s: the published system has boots of a fixed length, and a policy that has to be
+/// good on real ones learns from drawn ones.
+pub fn with_drawn_boots(spec: &EnvSpec) -> EnvSpec {
     let boot = BootModel::Uniform { low_s: 45.0, high_s: 97.0, seed: 0 };
-    EnvSpec::published().configured(|config| config.boot = boot).expect("a valid boot time")
+    spec.configured(|config| config.boot = boot).expect("a valid boot time")
 }
 
 /// One load to learn from.
@@ -51,14 +57,25 @@ fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> (f64, f64) {
     (usd, usd / mean(|o| o.steps as f64))
 }
 
+/// A load that nothing can be learned from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("learn from {0}: no rule gets all its tasks done before an episode ends; give it more machines or less to do")]
+pub struct CourseError(String);
+
 impl Course {
     /// A load with its teacher tuned. Learning happens in `spec`, and `exact` is what counts in the end.
-    pub fn new(name: &str, spec: Arc<EnvSpec>, exact: Arc<EnvSpec>) -> Self {
+    ///
+    /// # Errors
+    /// If no rule gets the load done.
+    pub fn new(name: &str, spec: Arc<EnvSpec>, exact: Arc<EnvSpec>) -> Result<Self, CourseError> {
         let rules = tuned_rules(&spec, &TUNE_SEEDS);
         let teacher = best_of(&rules);
+        if !teacher.usd.is_finite() {
+            return Err(CourseError(name.to_owned()));
+        }
         tracing::info!(course = name, rule = %teacher.rule, usd = teacher.usd, "the teacher");
         let (at_stake_usd, at_stake_usd_per_step) = at_stake_usd(&spec, &teacher);
-        Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd, at_stake_usd_per_step }
+        Ok(Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd, at_stake_usd_per_step })
     }
 }
 

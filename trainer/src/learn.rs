@@ -21,10 +21,16 @@ pub fn learn(
     device: &Device,
     watch: &mut Watcher,
 ) -> Result<Trained, TrainError> {
+    // every course is learned, and evaluated as often as the others
+    let config = &PpoConfig {
+        n_envs: config.n_envs.next_multiple_of(courses.len()),
+        evaluate_episodes: config.evaluate_episodes.next_multiple_of(courses.len() as u64),
+        ..config.clone()
+    };
     let start = match start {
         Start::Fresh if config.cloning.steps > 0 => {
             let envs = to_learn(courses, config.n_envs, true);
-            Start::Weights(clone_teacher(envs, None, config, seed, device)?.0)
+            Start::Weights(clone_teacher(envs, config, seed, device)?.0)
         }
         start => start,
     };

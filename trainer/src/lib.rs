@@ -1,8 +1,8 @@
 //! The twinscaler command: simulate, backtest, calibrate, train, improve, promote.
 //!
-//! [`ppo`] learns, [`onnx`] and [`parity`] make the policy file, [`compare`] and [`gate`] judge it, [`promote`] puts it in
-//! charge; [`load`] and [`contender`] are loads and policies by
-//! name; [`report`] draws; [`commands`] is what the command line does.
+//! [`ppo`] learns, in [`course`]s, all the way with [`mod@learn`], followed by [`watch`]; [`onnx`] and [`parity`] make the policy
+//! file; [`compare`] plays; [`promote`] puts a policy in charge of a [`store`]'s pool; [`load`] and [`contender`] are loads and
+//! policies by name; [`report`] draws; [`commands`] is what the command line does.
 
 pub mod commands;
 pub mod compare;

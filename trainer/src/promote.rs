@@ -5,6 +5,8 @@ use std::path::Path;
 use contract::manifest::{Manifest, Pointer};
 use controller::ports::{PolicyPublisher, Port, PortError};
 
+use crate::watch::replace;
+
 /// Version of the stored pointer.
 const POINTER_VERSION: u32 = 1;
 
@@ -39,7 +41,7 @@ impl Bundle {
     /// If a file cannot be written.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;
-        self.files().into_iter().try_for_each(|(name, bytes)| std::fs::write(dir.join(name), bytes))
+        self.files().into_iter().try_for_each(|(name, bytes)| replace(&dir.join(name), &bytes))
     }
 
     /// Reads a bundle from a directory.
@@ -68,12 +70,34 @@ pub async fn promote<P: PolicyPublisher>(
     bundle: &Bundle,
     incumbent: Option<&(Pointer, String)>,
 ) -> Port<Pointer> {
+    keep(store, bundle).await?;
+    put_in_charge(store, pool, &bundle.manifest.sha256, incumbent).await
+}
+
+/// The first half: the files, which nobody looks at yet.
+///
+/// # Errors
+/// A conflict if other files are there under the policy's hash.
+pub async fn keep<P: PolicyPublisher>(store: &P, bundle: &Bundle) -> Port<()> {
     for (name, bytes) in bundle.files() {
         store.put_file(&bundle.manifest.sha256, name, bytes).await?;
     }
+    Ok(())
+}
+
+/// The second half: the pointer.
+///
+/// # Errors
+/// A conflict if another promotion moved the pointer meanwhile: then nothing changed.
+pub async fn put_in_charge<P: PolicyPublisher>(
+    store: &P,
+    pool: &str,
+    sha256: &str,
+    incumbent: Option<&(Pointer, String)>,
+) -> Port<Pointer> {
     let pointer = Pointer {
         version: POINTER_VERSION,
-        sha256: bundle.manifest.sha256.clone(),
+        sha256: sha256.to_owned(),
         previous: incumbent.map(|(pointer, _)| pointer.sha256.clone()),
         serial: incumbent.map_or(1, |(pointer, _)| pointer.serial + 1),
     };

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -47,8 +47,12 @@ pub struct Log<'a> {
     lines: Option<BufWriter<File>>,
     events: Option<Events>,
     keep: Option<Keep<'a>>,
+    kept: Instant,
     began: Option<(Instant, u64)>,
 }
+
+/// How long a run goes on at most without its state being kept.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 impl<'a> Log<'a> {
     /// A bar alone, on standard error and only if that is a terminal.
@@ -56,7 +60,7 @@ impl<'a> Log<'a> {
         let template = "{msg} {wide_bar} {pos}/{len} steps {per_sec} {eta}";
         let style = ProgressStyle::with_template(template).expect("a valid template");
         let bar = ProgressBar::new(steps).with_style(style).with_message(what.to_owned());
-        Self { bar, lines: None, events: None, keep: None, began: None }
+        Self { bar, lines: None, events: None, keep: None, kept: Instant::now(), began: None }
     }
 
     /// A bar, and files in this directory; `goes_on` keeps the lines that are there.
@@ -72,16 +76,17 @@ impl<'a> Log<'a> {
         Ok(Self { lines: Some(lines), events: Some(events), ..Self::bar(steps, what) })
     }
 
-    /// The same, and the state to go on from is given to `keep` after each evaluation.
+    /// The same, and the state to go on from is given to `keep` after each evaluation, every minute, and at the end.
     pub fn keeping<'b>(self, keep: impl FnMut(Vec<u8>) -> io::Result<()> + 'b) -> Log<'b> {
-        Log { keep: Some(Box::new(keep)), bar: self.bar, lines: self.lines, events: self.events, began: self.began }
+        let Self { bar, lines, events, kept, began, .. } = self;
+        Log { keep: Some(Box::new(keep)), bar, lines, events, kept, began }
     }
 
-    /// One update.
+    /// One update; `is_last` if the run is about to be stopped.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn update(&mut self, progress: &Progress, snapshot: &Snapshot) -> io::Result<()> {
+    pub fn update(&mut self, progress: &Progress, snapshot: &Snapshot, is_last: bool) -> io::Result<()> {
         // the first update only starts the clock: before it lie the teacher and, in a run that goes on, the steps of before
         let (began, from) = *self.began.get_or_insert_with(|| (Instant::now(), progress.steps));
         let steps_per_s = (progress.steps - from) as f64 / began.elapsed().as_secs_f64().max(1e-9);
@@ -97,8 +102,10 @@ impl<'a> Log<'a> {
         if let Some(events) = &mut self.events {
             events.scalars(progress.steps, &scalars)?;
         }
-        if let (Some(keep), Some(_)) = (&mut self.keep, progress.evaluation) {
+        let is_due = is_last || progress.evaluation.is_some() || self.kept.elapsed() >= KEEP_EVERY;
+        if let Some(keep) = self.keep.as_mut().filter(|_| is_due || progress.steps >= progress.steps_total) {
             keep(snapshot.state().to_bytes())?;
+            self.kept = Instant::now();
         }
         Ok(())
     }
@@ -113,12 +120,12 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Writes a file so that whoever reads it finds the old one or the new one, whenever the power goes.
+/// Writes a file so that whoever reads it finds the old one or the new one, even if this program is killed.
 ///
 /// # Errors
 /// If it cannot be written; the old one is as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
     let mut file = File::create(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;

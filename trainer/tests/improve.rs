@@ -1,17 +1,22 @@
 //! The improvement job against fakes: one at a time, once per run, on from where it was, alone or in an array.
 
+use std::sync::atomic::AtomicBool;
+
+use backtest::gate::Gate;
 use calibration::Window;
 use contract::capacity::Bounds;
 use contract::control::Lease;
-use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
+use controller::ports::{Instances, Kind, Leases, PolicyPublisher, PolicyStore, Runs, Tasks};
+use serde_json::json;
 use testkit::builders::{instance, pool_config, task};
 use testkit::{World, fault, op};
 use twinscaler::commands::improve::{ImproveError, Request, run, train_one};
 use twinscaler::commands::window::Ports;
 use twinscaler::device::{DeviceChoice, select};
-use twinscaler::ppo::PpoConfig;
 use twinscaler::ppo::config::CloningConfig;
+use twinscaler::ppo::{PpoConfig, State, Weights};
 
+static NEVER: AtomicBool = AtomicBool::new(false);
 const HOUR_MS: u64 = 3_600_000;
 const UNTIL_MS: u64 = 1_700_000_000_000 / HOUR_MS * HOUR_MS;
 
@@ -75,8 +80,10 @@ fn cpu() -> burn::tensor::Device {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_says_what_it_said_and_lets_others_work() {
     let (world, request) = (world().await, request());
-    let said = run(&ports(&world), &request, "job", &cpu()).await.unwrap();
-    assert_eq!((said["pool"].as_str(), said["windows"].as_u64()), (Some("p"), Some(4)), "{said}");
+    let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+    // four hours of history: the last one and one older are learned from, two are held out
+    let windows = (said["windows_learned"].as_u64(), said["windows_judged"].as_u64());
+    assert_eq!((said["pool"].as_str(), windows), (Some("p"), (Some(2), Some(2))), "{said}");
     assert!(said["judgement"]["because"].as_str().is_some_and(|b| !b.is_empty()), "{said}");
     let promoted = said["judgement"]["promoted"].as_bool().unwrap();
     assert_eq!(world.pointer("p").await.unwrap().is_some(), promoted);
@@ -84,7 +91,7 @@ async fn a_run_says_what_it_said_and_lets_others_work() {
     assert_eq!(held, None, "the lease was given back");
     world.give_back("p", "next").await.unwrap();
     let reads = world.count(op::TASKS_SUBMITTED);
-    assert_eq!(run(&ports(&world), &request, "job", &cpu()).await.unwrap(), said);
+    assert_eq!(run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap(), said);
     assert_eq!(world.count(op::TASKS_SUBMITTED), reads, "nothing was done again");
 }
 
@@ -93,7 +100,7 @@ async fn while_one_job_works_another_is_told_so() {
     let world = world().await;
     let lease = Lease { owner: "the other".into(), until_ms: u64::MAX / 2_000_000 };
     assert_eq!(world.take("p", &lease, 0).await.unwrap(), None);
-    let error = run(&ports(&world), &request(), "job", &cpu()).await.unwrap_err();
+    let error = run(&ports(&world), &request(), "job", &cpu(), &NEVER).await.unwrap_err();
     assert!(matches!(&error, ImproveError::Held { owner, .. } if owner == "the other"), "{error}");
     assert_eq!(world.count(op::TASKS_SUBMITTED), 0);
 }
@@ -101,41 +108,65 @@ async fn while_one_job_works_another_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_dies_goes_on_where_it_was() {
     let (world, request) = (world().await, request());
-    // the store fails after the state was kept a few times
-    let uninterrupted = run(&ports(&world), &request, "job", &cpu()).await.unwrap();
+    world.fail_after(op::RUNS_PUT, fault(op::RUNS_PUT, "Cut", Kind::Unavailable));
+    assert!(run(&ports(&world), &request, "job", &cpu(), &NEVER).await.is_err());
+    let kept = world.run_file(&request.run(), "0/state", usize::MAX).await.unwrap().expect("it kept its state");
+    assert!(State::from_bytes(&kept).unwrap().steps > 0);
+    // a state that is nearly done, with a best that nothing beats: a run that goes on from it ends with that
+    let best = Weights::new(8, 77);
+    let state = State { steps: 2047, best: Some((1e9, best.clone())), ..State::of(Weights::new(8, 78)) };
+    world.put_run_file(&request.run(), "0/state", state.to_bytes()).await.unwrap();
+    run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+    let candidate = world.run_file(&request.run(), "0/checkpoint", usize::MAX).await.unwrap().unwrap();
+    assert_eq!(Weights::from_checkpoint(&candidate).unwrap(), best);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_died_before_the_pointer_moved_moves_it() {
+    let (world, request) = (world().await, Request { gate: Gate::Published, ..request() });
+    let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+    // whatever this one was judged: the same run with a verdict to promote, and no pointer yet
     let other = self::world().await;
-    for _ in 0..2 {
-        other.fail_after(op::RUNS_PUT, fault(op::RUNS_PUT, "Cut", Kind::Unavailable));
+    for (name, bytes) in world.files_of(said["candidate"].as_str().unwrap()) {
+        other.put_file(said["candidate"].as_str().unwrap(), &name, bytes).await.unwrap();
     }
-    assert!(run(&ports(&other), &request, "job", &cpu()).await.is_err());
-    let state = other.run_file(&request.run(), "0/state", usize::MAX).await.unwrap();
-    assert!(state.is_some(), "it kept its state");
-    other.heal();
-    let resumed = run(&ports(&other), &request, "job", &cpu()).await.unwrap();
-    assert_eq!(resumed["run"], uninterrupted["run"]);
-    assert!(resumed["judgement"]["candidate_usd"].as_f64().unwrap() > 0.0);
+    let mut verdict = said.clone();
+    verdict["judgement"]["promoted"] = true.into();
+    let result = world.run_files(&request.run()).into_iter().find(|name| name.starts_with("result-")).unwrap();
+    other.put_run_file(&request.run(), &result, verdict.to_string().into_bytes()).await.unwrap();
+    run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
+    let (pointer, _) = other.pointer("p").await.unwrap().expect("somebody is in charge");
+    assert_eq!(json!(pointer.sha256), said["candidate"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_to_stop_says_how_to_go_on() {
+    let (world, stop) = (world().await, AtomicBool::new(true));
+    let error = run(&ports(&world), &request(), "job", &cpu(), &stop).await.unwrap_err();
+    assert!(error.to_string().contains("--until 2023-"), "{error}");
+    assert!(world.run_file(&request().run(), "0/state", usize::MAX).await.unwrap().is_some(), "its state is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_array_job_leaves_candidates_that_the_last_job_finds() {
     let (world, request) = (world().await, Request { population: 2, ..request() });
     for index in 0..2 {
-        train_one(&ports(&world), &request, index, &cpu()).await.unwrap();
+        train_one(&ports(&world), &request, index, &cpu(), &NEVER).await.unwrap();
         // the same index again finds its candidate
-        train_one(&ports(&world), &request, index, &cpu()).await.unwrap();
+        train_one(&ports(&world), &request, index, &cpu(), &NEVER).await.unwrap();
     }
     let first = world.run_file(&request.run(), "0/checkpoint", usize::MAX).await.unwrap();
     let second = world.run_file(&request.run(), "1/checkpoint", usize::MAX).await.unwrap();
     assert!(first.is_some() && first != second, "they have seeds of their own");
     let puts = world.count(op::RUNS_PUT);
-    run(&ports(&world), &request, "job", &cpu()).await.unwrap();
+    run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
     assert_eq!(world.count(op::RUNS_PUT), puts + 1, "nothing was trained again: one file more, the result");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_says_too_little_is_refused_with_the_mend() {
     let world = World::with_pool(&pool_config("p"));
-    let error = run(&ports(&world), &request(), "job", &cpu()).await.unwrap_err();
+    let error = run(&ports(&world), &request(), "job", &cpu(), &NEVER).await.unwrap_err();
     assert!(error.to_string().contains("widen the window"), "{error}");
     let held = world.take("p", &Lease { owner: "next".into(), until_ms: u64::MAX }, 0).await.unwrap();
     assert_eq!(held, None, "the lease was given back");

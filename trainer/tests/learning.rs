@@ -151,7 +151,7 @@ fn a_clone_does_what_its_teacher_does() {
     let cloning = CloningConfig { steps: 8192, ..CloningConfig::default() };
     let config = PpoConfig { learning_rate: 1e-2, cloning, ..small() };
     let envs = many(&Echo::boxed, 16);
-    let (weights, losses) = clone_teacher(envs, None, &config, 1, &Device::flex()).unwrap();
+    let (weights, losses) = clone_teacher(envs, &config, 1, &Device::flex()).unwrap();
     assert!(losses.last().unwrap().policy < 0.5 * losses[0].policy);
     let after = score(&weights, Echo::boxed, Choice::Argmax);
     assert!(after > 0.95 * Echo::BEST, "{after}");

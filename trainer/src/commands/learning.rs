@@ -39,17 +39,23 @@ pub enum SettingsError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Several files, where one run has one.
+    #[error("one run has one --config; improve takes several, one for each candidate")]
+    Several,
     /// A setting is unknown or makes no sense.
     #[error(transparent)]
     Settings(#[from] TrainError),
 }
 
 impl Learning {
-    /// The settings, from the first file and the options.
+    /// The settings, from the file and the options.
     ///
     /// # Errors
     /// If the file cannot be read, or a setting makes no sense.
     pub fn settings(&self) -> Result<PpoConfig, SettingsError> {
+        if self.configs.len() > 1 {
+            return Err(SettingsError::Several);
+        }
         self.with_options(self.configs.first())
     }
 

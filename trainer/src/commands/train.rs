@@ -8,18 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use backtest::play::{Contender, PlayError, Standing, episode, outcomes, standing};
 use clap::Args;
+use indicatif::HumanCount;
 use serde::Serialize;
-use twin::{BootModel, EnvSpec};
+use twin::EnvSpec;
 
 use crate::commands::backtest::{self as tables, BoundsLine};
 use crate::commands::learning::{Learning, SettingsError};
 use crate::commands::twin_args::TwinArgs;
 use crate::contender::Learned;
-use crate::course::Course;
+use crate::course::{Course, CourseError, with_drawn_boots};
 use crate::device::{DeviceError, select};
 use crate::learn::learn;
 use crate::load::{Load, LoadError, LoadName, LoadOptions, PERTURBATION, load};
 use crate::ppo::config::PpoConfig;
+use crate::ppo::runner::is_cpu;
 use crate::ppo::state::State;
 use crate::ppo::train::{Progress, Start, Trained};
 use crate::promote::Bundle;
@@ -115,6 +117,9 @@ pub enum TrainCommandError {
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// Nothing can be learned from a load.
+    #[error(transparent)]
+    Course(#[from] CourseError),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] ppo::TrainError),
@@ -145,7 +150,7 @@ pub enum TrainCommandError {
 impl TrainCommandError {
     /// Whether the user has to change something: exit code 2.
     pub fn is_input(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Device(_) | Self::Resume { .. })
+        matches!(self, Self::Settings(_) | Self::Device(_) | Self::Resume { .. } | Self::Course(_))
     }
 }
 
@@ -160,21 +165,17 @@ pub struct Compared {
     pub results: Vec<Standing>,
 }
 
-/// The published system has boots of a fixed length; a policy that has to be good on real ones learns from drawn ones.
-fn with_drawn_boots(name: &str, spec: Arc<EnvSpec>, options: &LoadOptions) -> Arc<EnvSpec> {
-    let is_published = name.starts_with("paper") && options.config.is_none() && !options.is_ec2;
-    if !is_published {
-        return spec;
-    }
-    let boot = BootModel::Uniform { low_s: 45.0, high_s: 97.0, seed: 0 };
-    Arc::new(spec.configured(|config| config.boot = boot).expect("a valid boot time"))
+/// A load as it is learned from: the published one with drawn boots.
+fn as_learned(name: &str, spec: Arc<EnvSpec>, options: &LoadOptions) -> Arc<EnvSpec> {
+    let is_published = matches!(name.parse(), Ok(LoadName::Paper(_))) && options.config.is_none() && !options.is_ec2;
+    if is_published { Arc::new(with_drawn_boots(&spec)) } else { spec }
 }
 
 /// The course of a lesson: what is learned from departs from it at random, unless it is to be learned as it is.
-fn course(args: &TrainArgs, name: &str, lesson: Lesson) -> Course {
+fn course(args: &TrainArgs, name: &str, lesson: Lesson) -> Result<Course, CourseError> {
     lesson.load.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
     eprintln!("{name}: tuning the rules");
-    let exact = with_drawn_boots(name, lesson.load.spec, &args.load_options());
+    let exact = as_learned(name, lesson.load.spec, &args.load_options());
     let spec = if args.exact { exact.clone() } else { Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION)) };
     Course::new(name, spec, lesson.held_out.unwrap_or(exact))
 }
@@ -186,13 +187,20 @@ fn course(args: &TrainArgs, name: &str, lesson: Lesson) -> Course {
 pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &AtomicBool) -> Result<(), TrainCommandError> {
     let (config, device) = (args.learning.settings()?, select(args.learning.device)?);
     let start = start(args, &config)?;
-    let courses: Vec<Course> =
-        args.workloads.iter().zip(lessons).map(|(name, lesson)| course(args, name, lesson)).collect();
+    let device_name = if is_cpu(&device) { "the CPU" } else { "the GPU" };
+    eprintln!("training on {device_name}: {device:?}");
+    let courses: Vec<Course> = args
+        .workloads
+        .iter()
+        .zip(lessons)
+        .map(|(name, lesson)| course(args, name, lesson))
+        .collect::<Result<_, _>>()?;
     let goes_on = matches!(start, Start::Resume(_));
     let log = Log::files(config.steps, "training", &args.out, goes_on).map_err(|e| files(&args.out, e))?;
     let state = args.out.join(STATE);
     let log = log.keeping(|bytes| replace(&state, &bytes));
-    let trained = watched(&courses, start, (&config, args.learning.seed), &device, log, stop)
+    let stopped = || stop.load(Ordering::Relaxed);
+    let trained = watched(&courses, start, (&config, args.learning.seed), &device, log, &stopped)
         .map_err(|error| error.at(&args.out))?;
     let compared = courses.iter().map(|course| compare(&trained, course)).collect::<Result<Vec<_>, _>>()?;
     let bundle = bundle(args, &config, &trained, &courses, &compared)?;
@@ -208,20 +216,39 @@ fn files(dir: &Path, source: std::io::Error) -> TrainCommandError {
 /// What the run starts from; its settings are kept in the directory.
 fn start(args: &TrainArgs, config: &PpoConfig) -> Result<Start, TrainCommandError> {
     let settings = args.out.join(SETTINGS);
-    let ours = toml::to_string(config).expect("settings are plain data");
+    // what the run is about, as a comment above its settings: a resumed run must be about the same
+    let about = format!(
+        "# {} {:?} seed {} exact {}",
+        args.workloads.join(" "),
+        args.load_options(),
+        args.learning.seed,
+        args.exact
+    );
+    let ours = format!("{about}\n{}", toml::to_string(config).expect("settings are plain data"));
     let resume = |problem: String| TrainCommandError::Resume { dir: args.out.display().to_string(), problem };
     if !args.resume {
-        std::fs::create_dir_all(&args.out)
-            .and_then(|()| std::fs::write(&settings, ours))
-            .map_err(|e| files(&args.out, e))?;
+        let begin = || {
+            std::fs::create_dir_all(&args.out)?;
+            // the state of an earlier run must not be taken for this one's
+            std::fs::remove_file(args.out.join(STATE)).or_else(unless_missing)?;
+            replace(&settings, ours.as_bytes())
+        };
+        begin().map_err(|e| files(&args.out, e))?;
         return Ok(Start::Fresh);
     }
     let theirs = std::fs::read_to_string(&settings).map_err(|e| resume(format!("{SETTINGS}: {e}")))?;
     if theirs != ours {
-        return Err(resume(format!("its settings are others; give it --config {}", settings.display())));
+        let theirs = theirs.lines().next().unwrap_or_default().trim_start_matches("# ");
+        let problem =
+            format!("its options are others ({theirs}); give it the same, and --config {}", settings.display());
+        return Err(resume(problem));
     }
     let bytes = std::fs::read(args.out.join(STATE)).map_err(|e| resume(format!("{STATE}: {e}")))?;
     Ok(Start::Resume(Box::new(State::from_bytes(&bytes)?)))
+}
+
+fn unless_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Training, or the log that could not be written.
@@ -252,12 +279,13 @@ pub fn watched(
     (config, seed): (&PpoConfig, u64),
     device: &burn::tensor::Device,
     mut log: Log<'_>,
-    stop: &AtomicBool,
+    stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<Trained, Watched> {
     let mut failed = None;
     let trained = learn(courses, start, config, seed, device, &mut |progress, snapshot| {
-        failed = log.update(progress, snapshot).err();
-        let goes_on = failed.is_none() && !stop.load(Ordering::Relaxed);
+        let is_stopped = stopped();
+        failed = log.update(progress, snapshot, is_stopped).err();
+        let goes_on = failed.is_none() && !is_stopped;
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     let ended = log.end();
@@ -318,10 +346,10 @@ fn page(
 ) -> Result<String, TrainCommandError> {
     let mut body = format!(
         "<p>{} steps, seed {}. On each load all play the same {} held-out episodes.</p><h2>Learning</h2>{}",
-        config.steps,
+        HumanCount(config.steps),
         args.learning.seed,
         HELD_OUT_SEEDS.end - HELD_OUT_SEEDS.start,
-        curves(&trained.curve)
+        curves(&trained.curve, courses.len())
     );
     for (course, compared) in courses.iter().zip(compared) {
         let bounds = tables::bound_lines(&compared.bounds);
@@ -341,13 +369,21 @@ fn page(
     Ok(report::page("twinscaler: a trained policy", &body))
 }
 
-/// The cost of an episode while it was learned.
-fn curves(curve: &[Progress]) -> String {
+/// The cost of an episode while it was learned. Of several loads only the evaluations are comparable: which episodes end
+/// during a rollout is a matter of chance, and their dollars are scaled to what is at stake.
+fn curves(curve: &[Progress], courses: usize) -> String {
     let points = |of: fn(&Progress) -> Option<f64>| {
         curve.iter().filter_map(|p| Some((p.steps as f64, -of(p)?))).collect::<Vec<_>>()
     };
-    let sampled = report::Curve { name: "while learning", points: points(|p| p.episode_reward) };
     let evaluated = report::Curve { name: "evaluated, most probable action", points: points(|p| p.evaluation) };
+    if courses > 1 {
+        return report::curve_chart(
+            "scaled dollars an episode, mean over the loads",
+            "environment steps",
+            &[evaluated],
+        );
+    }
+    let sampled = report::Curve { name: "while learning", points: points(|p| p.episode_reward) };
     report::curve_chart("dollars an episode", "environment steps", &[sampled, evaluated])
 }
 

@@ -12,15 +12,14 @@ use super::train::{estimate, generator, set_reward_scale};
 use super::update::{Learner, Losses, Objective, Schedule};
 use super::weights::Weights;
 
-/// Teaches fresh weights (or `start`) what the environments' teacher does ([`Environment::advice`]), and what its states are worth. The teacher acts at
-/// first, the policy more and more (DAgger, Ross et al. 2011), so that it also learns the way back from its own errors.
-/// Returns the weights and the losses of each round.
+/// Teaches fresh weights what the environments' teacher does ([`Environment::advice`]), and what its states are worth. The
+/// teacher acts at first, the policy more and more (DAgger, Ross et al. 2011), so that it also learns the way back from its
+/// own errors. Returns the weights and the losses of each round.
 ///
 /// # Errors
 /// As for training.
 pub fn clone_teacher(
     envs: Vec<Box<dyn Environment>>,
-    start: Option<Weights>,
     config: &PpoConfig,
     seed: u64,
     device: &Device,
@@ -30,7 +29,7 @@ pub fn clone_teacher(
     if envs.is_empty() {
         return Err(TrainError::NoEnvironment);
     }
-    let start = start.unwrap_or_else(|| Weights::new(config.lstm_cells, seed));
+    let start = Weights::new(config.lstm_cells, seed);
     let per_rollout = (envs.len() * config.rollout_steps) as u64;
     let rounds = cloning.steps.div_ceil(per_rollout);
     // refused actions stay masked: the teacher never takes one
@@ -42,7 +41,7 @@ pub fn clone_teacher(
         collector.collect(&learner.weights, Actor::Teacher(cloning.student_share * done))?;
         let mut tracks = collector.tracks();
         if round == 0 {
-            set_reward_scale(&mut learner.weights, &tracks, config);
+            set_reward_scale(&mut learner.weights, &mut tracks, config);
         }
         estimate(&mut tracks, &learner.weights, config.gamma, 1.0);
         losses.push(learner.learn(&tracks, &schedule(cloning, config, done))?);

@@ -10,7 +10,7 @@ use super::TrainError;
 pub struct PpoConfig {
     /// Environment steps in all, over all environments.
     pub steps: u64,
-    /// Environments that the caller should make; they are stepped together, so that one matrix product serves all.
+    /// Environments that are stepped side by side; on the CPU one matrix product serves eight of them, on a GPU all.
     pub n_envs: usize,
     /// Steps of each environment between two updates. At best a whole episode: environments that are all in the same
     /// phase of theirs show the policy one phase at a time, and it forgets the others.
@@ -114,14 +114,14 @@ impl Default for PpoConfig {
     /// `settings/default.toml`.
     fn default() -> Self {
         Self {
-            steps: 4_000_000,
+            steps: 2_000_000,
             n_envs: 32,
             rollout_steps: 256,
             sequence_steps: 64,
             minibatch_sequences: 16,
             epochs: 4,
             lstm_cells: 128,
-            gamma: 0.95,
+            gamma: 0.93,
             gae_lambda: 0.95,
             clip: 0.2,
             learning_rate: 1e-3,
@@ -167,17 +167,23 @@ impl PpoConfig {
             ),
             (self.minibatch_sequences > 0, "minibatch_sequences must be at least 1"),
             (self.epochs > 0, "epochs must be at least 1"),
-            ((1..=1024).contains(&self.lstm_cells), "lstm_cells must be between 1 and 1024"),
+            ((1..=512).contains(&self.lstm_cells), "lstm_cells must be between 1 and 512"),
             ((0.0..=1.0).contains(&self.gamma), "gamma must be between 0 and 1"),
             ((0.0..=1.0).contains(&self.gae_lambda), "gae_lambda must be between 0 and 1"),
             (self.clip > 0.0, "clip must be above 0"),
-            (self.learning_rate > 0.0, "learning_rate must be above 0"),
+            (self.learning_rate > 0.0 && self.learning_rate.is_finite(), "learning_rate must be a number above 0"),
             ((0.0..=1.0).contains(&self.learning_rate_end), "learning_rate_end must be between 0 and 1"),
             (self.grad_norm_max > 0.0, "grad_norm_max must be above 0"),
             (
-                !matches!(self.reward_scale, RewardScale::Fixed(s) if s.is_nan() || s <= 0.0),
+                !matches!(self.reward_scale, RewardScale::Fixed(s) if !(s > 0.0 && s.is_finite())),
                 "reward_scale must be above 0",
             ),
+            (self.entropy_coefficient >= 0.0, "entropy_coefficient must be at least 0"),
+            (self.value_coefficient >= 0.0, "value_coefficient must be at least 0"),
+            (self.cloning.epochs > 0, "cloning.epochs must be at least 1"),
+            (self.cloning.minibatch_sequences > 0, "cloning.minibatch_sequences must be at least 1"),
+            (self.cloning.learning_rate > 0.0, "cloning.learning_rate must be above 0"),
+            ((0.0..=1.0).contains(&self.cloning.student_share), "cloning.student_share must be between 0 and 1"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(TrainError::Config((*rule).to_owned())),
@@ -195,11 +201,13 @@ mod tests {
         let config = PpoConfig::from_toml("epochs = 7\nreward_scale = 0.5").unwrap();
         assert_eq!(config.epochs, 7);
         assert_eq!(config.reward_scale, RewardScale::Fixed(0.5));
-        assert_eq!(config.gamma, 0.99);
+        assert_eq!(config.gamma, 0.93);
         assert_eq!(PpoConfig::from_toml("reward_scale = \"auto\"").unwrap(), PpoConfig::default());
         assert!(PpoConfig::from_toml("epoch = 7").unwrap_err().to_string().contains("epoch"));
         assert!(PpoConfig::from_toml("clip = 0.0").unwrap_err().to_string().contains("clip must be above 0"));
         assert!(PpoConfig::from_toml("reward_scale = -1.0").is_err());
+        let error = PpoConfig::from_toml("[cloning]\nstudent_share = 1.5").unwrap_err().to_string();
+        assert!(error.contains("cloning.student_share"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod loss;
 mod lstm;
 pub mod model;
 pub mod rollout;
-mod runner;
+pub mod runner;
 pub mod state;
 pub mod track;
 pub mod train;

@@ -186,7 +186,7 @@ fn rollout_and_learn(
     collector.collect(&learner.weights, Actor::Policy)?;
     let mut tracks = collector.tracks();
     if first {
-        set_reward_scale(&mut learner.weights, &tracks, config);
+        set_reward_scale(&mut learner.weights, &mut tracks, config);
     }
     estimate(&mut tracks, &learner.weights, config.gamma, config.gae_lambda);
     let explained_variance = explained_variance(&tracks);
@@ -226,9 +226,10 @@ pub(super) fn estimate(tracks: &mut [&mut Track], weights: &Weights, gamma: f64,
     tracks.iter_mut().for_each(|track| track.estimate(weights.reward_scale, gamma, lambda));
 }
 
-/// Sets the scale of the rewards after the first rollout, as the settings say. The first values are about 0 in any
-/// scale; a trained value head is converted.
-pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &[&mut Track], config: &PpoConfig) {
+/// Sets the scale of the rewards after the first rollout, as the settings say; the value head and what it said are
+/// converted.
+pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &mut [&mut Track], config: &PpoConfig) {
+    let before = weights.reward_scale;
     match config.reward_scale {
         RewardScale::Fixed(scale) => weights.set_reward_scale(scale as f32),
         RewardScale::Named(_) if weights.reward_scale == 1.0 => {
@@ -236,6 +237,8 @@ pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &[&mut Track], con
         }
         RewardScale::Named(_) => {}
     }
+    let factor = weights.reward_scale / before;
+    tracks.iter_mut().flat_map(|track| &mut track.values).for_each(|value| *value *= factor);
 }
 
 fn measured_scale(tracks: &[&mut Track], gamma: f64) -> f32 {

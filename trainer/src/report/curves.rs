@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 
+use indicatif::HumanCount;
+
 use super::{escape, nice};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 40.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 44.0;
 const COLOURS: [&str; 4] = ["#56b4e9", "#d55e00", "#009e73", "#cc79a7"];
@@ -52,7 +54,11 @@ pub fn curve_chart(y_label: &str, x_label: &str, curves: &[Curve]) -> String {
     for i in 0..=((x_max / step) as u32) {
         let value = f64::from(i) * step;
         let (px, bottom) = (x(value), HEIGHT - BOTTOM + 18.0);
-        let _ = write!(svg, "<text x=\"{px:.1}\" y=\"{bottom}\" text-anchor=\"middle\" fill=\"#555\">{value}</text>");
+        let _ = write!(
+            svg,
+            "<text x=\"{px:.1}\" y=\"{bottom}\" text-anchor=\"middle\" fill=\"#555\">{}</text>",
+            HumanCount(value as u64)
+        );
     }
     let _ = write!(
         svg,

@@ -1,5 +1,6 @@
 //! The options of `twinscaler improve`.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -17,22 +18,22 @@ pub struct ImproveArgs {
     #[arg(long)]
     pub pool: String,
     /// End of the window, RFC 3339; now if not given. All jobs of one run need the same
-    #[arg(long, value_name = "TIME", env = "TWINSCALER_UNTIL")]
+    #[arg(long, value_name = "TIME", env = "TWINSCALER_UNTIL", overrides_with = "until")]
     until: Option<jiff::Timestamp>,
     /// Length of the window, hours
     #[arg(long, default_value_t = 6.0)]
     window_h: f64,
-    /// Windows before it that are learned from as well; of two or more the newest is only compared on
-    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    /// Windows before it; every second one, the newest first, is held out from learning, and the comparison is on those
+    #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     older: u32,
     /// Candidates; number k has the seed plus k and the k-th --config, round and round
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     population: u32,
     /// Train candidate K alone and leave it for the job that compares: one index of an AWS Batch array job
-    #[arg(long, value_name = "K", env = "AWS_BATCH_JOB_ARRAY_INDEX")]
+    #[arg(long, value_name = "K", env = "AWS_BATCH_JOB_ARRAY_INDEX", overrides_with = "index")]
     pub index: Option<u32>,
     /// Train candidates in this many processes at once
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", overrides_with = "processes")]
     processes: u32,
     /// paired: promote what surely saves money in the same twins; published: as the published system judged, for
     /// comparison
@@ -66,6 +67,9 @@ pub enum RequestError {
         /// Candidates.
         population: u32,
     },
+    /// The pool.
+    #[error("{0:?} is no name of a pool: small letters, digits and hyphens")]
+    Pool(String),
     /// The settings of learning.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -87,6 +91,9 @@ impl ImproveArgs {
     pub fn request(&self) -> Result<Request, RequestError> {
         if let Some(index) = self.index.filter(|index| *index >= self.population) {
             return Err(RequestError::Index { index, population: self.population });
+        }
+        if !contract::pool::is_pool_name(&self.pool) {
+            return Err(RequestError::Pool(self.pool.clone()));
         }
         Ok(Request {
             pool: self.pool.clone(),
@@ -121,34 +128,33 @@ impl ImproveArgs {
     /// Trains the candidates of a request in processes of their own, as the indexes of an array job would.
     ///
     /// # Errors
-    /// If one cannot be started, or fails.
+    /// If one cannot be started, or fails; the others are waited for.
     pub fn train_in_processes(&self, request: &Request) -> Result<(), ImproveError> {
         if self.processes < 2 || request.population < 2 {
             return Ok(());
         }
-        let until_ms = i64::try_from(request.window.until_ms).unwrap_or(i64::MAX);
-        let until = jiff::Timestamp::from_millisecond(until_ms).map_err(std::io::Error::other)?.to_string();
-        let mut running: Vec<Child> = Vec::new();
+        let until = request.until().to_string();
+        let (mut running, mut failed) = (VecDeque::new(), None);
         for index in 0..request.population {
             if running.len() >= self.processes as usize {
-                ended(running.remove(0))?;
+                failed = failed.or(running.pop_front().and_then(|child| ended(child).err()));
             }
-            let program = std::env::current_exe()?;
-            let child = Command::new(program)
-                .args(std::env::args_os().skip(1))
-                .args(["--index", &index.to_string(), "--until", &until, "--processes", "1"])
-                .spawn()?;
-            running.push(child);
+            running.push_back(start(index, &until)?);
         }
-        running.into_iter().try_for_each(ended)
+        let rest = running.into_iter().filter_map(|child| ended(child).err()).collect::<Vec<_>>();
+        failed.or(rest.into_iter().next()).map_or(Ok(()), Err)
     }
 }
 
+/// A process with the arguments of this one that trains one candidate.
+fn start(index: u32, until: &str) -> Result<Child, ImproveError> {
+    let mut command = Command::new(std::env::current_exe().map_err(ImproveError::Process)?);
+    command.args(std::env::args_os().skip(1)).args(["--index", &index.to_string(), "--until", until]);
+    command.args(["--processes", "1"]).spawn().map_err(ImproveError::Process)
+}
+
 fn ended(mut child: Child) -> Result<(), ImproveError> {
-    let status = child.wait()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(std::io::Error::other(format!("a candidate's process ended with {status}")).into())
-    }
+    let status = child.wait().map_err(ImproveError::Process)?;
+    let failed = || ImproveError::Process(std::io::Error::other(format!("it ended with {status}")));
+    status.success().then_some(()).ok_or_else(failed)
 }

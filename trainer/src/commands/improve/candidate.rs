@@ -1,7 +1,6 @@
 //! One candidate of a run: trained, or found where it was left.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use contract::limits::POLICY_BYTES_MAX;
@@ -35,7 +34,7 @@ pub(super) async fn trained<R: Runs>(
     windows: &Windows,
     incumbent: Option<&Incumbent>,
     device: &Device,
-    stop: &AtomicBool,
+    stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<Weights, ImproveError> {
     let (run, (state, checkpoint)) = (request.run(), names(index));
     if let Some(weights) = kept(store, &run, index).await? {
@@ -47,10 +46,10 @@ pub(super) async fn trained<R: Runs>(
     let runtime = Handle::current();
     let keep = |bytes: Vec<u8>| runtime.block_on(store.put_run_file(&run, &state, bytes)).map_err(io::Error::other);
     let trained = tokio::task::block_in_place(|| {
-        watched(&courses, start, request.settings_of(index), device, log.keeping(keep), stop)
+        watched(&courses, start, request.settings_of(index), device, log.keeping(keep), stopped)
     })?;
-    if stop.load(Ordering::Relaxed) {
-        return Err(ImproveError::Stopped);
+    if stopped() {
+        return Err(ImproveError::Stopped(request.until()));
     }
     put(store, &run, &checkpoint, &trained.best).await?;
     Ok(trained.best)

@@ -10,6 +10,7 @@ use super::windows::Windows;
 use super::{ImproveError, Incumbent, Request};
 use crate::commands::train::settings;
 use crate::contender::Learned;
+use crate::course::Course;
 use crate::parity;
 use crate::ppo::weights::Weights;
 use crate::promote::Bundle;
@@ -17,7 +18,8 @@ use crate::report::{self, FleetPoint};
 
 /// Seeds of the comparison; training draws its seeds from all 64-bit numbers and all but never meets them.
 const COMPARE_SEEDS: Range<u64> = 7_000_000..7_000_032;
-/// Seeds that the best of several candidates is chosen by: others, so that its luck does not count twice.
+/// Seeds that the best of several candidates is chosen by, on the windows that were learned from: its luck there does not
+/// count again where it is judged.
 const CHOOSE_SEEDS: Range<u64> = 6_000_000..6_000_016;
 
 /// What the gate says of the best candidate.
@@ -41,10 +43,10 @@ pub(super) fn judged(
 
 /// The cheapest of the candidates, and its number.
 fn best<'a>(candidates: &'a [Weights], windows: &Windows) -> Result<(u32, &'a Weights), PlayError> {
-    let mut best: Option<(f64, u32, &Weights)> = None;
+    let (mut best, courses): (Option<(f64, u32, &Weights)>, _) = (None, windows.learned());
     for (index, weights) in (0..).zip(candidates) {
-        let usd: f64 =
-            played(&learned("candidate", weights), windows, CHOOSE_SEEDS)?.iter().map(|p| p.outcome.total_usd).sum();
+        let played = played(&learned("candidate", weights), &courses, CHOOSE_SEEDS)?;
+        let usd: f64 = played.iter().map(|p| p.outcome.total_usd).sum();
         if best.is_none_or(|(least, ..)| usd < least) {
             best = Some((usd, index, weights));
         }
@@ -57,11 +59,11 @@ fn learned<'a>(name: &str, weights: &'a Weights) -> Learned<'a> {
     Learned { name: name.to_owned(), weights }
 }
 
-/// All episodes of all windows, perturbed copies of what happened.
-fn played(contender: &dyn Contender, windows: &Windows, seeds: Range<u64>) -> Result<Vec<Played>, PlayError> {
+/// All episodes of some windows, perturbed copies of what happened.
+fn played(contender: &dyn Contender, courses: &[Course], seeds: Range<u64>) -> Result<Vec<Played>, PlayError> {
     let seeds: Vec<u64> = seeds.collect();
     let mut all = Vec::new();
-    for (i, course) in windows.compared().enumerate() {
+    for (i, course) in courses.iter().enumerate() {
         all.extend(Played::of(i, &seeds, outcomes(contender, &course.spec, &seeds)?));
     }
     Ok(all)
@@ -77,19 +79,20 @@ fn judgement(
         let simulated = outcomes(&learned("candidate", candidate), &windows.last.course.exact, &[0])?;
         return Ok(judge_published(simulated[0].total_usd, windows.last.error.real_usd));
     }
+    let courses = windows.judged();
     let in_charge = incumbent.and_then(|i| i.weights.as_ref());
-    let incumbent =
-        in_charge.map(|weights| opponent("the policy in charge", &learned("", weights), windows)).transpose()?;
+    let in_charge = in_charge.map(|weights| opponent("the policy in charge", &learned("", weights), &courses));
+    let incumbent = in_charge.transpose()?;
     // one rule with one setting, as somebody would run it: the best on the last window
     let rule = windows.last.course.teacher.rule;
-    let rules = vec![opponent(&format!("the tuned {rule}"), &rule, windows)?];
-    let candidate = played(&learned("candidate", candidate), windows, COMPARE_SEEDS)?;
+    let rules = vec![opponent(&format!("the tuned {rule}"), &rule, &courses)?];
+    let candidate = played(&learned("candidate", candidate), &courses, COMPARE_SEEDS)?;
     let comparison = Comparison { candidate, incumbent, rules };
     Ok(judge(&comparison, windows.last.error.relative(), &request.gate_config))
 }
 
-fn opponent(name: &str, contender: &dyn Contender, windows: &Windows) -> Result<Opponent, PlayError> {
-    Ok(Opponent { name: name.to_owned(), played: played(contender, windows, COMPARE_SEEDS)? })
+fn opponent(name: &str, contender: &dyn Contender, courses: &[Course]) -> Result<Opponent, PlayError> {
+    Ok(Opponent { name: name.to_owned(), played: played(contender, courses, COMPARE_SEEDS)? })
 }
 
 /// Training keeps the weights that it began with if it finds nothing better; the judgement says so.
@@ -148,12 +151,12 @@ fn page(
     }
     let table = report::table(&["who", "dollars an episode", "saved by the candidate", "p"], &rows);
     let verdict = if judgement.promoted { "Promoted" } else { "Not promoted" };
-    let held_out = if windows.holds_one_out() { ", one of them held out from training" } else { "" };
+    let held_out = if windows.older.is_empty() { "the window learned from" } else { "windows held out from learning" };
     let mut body = format!(
-        "<p><b>{verdict}</b>: {}.</p><p>Over {} windows{held_out}, {} perturbed episodes of each.</p>{table}\
+        "<p><b>{verdict}</b>: {}.</p><p>Judged on {} ({held_out}), {} perturbed episodes of each.</p>{table}\
          <h2>The last window in the twin</h2>",
         report::escape(&judgement.because),
-        windows.older.len() + 1,
+        windows.judged().len(),
         COMPARE_SEEDS.end - COMPARE_SEEDS.start
     );
     let course = &windows.last.course;

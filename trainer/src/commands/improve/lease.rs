@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use contract::control::Lease;
-use controller::ports::{Leases, Port};
+use controller::ports::Leases;
 use tokio::task::JoinHandle;
 
 use super::ImproveError;
@@ -45,21 +45,25 @@ impl<L: Leases + Clone + 'static> Held<L> {
         Ok(Self { leases, pool: pool.to_owned(), owner: owner.to_owned(), lost, prolonging })
     }
 
-    /// Set once the lease is somebody else's.
-    pub fn lost(&self) -> &AtomicBool {
-        &self.lost
+    /// Whether the lease is somebody else's by now.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Makes sure, before something is changed, that the lease is still ours.
     pub async fn check(&self) -> Result<(), ImproveError> {
         let held = self.leases.take(&self.pool, &lease(&self.owner), now_ms()).await?;
-        if held.is_some() || self.lost.load(Ordering::Relaxed) { Err(ImproveError::LeaseLost) } else { Ok(()) }
+        if held.is_some() || self.is_lost() { Err(ImproveError::LeaseLost) } else { Ok(()) }
     }
 
-    /// Lets others work.
-    pub async fn give_back(self) -> Port<()> {
+    /// Lets others work. Nothing depends on it: a lease that is not given back runs out.
+    pub async fn give_back(self) {
         self.prolonging.abort();
-        self.leases.give_back(&self.pool, &self.owner).await
+        // a prolongation in flight must not take the lease again
+        let _cancelled = self.prolonging.await;
+        if let Err(error) = self.leases.give_back(&self.pool, &self.owner).await {
+            tracing::warn!(%error, pool = self.pool, "the lease could not be given back; it runs out in five minutes");
+        }
     }
 }
 

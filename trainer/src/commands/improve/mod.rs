@@ -10,6 +10,7 @@ mod lease;
 mod windows;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use backtest::gate::{Gate, GateConfig, Judgement};
 use backtest::play::PlayError;
@@ -21,19 +22,18 @@ use contract::manifest::Pointer;
 use contract::schema::sha256_hex;
 use controller::ports::{Control, Decisions, Instances, Leases, PolicyPublisher, Port, PortError, Runs, Tasks};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::commands::train::Watched;
 use crate::commands::window::Ports;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
-use crate::promote::promote;
+use crate::promote::{keep, put_in_charge};
 use crate::{parity, ppo};
 
 pub use args::ImproveArgs;
 pub use windows::Windows;
 
-/// The file of a run that says what came of it.
-const RESULT: &str = "result.json";
 /// Larger results are not ours.
 const RESULT_BYTES_MAX: usize = 1 << 20;
 
@@ -58,17 +58,23 @@ pub enum ImproveError {
     #[error("improve the pool: the lease was lost, and what was done since counts for nothing; start it again")]
     LeaseLost,
     /// It was asked to stop.
-    #[error("improve the pool: stopped before the comparison; the same command goes on where it was")]
-    Stopped,
+    #[error("improve the pool: stopped before the comparison; with --until {0} it goes on where it was")]
+    Stopped(jiff::Timestamp),
     /// The window does not make a valid twin.
     #[error(transparent)]
     Twin(#[from] twin::ScenarioError),
+    /// Nothing can be learned from the window.
+    #[error(transparent)]
+    Course(#[from] crate::course::CourseError),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] ppo::TrainError),
-    /// The log of training failed.
-    #[error("write the training log")]
+    /// The curves or the state of training could not be written.
+    #[error("keep what training leaves")]
     Log(#[from] std::io::Error),
+    /// A candidate's own process.
+    #[error("train a candidate in a process of its own")]
+    Process(#[source] std::io::Error),
     /// The policy file does not do what the weights do.
     #[error(transparent)]
     Parity(#[from] parity::ParityError),
@@ -118,6 +124,18 @@ impl Request {
         format!("{}-{until_ms}-{}", self.pool, &sha256_hex(text.as_bytes())[..12])
     }
 
+    /// The end of the last window.
+    pub fn until(&self) -> jiff::Timestamp {
+        let ms = i64::try_from(self.window.until_ms).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX)
+    }
+
+    /// The file of the run that says what this gate said.
+    fn result(&self) -> String {
+        let gate = serde_json::to_string(&(self.gate, &self.gate_config)).expect("settings are plain data");
+        format!("result-{}.json", &sha256_hex(gate.as_bytes())[..12])
+    }
+
     fn settings_of(&self, index: u32) -> (&PpoConfig, u64) {
         (&self.settings[index as usize % self.settings.len()], self.seed.wrapping_add(u64::from(index)))
     }
@@ -136,8 +154,10 @@ pub struct Improved {
     pub incumbent: Option<String>,
     /// Tasks in the last window.
     pub tasks: usize,
-    /// Windows that were learned from, and one that was not, which only the comparison saw.
-    pub windows: usize,
+    /// Windows that were learned from.
+    pub windows_learned: usize,
+    /// Windows that the comparison took place on.
+    pub windows_judged: usize,
     /// The twin against reality.
     pub twin: TwinError,
     /// What the records say of boots, run times, failures and metrics.
@@ -172,6 +192,7 @@ pub async fn train_one<T, I, D, C, P>(
     request: &Request,
     index: u32,
     device: &Device,
+    stop: &AtomicBool,
 ) -> Result<(), ImproveError>
 where
     T: Tasks,
@@ -180,10 +201,13 @@ where
     C: Control,
     P: PolicyPublisher + Runs,
 {
+    if candidate::kept(&ports.policies, &request.run(), index).await?.is_some() {
+        return Ok(());
+    }
     let windows = windows::read(ports, request).await?;
     let incumbent = incumbent(&ports.policies, &request.pool).await?;
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stop).await?;
+    let stopped = || stop.load(Ordering::Relaxed);
+    candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await?;
     Ok(())
 }
 
@@ -196,7 +220,8 @@ pub async fn run<T, I, D, C, P>(
     request: &Request,
     owner: &str,
     device: &Device,
-) -> Result<serde_json::Value, ImproveError>
+    stop: &AtomicBool,
+) -> Result<Value, ImproveError>
 where
     T: Tasks,
     I: Instances,
@@ -204,14 +229,29 @@ where
     C: Control + Leases + Clone + 'static,
     P: PolicyPublisher + Runs,
 {
-    if let Some(said) = ports.policies.run_file(&request.run(), RESULT, RESULT_BYTES_MAX).await? {
-        tracing::info!(run = request.run(), "this run is done; this is what it said");
-        return serde_json::from_slice(&said).map_err(|e| PortError::invalid(RESULT, e.to_string()).into());
-    }
+    tracing::info!(run = request.run(), until = %request.until(), "to go on with this run, give it the same --until");
     let lease = lease::Held::take(ports.control.clone(), &request.pool, owner).await?;
-    let improved = with_lease(ports, request, device, &lease).await;
-    lease.give_back().await?;
+    let improved = with_lease(ports, request, device, &lease, stop).await;
+    lease.give_back().await;
     improved
+}
+
+/// What the run said, if it is done. It says so before it moves the pointer: one that died between the two moves it now.
+async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) -> Result<Option<Value>, ImproveError> {
+    let Some(said) = store.run_file(&request.run(), &request.result(), RESULT_BYTES_MAX).await? else {
+        return Ok(None);
+    };
+    let said: Value =
+        serde_json::from_slice(&said).map_err(|e| PortError::invalid("read the result", e.to_string()))?;
+    tracing::info!(run = request.run(), "this run is done; this is what it said");
+    let stands = store.pointer(&request.pool).await?;
+    let in_charge = stands.as_ref().map(|(pointer, _)| pointer.sha256.as_str());
+    let candidate = said["candidate"].as_str().unwrap_or_default();
+    if said["judgement"]["promoted"] == true && in_charge != Some(candidate) && in_charge == said["incumbent"].as_str()
+    {
+        put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
+    }
+    Ok(Some(said))
 }
 
 async fn with_lease<T, I, D, C, P>(
@@ -219,7 +259,8 @@ async fn with_lease<T, I, D, C, P>(
     request: &Request,
     device: &Device,
     lease: &lease::Held<C>,
-) -> Result<serde_json::Value, ImproveError>
+    stop: &AtomicBool,
+) -> Result<Value, ImproveError>
 where
     T: Tasks,
     I: Instances,
@@ -227,32 +268,40 @@ where
     C: Control + Leases + Clone + 'static,
     P: PolicyPublisher + Runs,
 {
+    if let Some(said) = said_before(&ports.policies, request).await? {
+        return Ok(said);
+    }
     let windows = windows::read(ports, request).await?;
     let incumbent = incumbent(&ports.policies, &request.pool).await?;
     let mut candidates = Vec::new();
     for index in 0..request.population {
-        let stop = lease.lost();
+        let stopped = || lease.is_lost() || stop.load(Ordering::Relaxed);
         let weights =
-            candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, stop).await?;
-        candidates.push(weights);
+            candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await;
+        candidates.push(if lease.is_lost() { return Err(ImproveError::LeaseLost) } else { weights? });
     }
     let judged = tokio::task::block_in_place(|| judging::judged(request, &candidates, &windows, incumbent.as_ref()))?;
     lease.check().await?;
     if judged.judgement.promoted {
-        promote(&ports.policies, &request.pool, &judged.bundle, incumbent.as_ref().map(|i| &i.pointer)).await?;
+        keep(&ports.policies, &judged.bundle).await?;
     }
     let improved = Improved {
         pool: request.pool.clone(),
         run: request.run(),
-        candidate: judged.bundle.manifest.sha256,
-        incumbent: incumbent.map(|i| i.pointer.0.sha256),
+        candidate: judged.bundle.manifest.sha256.clone(),
+        incumbent: incumbent.as_ref().map(|i| i.pointer.0.sha256.clone()),
         tasks: windows.last.recorded.tasks.len(),
-        windows: windows.older.len() + 1,
+        windows_learned: windows.learned().len(),
+        windows_judged: windows.judged().len(),
         twin: windows.last.error,
         calibration: windows.last.fit.clone(),
         judgement: judged.judgement,
     };
     let said = serde_json::to_value(&improved).expect("plain data");
-    ports.policies.put_run_file(&request.run(), RESULT, said.to_string().into_bytes()).await?;
+    ports.policies.put_run_file(&request.run(), &request.result(), said.to_string().into_bytes()).await?;
+    if improved.judgement.promoted {
+        let pointer = incumbent.as_ref().map(|i| &i.pointer);
+        put_in_charge(&ports.policies, &request.pool, &improved.candidate, pointer).await?;
+    }
     Ok(said)
 }

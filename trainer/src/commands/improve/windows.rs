@@ -38,20 +38,17 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// What is learned from. The first of at least two older windows is held out: only the comparison sees it.
+    /// What is learned from: the last window, and every second older one.
     pub fn learned(&self) -> Vec<Course> {
-        let older = self.older.iter().skip(usize::from(self.holds_one_out()));
+        let older = self.older.iter().skip(1).step_by(2);
         std::iter::once(&self.last).chain(older).map(|w| w.course.clone()).collect()
     }
 
-    /// What is compared on: all of them.
-    pub fn compared(&self) -> impl Iterator<Item = &Course> {
-        std::iter::once(&self.last).chain(&self.older).map(|w| &w.course)
-    }
-
-    /// Whether one window is kept from learning.
-    pub fn holds_one_out(&self) -> bool {
-        self.older.len() >= 2
+    /// What the gate judges on: windows that were not learned from. A pool without older windows has only the last one,
+    /// of which other perturbed copies are played than those learned from.
+    pub fn judged(&self) -> Vec<Course> {
+        let held_out: Vec<Course> = self.older.iter().step_by(2).map(|w| w.course.clone()).collect();
+        if held_out.is_empty() { vec![self.last.course.clone()] } else { held_out }
     }
 }
 
@@ -78,7 +75,9 @@ where
         let Some(from_ms) = from_ms.checked_sub(back_ms) else { break };
         match one(ports, &request.pool, Window { from_ms, until_ms: until_ms - back_ms }).await {
             Ok(window) => older.push(window),
-            Err(ImproveError::TooLittle(what)) => tracing::info!(window = k, what, "an older window is left out"),
+            Err(error @ (ImproveError::TooLittle(_) | ImproveError::Twin(_) | ImproveError::Course(_))) => {
+                tracing::info!(window = k, %error, "an older window is left out");
+            }
             Err(error) => return Err(error),
         }
     }
@@ -92,8 +91,8 @@ where
     D: Decisions,
     C: Control,
 {
-    let recorded = window::read(ports, pool, window).await?;
-    let submitted = recorded.tasks.iter().filter(|t| t.submitted_ms >= window.from_ms).count();
+    let recorded = window::read(ports, pool, window).await?.begun_with_the_fleet();
+    let submitted = recorded.tasks.iter().filter(|t| t.submitted_ms >= recorded.window.from_ms).count();
     if submitted < TASKS_MIN {
         return Err(ImproveError::TooLittle(format!("{submitted} tasks, at least {TASKS_MIN} are needed")));
     }
@@ -101,14 +100,14 @@ where
 }
 
 fn of_records(pool: &str, recorded: Recorded) -> Result<OneWindow, ImproveError> {
-    let recorded = recorded.begun_with_the_fleet();
     let (exact, too_large) = recorded.twin()?;
     if too_large > 0 {
         tracing::warn!(tasks = too_large, "tasks that fit on no machine of the pool are left out");
     }
+    let (fit, error) = (fit(&recorded), twin_error(&exact, &recorded));
+    let exact = Arc::new(exact.with_time_enough());
     let spec = Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION));
     let until = jiff::Timestamp::from_millisecond(recorded.window.until_ms as i64);
     let name = format!("{pool} until {}", until.map_or_else(|e| e.to_string(), |t| t.to_string()));
-    let (fit, error) = (fit(&recorded), twin_error(&exact, &recorded));
-    Ok(OneWindow { fit, error, course: Course::new(&name, spec, exact), recorded })
+    Ok(OneWindow { fit, error, course: Course::new(&name, spec, exact)?, recorded })
 }
