@@ -7,9 +7,10 @@ use backtest::rules::Rule;
 use backtest::tune::Tuned;
 use contract::{Action, Mask, Observation};
 use twin::env::{Environment, Seen, Step};
-use twin::{BootModel, EnvSpec, Outcome, TwinEnv};
+use twin::{BootModel, EnvSpec, TwinEnv};
 
 use crate::compare::{best_of, tuned_rules};
+use crate::ppo::gae::{advantages, mean_and_deviation};
 
 /// Seeds that rules are tuned on.
 pub const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
@@ -41,20 +42,41 @@ pub struct Course {
     pub exact: Arc<EnvSpec>,
     /// What an episode costs its teacher beyond the rent of the smallest fleet that is allowed: what there is to decide.
     pub at_stake_usd: f64,
-    /// The same of a step.
-    pub at_stake_usd_per_step: f64,
+    /// The standard deviation of the waste to come, discounted, under its teacher.
+    pub waste_deviation_usd: f64,
 }
+
+/// The discount of [`Course::waste_deviation_usd`]: about that of learning.
+const WASTE_DISCOUNT: f64 = 0.95;
 
 /// Share of the teacher's cost that is at stake at least, so that a load without anything to decide counts no more than that.
 const AT_STAKE_MIN: f64 = 0.02;
 
-/// What is at stake in an episode, and in a step.
-fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> (f64, f64) {
+fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
     let played = outcomes(&teacher.rule, spec, &TUNE_SEEDS).expect("a rule never fails");
-    let mean = |of: fn(&Outcome) -> f64| played.iter().map(of).sum::<f64>() / played.len() as f64;
-    let rent_usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
-    let usd = (teacher.usd - mean(|o| o.hours) * rent_usd_per_hour).max(AT_STAKE_MIN * teacher.usd);
-    (usd, usd / mean(|o| o.steps as f64))
+    let hours = played.iter().map(|o| o.hours).sum::<f64>() / played.len() as f64;
+    let usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
+    (teacher.usd - hours * usd_per_hour).max(AT_STAKE_MIN * teacher.usd)
+}
+
+fn waste_deviation_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
+    let mut env = TwinEnv::new(spec.clone());
+    let to_come = TUNE_SEEDS.iter().flat_map(|seed| {
+        let (mut rewards, mut worked, mut player) = (Vec::new(), 0.0, teacher.rule.player());
+        env.reset(*seed);
+        while !env.is_over() {
+            let action = player(env.observation(), &env.mask());
+            let reward = env.step(action).reward;
+            rewards.push(reward + env.work_usd() - worked);
+            worked = env.work_usd();
+        }
+        let n = rewards.len();
+        advantages(&rewards, &vec![0.0; n + 1], &vec![false; n], WASTE_DISCOUNT, 1.0)
+    });
+    let to_come: Vec<f64> = to_come.collect();
+    let (_, deviation) = mean_and_deviation(to_come.iter().copied());
+    // a load that never wastes anything has nothing to foresee
+    deviation.max(1e-6)
 }
 
 /// A load that nothing can be learned from.
@@ -74,15 +96,16 @@ impl Course {
             return Err(CourseError(name.to_owned()));
         }
         tracing::info!(course = name, rule = %teacher.rule, usd = teacher.usd, "the teacher");
-        let (at_stake_usd, at_stake_usd_per_step) = at_stake_usd(&spec, &teacher);
-        Ok(Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd, at_stake_usd_per_step })
+        let at_stake_usd = at_stake_usd(&spec, &teacher);
+        let waste_deviation_usd = waste_deviation_usd(&spec, &teacher);
+        Ok(Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd, waste_deviation_usd })
     }
 }
 
 /// Environments to learn in. Each stays with one course, so that all get as many steps, however long their episodes are,
-/// and the same is at stake in a step of each.
+/// and what is to be foreseen varies as much in each: otherwise the value head sees only the one that varies most.
 pub fn to_learn(courses: &[Course], n: usize, are_taught: bool) -> Vec<Box<dyn Environment>> {
-    let weights = weights(courses, |course| course.at_stake_usd_per_step);
+    let weights = weights(courses, |course| course.waste_deviation_usd);
     let of = |i: usize| {
         let place = i % courses.len();
         CoursesEnv::new(&courses[place..=place], &weights[place..=place], are_taught)
@@ -97,10 +120,10 @@ pub fn to_evaluate(courses: &[Course], n: usize) -> Vec<Box<dyn Environment>> {
     (0..n).map(|_| Box::new(CoursesEnv::new(courses, &weights, false)) as Box<dyn Environment>).collect()
 }
 
-/// What a dollar counts in each course, so that none drowns the others; 1 on average over what is at stake.
-fn weights(courses: &[Course], at_stake: fn(&Course) -> f64) -> Vec<f64> {
-    let mean = courses.iter().map(at_stake).sum::<f64>() / courses.len() as f64;
-    courses.iter().map(|course| mean / at_stake(course)).collect()
+/// What a dollar counts in each course, so that none drowns the others; 1 in a course that is as large as their mean.
+fn weights(courses: &[Course], size: fn(&Course) -> f64) -> Vec<f64> {
+    let mean = courses.iter().map(size).sum::<f64>() / courses.len() as f64;
+    courses.iter().map(|course| mean / size(course)).collect()
 }
 
 /// The rule, with what it remembers of the episode.
@@ -185,7 +208,7 @@ mod tests {
             rules: Vec::new(),
             teacher: Tuned { rule: Rule::Nothing, usd },
             at_stake_usd: usd,
-            at_stake_usd_per_step: usd / 200.0,
+            waste_deviation_usd: usd / 200.0,
         };
         let courses = [course("a", Arc::new(EnvSpec::published()), 10.0), course("b", dear, 30.0)];
         let first_step = |env: &mut dyn Environment, seed: u64| {
