@@ -15,6 +15,7 @@ impl Leases for World {
             }
             Ok(held)
         })
+        .await
     }
 
     async fn give_back(&self, pool: &str, owner: &str) -> Port<()> {
@@ -24,15 +25,17 @@ impl Leases for World {
             }
             Ok(())
         })
+        .await
     }
 }
 
 impl Runs for World {
     async fn put_run_file(&self, run: &str, name: &str, bytes: Vec<u8>) -> Port<()> {
         self.call(op::RUNS_PUT, |s| {
-            s.run_files.insert((run.to_owned(), name.to_owned()), bytes);
+            s.run_files.insert((run.to_owned(), name.to_owned()), bytes.clone());
             Ok(())
         })
+        .await
     }
 
     async fn run_file(&self, run: &str, name: &str, bytes_max: usize) -> Port<Option<Vec<u8>>> {
@@ -40,5 +43,6 @@ impl Runs for World {
             Some(bytes) if bytes.len() > bytes_max => Err(PortError::invalid(op::RUNS_GET, "too large")),
             bytes => Ok(bytes.cloned()),
         })
+        .await
     }
 }
