@@ -4,9 +4,11 @@
 
 pub mod check;
 pub mod earlier;
+pub mod emf;
 pub mod guard;
 pub mod plan;
 pub mod ports;
+pub mod reason;
 pub mod reconcile;
 pub mod rule;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::check::check;
 use crate::earlier::{self, UNSEEN_S_MAX, may_be_unseen};
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
+use crate::reason::{Reason, Refused};
 
 /// One step towards agreement.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +87,7 @@ fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
 /// The stream gives a record up after a while; then its decision is too late anyway.
 fn unclaimed(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
     let late = is_late(decision, scene);
-    let because = "late: no executor claimed it in time".to_owned();
+    let because = format!("{}: no executor claimed it in time", Refused::Late.word());
     (late && decision.verdict == Verdict::Act)
         .then(|| Step::Release(Box::new(decision.clone()), Outcome::Refused { because }))
 }

@@ -11,6 +11,7 @@ use contract::pool::PoolConfig;
 use contract::{Action, schema_hash};
 use controller::guard::{Refusal, Situation, verdicts};
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, PolicyStore, Port, PortError, Tasks, Written};
+use controller::reason::{Hold, Reason};
 
 use crate::collect::{Collected, collect};
 use crate::ladder::{Choice, PolicyStep, choose};
@@ -175,12 +176,12 @@ fn verdict(
     };
     if choice.action == Action::Nothing {
         let cooling = verdicts.contains(&Err(Refusal::Cooldown));
-        let reason = if cooling { format!("cooldown; {by}") } else { format!("no change wanted by {by}") };
-        (Verdict::Hold, reason)
+        let hold = if cooling { Hold::Cooldown } else { Hold::NoChange };
+        (Verdict::Hold, format!("{}; {by}", hold.word()))
     } else if collected.switch.engaged {
-        (Verdict::Hold, format!("kill switch; {by} would {}", choice.action))
+        (Verdict::Hold, format!("{}; {by} would {}", Hold::KillSwitch.word(), choice.action))
     } else if config.mode == Mode::Observe {
-        (Verdict::Hold, format!("observe; {by} would {}", choice.action))
+        (Verdict::Hold, format!("{}; {by} would {}", Hold::Observe.word(), choice.action))
     } else {
         (Verdict::Act, format!("{} wanted by {by}", choice.action))
     }
