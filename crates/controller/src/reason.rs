@@ -49,6 +49,8 @@ reasons! {
         Cooldown: "cooldown",
         /// The kill switch is engaged.
         KillSwitch: "kill switch",
+        /// The load was gone at once, which is what an outage looks like: nothing is stopped.
+        LoadVanished: "load vanished",
         /// The pool only decides and records.
         Observe: "observe",
         /// The pool decides nothing.

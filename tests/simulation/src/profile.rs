@@ -68,6 +68,8 @@ pub struct Rates {
     pub behind: f64,
     /// A new machine never becomes healthy; a launch.
     pub unhealthy: f64,
+    /// All tasks are gone at once, and none come for a while; a tick.
+    pub blackout: f64,
 }
 
 impl Profile {
@@ -91,6 +93,7 @@ impl Profile {
                 data: 0.01,
                 behind: 0.4,
                 unhealthy: 0.03,
+                blackout: 0.01,
             },
             Profile::Hell => Rates {
                 fails: 0.03,
@@ -108,6 +111,7 @@ impl Profile {
                 data: 0.05,
                 behind: 0.8,
                 unhealthy: 0.1,
+                blackout: 0.02,
             },
         }
     }
@@ -130,4 +134,5 @@ pub const QUIET: Rates = Rates {
     data: 0.0,
     behind: 0.0,
     unhealthy: 0.0,
+    blackout: 0.0,
 };

@@ -103,12 +103,14 @@ events! {
     PointerToNothing: "the pointer pointed to nothing",
     LastGoodStayed: "the last good policy stayed in charge",
     HeldKilled: "a decision was held behind the kill switch",
+    HeldVanished: "a stop was held because the load was gone at once",
     HeldObserve: "a decision was held by mode observe",
     ModeOff: "a tick in mode off decided nothing",
     BadConfig: "the configuration could not be used",
     Idle: "nothing was submitted for hours",
     Burst: "hundreds of tasks came at once",
     EndlessTask: "a task never ended",
+    LoadVanished: "all tasks were gone at once",
     ZeroLengthTask: "a task took no time at all",
 }
 

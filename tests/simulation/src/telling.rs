@@ -1,6 +1,8 @@
 //! What happened, in a line for people, and as an event that must happen somewhere.
 
+use contract::Action;
 use contract::decision::{Decider, Decision, Outcome, Verdict};
+use controller::reason::Hold;
 use controller::rule;
 use testkit::fate::Happened;
 use testkit::op;
@@ -108,6 +110,8 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
     let held = d.verdict == Verdict::Hold;
     seen.note_if(held && d.reason.starts_with("kill switch"), Event::HeldKilled);
     seen.note_if(held && d.reason.starts_with("observe"), Event::HeldObserve);
+    let vanished = Hold::of_decision(d) == Some(Hold::LoadVanished);
+    seen.note_if(vanished && matches!(d.action, Action::Stop(_)), Event::HeldVanished);
     for package in BAD.iter() {
         let named = d.reason.contains(&format!("policy {}", &package.sha256[..12]));
         if let Some(event) = package.refusal.filter(|_| named) {
