@@ -106,6 +106,8 @@ metrics! {
     ADOPTED = count("Adopted");
     ORPHANS = count("Orphans");
     LOST = count("Lost");
+    UNHEALTHY = count("Unhealthy");
+    UNHEALTHY_HOLD = count("UnhealthyHold");
     FINISHED = count("Finished");
     RELEASED = count("Released");
     EXECUTOR_TIME = time("ExecutorTime", Unit::Milliseconds);

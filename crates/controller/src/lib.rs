@@ -6,6 +6,7 @@ pub mod check;
 pub mod earlier;
 pub mod emf;
 pub mod guard;
+pub mod health;
 pub mod outage;
 pub mod plan;
 pub mod ports;

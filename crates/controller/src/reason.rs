@@ -69,6 +69,8 @@ reasons! {
         Late: "late",
         /// The pool's mode does not allow it.
         Mode: "mode",
+        /// So many machines are unhealthy that somebody has to look first.
+        Unhealthy: "unhealthy",
         /// The plan did not pass the check.
         Plan: "the plan was refused",
     }
@@ -96,7 +98,7 @@ impl Hold {
 impl Refused {
     /// Whether the refusal comes after the claim, and so costs its cooldown.
     pub fn is_after_claim(self) -> bool {
-        matches!(self, Refused::Plan)
+        matches!(self, Refused::Unhealthy | Refused::Plan)
     }
 }
 

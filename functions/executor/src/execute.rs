@@ -11,6 +11,7 @@ use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 use controller::check::check;
 use controller::earlier;
+use controller::health::health;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reason::{Dropped, Reason, Refused};
@@ -162,6 +163,11 @@ where
         let earlier = earlier::before(&log, claimed.generation);
         let now_ms = claimed.now_ms;
         let inventory = Inventory { now_ms, records: &records, cloud: &cloud, tasks: &tasks, earlier: &earlier };
+        let health = health(config, &inventory);
+        if health.must_hold() {
+            let outcome = Outcome::Refused { because: format!("{}: {health}", Refused::Unhealthy.word()) };
+            return self.settle(decision, claimed, None, outcome).await;
+        }
         let plan = match plan(decision.action, decision.tick, config, &inventory) {
             Ok(plan) => plan,
             Err(why) => {

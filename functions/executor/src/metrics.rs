@@ -55,11 +55,13 @@ pub fn reconciled(pool: &str, done: &Port<Reconciled>, timing: Timing) -> Value 
 }
 
 fn steps(done: &Reconciled) -> Values {
-    let Reconciled { adopted, orphans, lost, finished, released } = *done;
+    let Reconciled { adopted, orphans, lost, finished, released, unhealthy, held } = *done;
     let counts = [
         (emf::ADOPTED, adopted),
         (emf::ORPHANS, orphans),
         (emf::LOST, lost),
+        (emf::UNHEALTHY, unhealthy),
+        (emf::UNHEALTHY_HOLD, u32::from(held)),
         (emf::FINISHED, finished),
         (emf::RELEASED, released),
     ];
@@ -117,6 +119,7 @@ mod tests {
             ("kill switch", 0.0, "KillSwitch"),
             ("late by 400 s", 0.0, "Late"),
             ("mode observe", 0.0, "Mode"),
+            ("unhealthy: of 4 machines 3 never took tasks and 0 are gone from EC2", 1.0, "Unhealthy"),
             ("the plan was refused: i-1 does not carry our tags", 1.0, "Plan"),
             ("words of another version", 0.0, "Other"),
         ] {
@@ -142,9 +145,17 @@ mod tests {
 
     #[test]
     fn a_reconciliation_reports_every_kind_of_step() {
-        let done = Reconciled { adopted: 1, orphans: 2, lost: 3, finished: 4, released: 5 };
+        let done = Reconciled { adopted: 1, orphans: 2, lost: 3, finished: 4, released: 5, unhealthy: 6, held: true };
         let document = reconciled("p", &Ok(done), TIMING);
-        let expected = [("Adopted", 1.0), ("Orphans", 2.0), ("Lost", 3.0), ("Finished", 4.0), ("Released", 5.0)];
+        let expected = [
+            ("Adopted", 1.0),
+            ("Orphans", 2.0),
+            ("Lost", 3.0),
+            ("Finished", 4.0),
+            ("Released", 5.0),
+            ("Unhealthy", 6.0),
+            ("UnhealthyHold", 1.0),
+        ];
         assert_eq!(told(&document), (named(&expected), None));
         assert_eq!(document["ExecutorTime"], 20.0);
         let error = PortError { operation: "x", code: "y".into(), message: "z".into(), kind: Kind::Denied };

@@ -70,6 +70,8 @@ pub struct Rates {
     pub unhealthy: f64,
     /// All tasks are gone at once, and none come for a while; a tick.
     pub blackout: f64,
+    /// The image that is launched from never starts its worker, for a while; a tick.
+    pub bad_image: f64,
 }
 
 impl Profile {
@@ -94,6 +96,7 @@ impl Profile {
                 behind: 0.4,
                 unhealthy: 0.03,
                 blackout: 0.01,
+                bad_image: 0.003,
             },
             Profile::Hell => Rates {
                 fails: 0.03,
@@ -112,6 +115,7 @@ impl Profile {
                 behind: 0.8,
                 unhealthy: 0.1,
                 blackout: 0.02,
+                bad_image: 0.006,
             },
         }
     }
@@ -135,4 +139,5 @@ pub const QUIET: Rates = Rates {
     behind: 0.0,
     unhealthy: 0.0,
     blackout: 0.0,
+    bad_image: 0.0,
 };

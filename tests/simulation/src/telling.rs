@@ -88,10 +88,13 @@ fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
         Outcome::Failed { error } => refused(error),
     };
     event.into_iter().for_each(|event| seen.note(event));
+    let never_ready = matches!(outcome, Outcome::Refused { because } if because.ends_with("and 0 are gone from EC2"));
+    seen.note_if(never_ready && event == Some(Event::RefusedUnhealthy), Event::RefusedNeverReady);
 }
 
 fn refused(because: &str) -> Option<Event> {
-    const WORDS: [(&str, Event); 5] = [
+    const WORDS: [(&str, Event); 6] = [
+        ("unhealthy", Event::RefusedUnhealthy),
         ("cooldown", Event::RefusedCooldown),
         ("kill switch", Event::RefusedKilled),
         ("late", Event::RefusedLate),
