@@ -169,7 +169,8 @@ pub fn decided(decision: &Decision, timing: Timing) -> Value {
 /// What a decision saw. What was missing is left out, never reported as zero.
 fn seen(decision: &Decision) -> Values {
     let o = &decision.observation;
-    let machines = |n: fn(&contract::capacity::Counts) -> u32| f64::from(o.fleet.iter().map(n).sum::<u32>());
+    let machines =
+        |n: fn(&contract::capacity::Counts) -> u32| o.fleet.iter().map(|counts| f64::from(n(counts))).sum::<f64>();
     let queue = o.queue_depth.map(|n| (QUEUE_DEPTH, f64::from(n)));
     let wait = o.oldest_wait_s.map(|s| (OLDEST_WAIT, s));
     let fleet = [(MACHINES_READY, machines(|n| n.ready)), (MACHINES_BOOTING, machines(|n| n.booting))];
