@@ -8,11 +8,9 @@ use aws::s3::PolicyBucket;
 use aws::settings::Settings;
 use aws::sources::Sources;
 use aws::tables::Tables;
-use contract::decision::Decision;
 use contract::event::Tick;
-use controller::emf::{self, Timing};
-use controller::ports::Port;
 use evaluator::handler::{Evaluator, Ports};
+use evaluator::metrics;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
@@ -39,7 +37,7 @@ async fn main() -> Result<(), Error> {
         let tick = tick.inspect_err(|error| tracing::error!(error, "event refused"))?;
         let begun = Instant::now();
         let decided = evaluator.tick(&tick).await;
-        println!("{}", report(&tick, &decided, begun));
+        println!("{}", metrics::report(&tick, &decided, begun));
         let decision = decided.inspect_err(|error| {
             tracing::error!(pool = tick.pool, tick = tick.seconds(), %error, "nothing was decided");
         })?;
@@ -56,15 +54,4 @@ async fn main() -> Result<(), Error> {
 fn not_from_the_future(tick: Tick) -> Result<Tick, String> {
     let ahead_s = tick.scheduled_time.as_second() - jiff::Timestamp::now().as_second();
     if ahead_s <= 600 { Ok(tick) } else { Err(format!("scheduled_time is {ahead_s} s ahead of the clock")) }
-}
-
-/// The tick's metrics. The time in them is the function's own clock, which nothing is decided by.
-fn report(tick: &Tick, decided: &Port<Option<Decision>>, begun: Instant) -> Value {
-    let at_ms = jiff::Timestamp::now().as_millisecond().unsigned_abs();
-    let timing = Timing { at_ms, own_ms: begun.elapsed().as_secs_f64() * 1000.0 };
-    match decided {
-        Ok(Some(decision)) => emf::decided(decision, timing),
-        Ok(None) => emf::off(&tick.pool, tick.seconds(), timing),
-        Err(error) => emf::undecided(&tick.pool, tick.seconds(), error.kind, timing),
-    }
 }
