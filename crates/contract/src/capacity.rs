@@ -86,7 +86,7 @@ pub struct Counts {
 impl Counts {
     /// Booting and ready machines together: what is billed and what the bounds count.
     pub fn total(self) -> u32 {
-        self.ready + self.booting
+        self.ready.saturating_add(self.booting)
     }
 }
 

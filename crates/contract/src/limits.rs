@@ -8,6 +8,19 @@ pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
 pub const WARM_UP_TICKS: usize = 60;
 /// Ticks missing before a recurrent state is too old to go on from.
 pub const LSTM_GAP_TICKS_MAX: u64 = 3;
+/// Seconds in which nothing is stopped after the load was gone at once: longer than most outages of a service, and no more
+/// than ten minutes of idle machines if it was none.
+pub const OUTAGE_HOLD_S: u64 = 600;
+/// Tasks whose disappearance from one tick to the next is taken for an outage; fewer may well end in the same minute.
+pub const OUTAGE_TASKS_MIN: u32 = 10;
+/// Seconds after which a machine that does not take tasks is taken for broken: eight times the usual boot of 71 s.
+pub const BOOT_DEADLINE_S: u64 = 600;
+/// The same for pools whose machines boot slowly: so many times their own boot time.
+pub const BOOT_TIMES_MAX: f64 = 5.0;
+/// Share of unhealthy machines above which nothing is launched or stopped: then it is not the machines.
+pub const UNHEALTHY_SHARE_MAX: f64 = 0.5;
+/// Unhealthy machines below which there is no such hold: small fleets replace theirs.
+pub const UNHEALTHY_MACHINES_MIN: u32 = 3;
 /// A page of waiting tasks that one tick reads at most; deeper queues are counted as this many ("at least").
 pub const QUEUE_ROWS_MAX: usize = 50_000;
 /// Machines of one pool that one describe returns at most, all pages together.

@@ -79,12 +79,12 @@ impl Observation {
 
     /// Cores of all machines, booting ones included.
     pub fn billed_cores(&self) -> u32 {
-        self.fleet.iter().zip(self.cores).map(|(n, cores)| n.total() * cores).sum()
+        sum(self.fleet.iter().zip(self.cores).map(|(n, cores)| n.total().saturating_mul(cores)))
     }
 
     /// Cores of the machines in service.
     pub fn ready_cores(&self) -> u32 {
-        self.fleet.iter().zip(self.cores).map(|(n, cores)| n.ready * cores).sum()
+        sum(self.fleet.iter().zip(self.cores).map(|(n, cores)| n.ready.saturating_mul(cores)))
     }
 
     /// Whether a quantity is missing or not a finite number, so that the observation cannot justify a scale-in.
@@ -96,6 +96,11 @@ impl Observation {
     pub fn missing(&self) -> Vec<&'static str> {
         FEATURES.iter().filter(|feature| feature.is_missing(self)).map(|feature| feature.name).collect()
     }
+}
+
+/// A sum that a record with absurd counts cannot make wrap.
+fn sum(counts: impl Iterator<Item = u32>) -> u32 {
+    counts.fold(0, u32::saturating_add)
 }
 
 /// How a plain value becomes a number of about the size of one. Values outside the range are clamped to it.

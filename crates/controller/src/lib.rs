@@ -4,9 +4,13 @@
 
 pub mod check;
 pub mod earlier;
+pub mod emf;
 pub mod guard;
+pub mod health;
+pub mod outage;
 pub mod plan;
 pub mod ports;
+pub mod reason;
 pub mod reconcile;
 pub mod rule;
 #[cfg(test)]

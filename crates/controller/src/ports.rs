@@ -30,6 +30,21 @@ pub enum Kind {
     Unavailable,
 }
 
+impl Kind {
+    /// Its name, as a metric's dimension has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Conflict => "Conflict",
+            Kind::NotFound => "NotFound",
+            Kind::Denied => "Denied",
+            Kind::Throttled => "Throttled",
+            Kind::NoCapacity => "NoCapacity",
+            Kind::Invalid => "Invalid",
+            Kind::Unavailable => "Unavailable",
+        }
+    }
+}
+
 /// A failure at a port.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}: {code}: {message}")]

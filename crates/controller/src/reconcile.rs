@@ -9,9 +9,11 @@ use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 
 use crate::check::check;
-use crate::earlier::{self, UNSEEN_S_MAX, may_be_unseen};
+use crate::earlier::{self, may_be_unseen};
+use crate::health::{Health, health, is_missing};
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
+use crate::reason::{Reason, Refused};
 
 /// One step towards agreement.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +88,7 @@ fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
 /// The stream gives a record up after a while; then its decision is too late anyway.
 fn unclaimed(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
     let late = is_late(decision, scene);
-    let because = "late: no executor claimed it in time".to_owned();
+    let because = format!("{}: no executor claimed it in time", Refused::Late.word());
     (late && decision.verdict == Verdict::Act)
         .then(|| Step::Release(Box::new(decision.clone()), Outcome::Refused { because }))
 }
@@ -106,11 +108,14 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     let Scene { now_ms, records, cloud, .. } = *scene;
     let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier };
     let notes = check(plan, scene.config, &inventory);
+    let health = health(scene.config, &inventory);
     let failed = |error: String| Resume::Settle(Outcome::Failed { error });
     if is_late(decision, scene) {
         failed("interrupted, and too late to be carried out now".into())
     } else if !may(plan, scene) {
         failed("interrupted, and the pool may not act so now".into())
+    } else if health.must_hold() {
+        failed(format!("interrupted, and {}: {health}", Refused::Unhealthy.word()))
     } else if let Some(note) = notes.first() {
         failed(format!("interrupted, and the plan does not pass the check any more: {note}"))
     } else {
@@ -170,19 +175,21 @@ fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
     scene.decisions.iter().any(|d| may_be_unseen(d.tick, scene.config, scene.now_ms) && stops(d))
 }
 
-/// A machine that was in service has been visible; a booting one may have been launched late, and not be visible yet.
 fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
-    let in_cloud = scene.cloud.iter().any(|m| m.alive && m.instance_id == record.instance_id);
-    let too_new = match record.ready_ms {
-        Some(_) => scene.now_ms < record.launched_ms + UNSEEN_S_MAX * 1000,
-        None => may_be_unseen(record.launched_ms / 1000, scene.config, scene.now_ms),
-    };
-    (!in_cloud && !too_new).then(|| Step::MarkLost(record.clone()))
+    is_missing(record, scene.cloud, scene.config, scene.now_ms).then(|| Step::MarkLost(record.clone()))
+}
+
+/// The health of the pool's machines before any step is taken.
+pub fn health_of(scene: &Scene<'_>) -> Health {
+    let earlier: Vec<&Decision> = scene.decisions.iter().collect();
+    let Scene { now_ms, records, cloud, .. } = *scene;
+    health(scene.config, &Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::earlier::UNSEEN_S_MAX;
     use crate::samples::{config, decided, machine, record};
     use contract::Action;
 
@@ -271,6 +278,18 @@ mod tests {
         let found = reconcile(&scene);
         let [Step::Release(released, Outcome::Refused { .. })] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(released.tick, old.tick);
+    }
+
+    #[test]
+    fn an_interrupted_plan_is_not_carried_out_while_most_machines_are_unhealthy() {
+        let tick = NOW / 1000 - 200;
+        let booting = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2), booting("i-3"), booting("i-4"), booting("i-5")];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let found = resumed(tick, true, &records, &cloud);
+        let held = matches!(&found, Resume::Settle(Outcome::Failed { error }) if error.contains("unhealthy: of 5"));
+        assert!(held, "{found:?}");
+        assert!(matches!(resumed(tick, true, &records[..4], &cloud[..4]), Resume::Again(_)));
     }
 
     /// The steps for one decision, claimed at `NOW - age_s`, with these machines in EC2.

@@ -15,6 +15,7 @@ use crate::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType, type_proto,
 };
+use crate::wire;
 
 /// Operator set of the file.
 pub const OPSET: i64 = 18;
@@ -24,6 +25,9 @@ pub const SCHEMA_HASH: &str = "schema_hash";
 pub const LSTM_CELLS: &str = "lstm_cells";
 /// More cells than any policy of ours has; their weights would not fit the file's size limit.
 pub const CELLS_MAX: usize = 1024;
+/// Bytes of a file that are no weights: names, shapes and nodes take two thousand. The limit keeps the memory small that
+/// decoding takes, which is hundreds of times as much.
+pub const OTHER_BYTES_MAX: usize = 16 * 1024;
 /// What the mask subtracts from a refused action's logit.
 const REFUSED: f32 = 1e9;
 /// ONNX's version of the file format that goes with [`OPSET`].
@@ -103,8 +107,13 @@ pub fn write(layers: &Layers, producer: &str, metadata: &[(&str, &str)]) -> Resu
 /// Decodes the message of a policy file.
 ///
 /// # Errors
-/// If the bytes are not one.
+/// If the bytes are not one, or more than [`OTHER_BYTES_MAX`] of them are no weights.
 pub fn decode(bytes: &[u8]) -> Result<ModelProto, PolicyError> {
+    match wire::bytes_besides_weights(bytes) {
+        None => return Err(PolicyError::NotOnnx("its messages are cut short or overlap".into())),
+        Some(n) if n > OTHER_BYTES_MAX => return Err(PolicyError::Graph("its size besides the weights")),
+        Some(_) => {}
+    }
     ModelProto::decode(bytes).map_err(|e| PolicyError::NotOnnx(e.to_string()))
 }
 

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod format;
 mod policy;
+mod wire;
 
 pub use error::PolicyError;
 pub use policy::{GOLDEN_TOLERANCE, Policy, State, StepOut};

@@ -52,6 +52,17 @@ fn bytes_too_many_are_refused_before_anything_else() {
 }
 
 #[test]
+fn a_file_has_room_for_its_names_and_not_for_much_more() {
+    let sample = Sample::new(1);
+    let with = |more: usize| changed(|model| model.producer_name = "x".repeat(more));
+    let weights: usize = sample.layers_bytes();
+    let other = sample.onnx.len() - weights;
+    assert!(other < format::OTHER_BYTES_MAX / 4, "{other} bytes");
+    assert!(with(format::OTHER_BYTES_MAX / 2).is_ok());
+    assert!(matches!(with(format::OTHER_BYTES_MAX), Err(PolicyError::Graph("its size besides the weights"))));
+}
+
+#[test]
 fn other_bytes_than_the_manifest_names_are_refused() {
     let sample = Sample::new(1);
     let cut = &sample.onnx[..sample.onnx.len() - 1];

@@ -1,7 +1,7 @@
 //! Collects what is known at a tick, everything at once, and turns it into the observation.
 //!
 //! What cannot be read is marked as missing, never as zero. Only what no decision can do without is an error: the
-//! configuration, the head, the machines' records and the last decision.
+//! configuration, the head, the machines' records and the last decisions.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use contract::limits::{METRIC_AGE_S_MAX, WAIT_WINDOW_S};
 use contract::observation::{OBSERVATION_VERSION, Observation};
 use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
+use controller::outage::looks_back;
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, Point, Port, PortError, Tasks};
 
 use crate::handler::Ports;
@@ -27,8 +28,8 @@ pub struct Collected {
     pub head: Head,
     /// The kill switch.
     pub switch: KillSwitch,
-    /// The decision before this one, if there is one.
-    pub last: Option<Decision>,
+    /// The decisions before this one, newest first, as many as it takes to see whether the load was gone at once.
+    pub past: Vec<Decision>,
     /// Machines launched in the last hour; read only if the pool limits them.
     pub launched_last_hour: u32,
     /// What the network and the guard see.
@@ -54,11 +55,11 @@ where
     let (pool, now_ms) = (config.pool.as_str(), tick * 1000);
     let window_ms = WAIT_WINDOW_S * 1000;
     let sources: Vec<MetricSource> = OUTSIDE_METRICS.iter().map(|name| config.metrics[*name].clone()).collect();
-    let (head, switch, no_capacity, last, alive, launched, open, arrivals, metrics) = tokio::join!(
+    let (head, switch, no_capacity, past, alive, launched, open, arrivals, metrics) = tokio::join!(
         ports.control.head(pool),
         ports.control.kill_switch(),
         ports.control.no_capacity(pool),
-        ports.decisions.before(pool, tick, 1),
+        ports.decisions.before(pool, tick, looks_back(config.tick_s)),
         ports.instances.alive(pool),
         launched_last_hour(&ports.instances, config, now_ms),
         in_time(ports.tasks.open(pool)),
@@ -71,8 +72,7 @@ where
         ..observe(config, &head, no_capacity?, &known("tasks", open), &known("arrivals", arrivals), now_ms)
     };
     let observation = with_metrics(observation, known("metrics", metrics), now_ms);
-    let last = last?.into_iter().next();
-    Ok(Collected { head, switch: switch?, last, launched_last_hour: launched?, observation })
+    Ok(Collected { head, switch: switch?, past: past?, launched_last_hour: launched?, observation })
 }
 
 /// A read that may take so long and no longer: a million new tasks must not cost the tick.

@@ -10,7 +10,9 @@ use contract::observation::encode;
 use contract::pool::PoolConfig;
 use contract::{Action, schema_hash};
 use controller::guard::{Refusal, Situation, verdicts};
+use controller::outage::{self, Look, Vanished};
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, PolicyStore, Port, PortError, Tasks, Written};
+use controller::reason::{Hold, Reason};
 
 use crate::collect::{Collected, collect};
 use crate::ladder::{Choice, PolicyStep, choose};
@@ -99,7 +101,7 @@ where
         tick: u64,
         mask: &contract::Mask,
     ) -> Result<(PolicyStep, Option<String>), String> {
-        let last = collected.last.as_ref();
+        let last = collected.past.first();
         let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await?;
         let at = At { pool: &config.pool, tick, tick_s: config.tick_s };
         let features = encode(&collected.observation);
@@ -137,7 +139,7 @@ fn record(
     choice: Choice,
     warning: Option<String>,
 ) -> Decision {
-    let (verdict, reason) = verdict(config, &collected, &choice, verdicts);
+    let (verdict, reason) = verdict(config, tick, &collected, &choice, verdicts);
     Decision {
         version: DECISION_VERSION,
         pool: config.pool.clone(),
@@ -165,6 +167,7 @@ fn record(
 /// Whether the choice is to be carried out, and why or why not.
 fn verdict(
     config: &PoolConfig,
+    tick: u64,
     collected: &Collected,
     choice: &Choice,
     verdicts: [Result<(), Refusal>; contract::ACTION_COUNT],
@@ -175,15 +178,24 @@ fn verdict(
     };
     if choice.action == Action::Nothing {
         let cooling = verdicts.contains(&Err(Refusal::Cooldown));
-        let reason = if cooling { format!("cooldown; {by}") } else { format!("no change wanted by {by}") };
-        (Verdict::Hold, reason)
+        let hold = if cooling { Hold::Cooldown } else { Hold::NoChange };
+        (Verdict::Hold, format!("{}; {by}", hold.word()))
     } else if collected.switch.engaged {
-        (Verdict::Hold, format!("kill switch; {by} would {}", choice.action))
+        (Verdict::Hold, format!("{}; {by} would {}", Hold::KillSwitch.word(), choice.action))
     } else if config.mode == Mode::Observe {
-        (Verdict::Hold, format!("observe; {by} would {}", choice.action))
+        (Verdict::Hold, format!("{}; {by} would {}", Hold::Observe.word(), choice.action))
+    } else if let Some(vanished) = vanished_load(config, tick, collected, choice.action) {
+        (Verdict::Hold, format!("{}: {vanished}; {by} would {}", Hold::LoadVanished.word(), choice.action))
     } else {
         (Verdict::Act, format!("{} wanted by {by}", choice.action))
     }
+}
+
+/// Why nothing is stopped now although nothing is there to do, if so.
+fn vanished_load(config: &PoolConfig, tick: u64, collected: &Collected, action: Action) -> Option<Vanished> {
+    let now = Look { tick, observation: &collected.observation };
+    let past = collected.past.iter().map(|d| Look { tick: d.tick, observation: &d.observation });
+    matches!(action, Action::Stop(_)).then(|| outage::vanished(now, past, config.tick_s))?
 }
 
 fn log(d: &Decision) {

@@ -5,4 +5,5 @@
 pub mod collect;
 pub mod handler;
 pub mod ladder;
+pub mod metrics;
 pub mod policies;

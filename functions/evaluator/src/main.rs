@@ -1,5 +1,7 @@
 //! Wires the evaluator to AWS: clients once, then one tick an invocation.
 
+use std::time::Instant;
+
 use aws::cloudwatch::CloudWatch;
 use aws::graphite::Graphite;
 use aws::s3::PolicyBucket;
@@ -8,6 +10,7 @@ use aws::sources::Sources;
 use aws::tables::Tables;
 use contract::event::Tick;
 use evaluator::handler::{Evaluator, Ports};
+use evaluator::metrics;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
@@ -32,7 +35,10 @@ async fn main() -> Result<(), Error> {
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let tick = Tick::from_event(event.payload).and_then(not_from_the_future);
         let tick = tick.inspect_err(|error| tracing::error!(error, "event refused"))?;
-        let decision = evaluator.tick(&tick).await.inspect_err(|error| {
+        let begun = Instant::now();
+        let decided = evaluator.tick(&tick).await;
+        println!("{}", metrics::report(&tick, &decided, begun));
+        let decision = decided.inspect_err(|error| {
             tracing::error!(pool = tick.pool, tick = tick.seconds(), %error, "nothing was decided");
         })?;
         let summary = decision.map(|d| {

@@ -1,5 +1,7 @@
 //! Claim → plan → act → settle, for one decision.
 
+use std::fmt;
+
 use contract::action::Action;
 use contract::control::{Head, Mode};
 use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
@@ -9,8 +11,10 @@ use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 use controller::check::check;
 use controller::earlier;
+use controller::health::health;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
+use controller::reason::{Dropped, Reason, Refused};
 
 use crate::event::{BatchAnswer, Failure, Record};
 
@@ -37,11 +41,21 @@ pub struct Executor<T, I, D, C, K> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done {
     /// Nothing was to be done, and why.
-    Dropped(String),
+    Dropped(Dropped),
     /// It was settled with this outcome.
     Settled(Outcome),
     /// It was claimed and could not be finished; the reconciler takes it up.
     Pending(String),
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Done::Dropped(why) => write!(f, "dropped: {}", why.word()),
+            Done::Settled(outcome) => write!(f, "settled: {outcome:?}"),
+            Done::Pending(why) => write!(f, "pending: {why}"),
+        }
+    }
 }
 
 impl<T, I, D, C, K> Executor<T, I, D, C, K>
@@ -57,15 +71,19 @@ where
         Self { ports }
     }
 
-    /// Carries out a batch of the stream, in order. The first record that fails before its claim ends the batch: it and
-    /// all after it are delivered again, for the stream's order is the order of the decisions.
-    pub async fn batch(&self, records: Vec<Record>) -> BatchAnswer {
-        for Record { pool, tick, sequence_number } in records {
-            match self.execute(&pool, tick).await {
-                Ok(done) => tracing::info!(pool, tick, ?done, "executed"),
+    /// Carries out a batch of the stream, in order, and calls `report` after each record. The first record that fails
+    /// before its claim ends the batch: it and all after it are delivered again, for the stream's order is the order of
+    /// the decisions.
+    pub async fn batch(&self, records: Vec<Record>, mut report: impl FnMut(&Record, &Port<Done>)) -> BatchAnswer {
+        for record in records {
+            let Record { pool, tick, .. } = &record;
+            let done = self.execute(pool, *tick).await;
+            report(&record, &done);
+            match done {
+                Ok(done) => tracing::info!(pool, tick, %done, "executed"),
                 Err(error) => {
                     tracing::error!(pool, tick, %error, "to be delivered again");
-                    return BatchAnswer { failures: vec![Failure { sequence_number }] };
+                    return BatchAnswer { failures: vec![Failure { sequence_number: record.sequence_number }] };
                 }
             }
         }
@@ -78,13 +96,13 @@ where
     /// If something failed before the claim, so that the record may be delivered again.
     pub async fn execute(&self, pool: &str, tick: u64) -> Port<Done> {
         let Some(decision) = self.ports.decisions.get(pool, tick).await? else {
-            return Ok(Done::Dropped("the table has no such decision".into()));
+            return Ok(Done::Dropped(Dropped::Unknown));
         };
         if decision.verdict != Verdict::Act || decision.action == Action::Nothing {
-            return Ok(Done::Dropped("it asks for nothing".into()));
+            return Ok(Done::Dropped(Dropped::AsksNothing));
         }
-        if let Some(intent) = &decision.intent {
-            return Ok(Done::Dropped(format!("duplicate of a decision that is {:?}", intent.state)));
+        if decision.intent.is_some() {
+            return Ok(Done::Dropped(Dropped::Duplicate));
         }
         let config = self.ports.control.config(pool).await?;
         let head = self.ports.control.head(pool).await?;
@@ -95,11 +113,9 @@ where
         let next = next_head(&config, &head, &decision, now_ms);
         match self.ports.decisions.claim(&decision, &head, &next, now_ms).await? {
             Claim::Won(generation) => Ok(self.carry_out(&config, &decision, Claimed { generation, now_ms }).await),
-            Claim::Duplicate(intent) => {
-                Ok(Done::Dropped(format!("duplicate of a decision that is {:?}", intent.state)))
-            }
-            Claim::Cooldown => self.refuse(&decision, "cooldown".into()).await,
-            Claim::Killed => self.refuse(&decision, "kill switch".into()).await,
+            Claim::Duplicate(_) => Ok(Done::Dropped(Dropped::Duplicate)),
+            Claim::Cooldown => self.refuse(&decision, Refused::Cooldown.word().into()).await,
+            Claim::Killed => self.refuse(&decision, Refused::KillSwitch.word().into()).await,
             Claim::Raced => Err(PortError::conflict("claim", "another claim moved the head at the same moment")),
         }
     }
@@ -116,7 +132,7 @@ where
         let intent = settled(never, None, outcome.clone());
         match self.ports.decisions.put_intent(&decision.pool, decision.tick, &intent).await {
             Ok(()) => Ok(Done::Settled(outcome)),
-            Err(error) if error.kind == Kind::Conflict => Ok(Done::Dropped("claimed by another executor".into())),
+            Err(error) if error.kind == Kind::Conflict => Ok(Done::Dropped(Dropped::Duplicate)),
             Err(error) => Err(error),
         }
     }
@@ -147,6 +163,11 @@ where
         let earlier = earlier::before(&log, claimed.generation);
         let now_ms = claimed.now_ms;
         let inventory = Inventory { now_ms, records: &records, cloud: &cloud, tasks: &tasks, earlier: &earlier };
+        let health = health(config, &inventory);
+        if health.must_hold() {
+            let outcome = Outcome::Refused { because: format!("{}: {health}", Refused::Unhealthy.word()) };
+            return self.settle(decision, claimed, None, outcome).await;
+        }
         let plan = match plan(decision.action, decision.tick, config, &inventory) {
             Ok(plan) => plan,
             Err(why) => {
@@ -157,7 +178,7 @@ where
         let notes = check(&plan, config, &inventory);
         if !notes.is_empty() {
             let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
-            let outcome = Outcome::Refused { because: format!("the plan was refused: {}", notes.join("; ")) };
+            let outcome = Outcome::Refused { because: format!("{}: {}", Refused::Plan.word(), notes.join("; ")) };
             return self.settle(decision, claimed, Some(plan), outcome).await;
         }
         let pending = Intent {
@@ -264,13 +285,13 @@ fn settled(claimed: Claimed, plan: Option<Plan>, outcome: Outcome) -> Intent {
 fn refusal(config: &PoolConfig, head: &Head, decision: &Decision, now_ms: u64) -> Option<String> {
     let late_ms = now_ms.saturating_sub(decision.tick * 1000);
     if matches!(config.mode, Mode::Off | Mode::Observe) {
-        Some(format!("mode {:?}", config.mode).to_lowercase())
+        Some(format!("{} {:?}", Refused::Mode.word(), config.mode).to_lowercase())
     } else if config.mode == Mode::Drain && matches!(decision.action, Action::Launch(_)) {
-        Some("mode drain launches nothing".into())
+        Some(format!("{} drain launches nothing", Refused::Mode.word()))
     } else if head.last_action_ms > decision.tick * 1000 {
-        Some("late: a younger decision was claimed".into())
+        Some(format!("{}: a younger decision was claimed", Refused::Late.word()))
     } else if late_ms > LATE_TICKS * config.tick_s * 1000 {
-        Some(format!("late by {} s", late_ms / 1000))
+        Some(format!("{} by {} s", Refused::Late.word(), late_ms / 1000))
     } else {
         None
     }

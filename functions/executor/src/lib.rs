@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod execute;
+pub mod metrics;
 pub mod reconcile;
 
 pub use execute::{Executor, Ports};

@@ -5,7 +5,7 @@ use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
 use contract::pool::PoolConfig;
 use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, Tasks};
-use controller::reconcile::{Resume, Scene, Step, reconcile};
+use controller::reconcile::{Resume, Scene, Step, health_of, reconcile};
 
 use crate::execute::{Claimed, Executor};
 
@@ -25,6 +25,10 @@ pub struct Reconciled {
     pub finished: u32,
     /// Decisions that were settled without having been carried out.
     pub released: u32,
+    /// Machines that are recorded as alive and never took tasks or are gone, before any step.
+    pub unhealthy: u32,
+    /// Whether there are so many of them that nothing is launched or stopped.
+    pub held: bool,
 }
 
 impl<T, I, D, C, K> Executor<T, I, D, C, K>
@@ -53,7 +57,12 @@ where
         let now_ms = now_s * 1000;
         let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
         let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions, now_ms };
-        let (mut done, mut failed) = (Reconciled::default(), None);
+        let health = health_of(&scene);
+        if health.must_hold() {
+            tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");
+        }
+        let (unhealthy, held) = (health.unhealthy(), health.must_hold());
+        let (mut done, mut failed) = (Reconciled { unhealthy, held, ..Reconciled::default() }, None);
         for step in reconcile(&scene) {
             if let Err(error) = self.take(&config, step, now_ms, &mut done).await {
                 tracing::error!(pool, %error, "a step failed; the others go on");

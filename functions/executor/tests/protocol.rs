@@ -306,3 +306,37 @@ async fn a_forged_record_does_nothing() {
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
     assert_eq!(world.count(op::LAUNCH), 0);
 }
+
+/// Machines of the pool whose workers never said that they take tasks, launched an hour ago.
+async fn never_ready(world: &World, n: u64) {
+    for i in 0..n {
+        let tick = TICK - 3600 - 60 * i;
+        let id = world.add_machine(testkit::builders::tags("p", tick, 0));
+        world.put_new(&instance("p", &id, 0, tick * 1000)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_launched_or_stopped_while_most_machines_are_unhealthy() {
+    for action in [Action::Launch(1), Action::Stop(0)] {
+        let (world, executor) = setup();
+        never_ready(&world, 3).await;
+        decided(&world, TICK, action).await;
+        let done = executor.execute("p", TICK).await.unwrap();
+        let Done::Settled(Outcome::Refused { because }) = &done else { panic!("{done:?}") };
+        assert_eq!(because, "unhealthy: of 3 machines 3 never took tasks and 0 are gone from EC2");
+        assert_eq!((world.count(op::LAUNCH), world.count(op::TERMINATE)), (0, 0));
+        let reconciled = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
+        assert_eq!((reconciled.unhealthy, reconciled.held), (3, true));
+    }
+}
+
+#[tokio::test]
+async fn a_few_machines_that_never_take_tasks_stop_nobody() {
+    let (world, executor) = setup();
+    never_ready(&world, 2).await;
+    decided(&world, TICK, Action::Launch(1)).await;
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
+    let reconciled = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
+    assert_eq!((reconciled.unhealthy, reconciled.held), (2, false));
+}

@@ -122,7 +122,7 @@ impl Invocation {
     pub fn of_executor(id: u64, begun: u64, purpose: For, executor: Executing, event: Value) -> Self {
         Self::new(id, purpose, begun, async move {
             match Invoked::from_json(event) {
-                Ok(Invoked::Stream(records)) => Answer::Batch(executor.batch(records).await),
+                Ok(Invoked::Stream(records)) => Answer::Batch(executor.batch(records, |_, _| ()).await),
                 Ok(Invoked::Schedule(tick)) => Answer::Reconciled(executor.reconcile(&tick).await),
                 Err(error) => Answer::Refused(error),
             }

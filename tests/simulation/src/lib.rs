@@ -21,9 +21,9 @@
 //! | I5 one launch a decision | `check::act` (`launched`, `claimed`) | every launch and claim |
 //! | I6 generation, settled, plan | `check::act` (`claimed`, `stored`, `launched`, `terminated`) | every claim and intent; every action against the stored plan |
 //! | I7 attributed | `check::decide` (`attributed`) | every decision |
-//! | I8 doubtful data, warming up | `check::decide` (`decided`, `finite`, `warming_up`), `check::act` (`terminated`) | every decision and termination; that booting machines may be stopped is the twin's rule V2 |
+//! | I8 doubtful data, warming up | `check::decide` (`decided`, `finite`, `blacked_out`, `warming_up`), `check::act` (`terminated`) | every decision and termination; that booting machines may be stopped is the twin's rule V2 |
 //! | I9 replay | `check::decide` (`replayed`) | every decision in which a policy ran |
-//! | I10 kill switch, modes | `check::act` (`claimed`, `launched`, `terminated`) | every claim and action; holding for a share of unhealthy machines does not exist in the code |
+//! | I10 kill switch, modes, unhealthy fleets | `check::act` (`claimed`, `mostly_healthy`, `launched`, `terminated`) | every claim and action |
 //! | I11 last good policy | `check::decide` (`attributed`), `check::rest` (`good_policy_in_charge`) | every decision, and at rest behind bad pointers; the promoter itself is not part of these runs |
 //! | I12 same seed, same log | `tests/seeds.rs` | six seeds a profile, alone and side by side |
 //! | I13 liveness | `check::rest` (`at_rest`) | an hour or two after the faults have stopped |

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::limits::OUTAGE_TASKS_MIN;
 use contract::plan::{TAG_MANAGED, TAG_POOL, TAG_SIZE};
 use contract::pool::{OUTSIDE_METRICS, PoolConfig};
 use contract::record::{TaskRecord, TaskState};
@@ -13,6 +14,7 @@ use testkit::builders::task;
 use testkit::{Machine, World};
 
 use crate::now;
+use crate::profile::Rates;
 use crate::seen::{Event, Seen};
 
 /// The kinds of load.
@@ -39,6 +41,24 @@ pub enum Broken {
     Value(f64),
 }
 
+/// Minutes in which all tasks are gone at once, and images that never start their worker. Their chances have a randomness
+/// of their own, so that they change no other one.
+pub struct Disasters {
+    rng: ChaCha8Rng,
+    blackout: f64,
+    dark_until_ms: u64,
+    bad_image: f64,
+    bad_until_ms: u64,
+}
+
+impl Disasters {
+    /// Disasters at these rates.
+    pub fn new(rng: ChaCha8Rng, rates: Rates) -> Self {
+        let Rates { blackout, bad_image, .. } = rates;
+        Self { rng, blackout, dark_until_ms: 0, bad_image, bad_until_ms: 0 }
+    }
+}
+
 /// Machines, workers and tasks.
 pub struct Plant {
     pool: String,
@@ -49,6 +69,7 @@ pub struct Plant {
     boot_ms: BTreeMap<String, u64>,
     unhealthy: BTreeSet<String>,
     unhealthy_rate: f64,
+    disasters: Disasters,
     /// What is wrong with the metrics.
     pub broken: Option<Broken>,
     /// How far the submitters' clocks are off, milliseconds.
@@ -68,7 +89,7 @@ pub fn true_size(machine: &Machine, config: &PoolConfig) -> Option<usize> {
 
 impl Plant {
     /// A plant with its own randomness.
-    pub fn new(mut rng: ChaCha8Rng, pool: &str, unhealthy_rate: f64) -> Self {
+    pub fn new(mut rng: ChaCha8Rng, pool: &str, unhealthy_rate: f64, disasters: Disasters) -> Self {
         let load = [Load::Idle, Load::Steady, Load::Steady, Load::Bursts][rng.random_range(0..4)];
         Self {
             pool: pool.to_owned(),
@@ -79,6 +100,7 @@ impl Plant {
             boot_ms: BTreeMap::new(),
             unhealthy: BTreeSet::new(),
             unhealthy_rate,
+            disasters,
             broken: None,
             skew_ms: 0,
         }
@@ -88,6 +110,10 @@ impl Plant {
     pub fn minute(&mut self, world: &World, config: &PoolConfig, at_ms: u64, tick: u64, seen: &mut Seen) {
         let outside = world.outside();
         let ready = self.ready(&outside, config, at_ms, seen);
+        self.black_out(&outside, at_ms, seen);
+        if self.disasters.rng.random_bool(self.disasters.bad_image) {
+            self.disasters.bad_until_ms = at_ms + 60_000 * self.disasters.rng.random_range(5..30);
+        }
         let busy = self.work(&outside, &ready, config, at_ms);
         self.submit(&outside, at_ms, tick, seen);
         let cores: u32 = ready.values().sum();
@@ -102,6 +128,8 @@ impl Plant {
         self.runtime_ms.values_mut().filter(|ms| **ms == u64::MAX).for_each(|ms| *ms = 0);
         self.unhealthy.clear();
         self.unhealthy_rate = 0.0;
+        (self.disasters.blackout, self.disasters.bad_image) = (0.0, 0.0);
+        self.disasters.bad_until_ms = 0;
         self.broken = None;
         self.skew_ms = 0;
     }
@@ -134,7 +162,9 @@ impl Plant {
         let id = &machine.instance_id;
         if !self.boot_ms.contains_key(id) {
             self.boot_ms.insert(id.clone(), at_ms + self.rng.random_range(30_000..150_000));
-            if self.rng.random_bool(self.unhealthy_rate) {
+            let bad_image = at_ms < self.disasters.bad_until_ms;
+            seen.note_if(bad_image, Event::BadImage);
+            if self.rng.random_bool(self.unhealthy_rate) || bad_image {
                 seen.note(Event::NeverHealthy);
                 self.unhealthy.insert(id.clone());
             }
@@ -163,6 +193,19 @@ impl Plant {
         busy + begin(outside, waiting, &mut free, at_ms)
     }
 
+    /// In some minutes all tasks are gone, and nobody submits any for a while.
+    fn black_out(&mut self, outside: &World, at_ms: u64, seen: &mut Seen) {
+        if !self.disasters.rng.random_bool(self.disasters.blackout) {
+            return;
+        }
+        self.disasters.dark_until_ms = at_ms + 60_000 * self.disasters.rng.random_range(3..15);
+        let open = now(outside.open(&self.pool)).expect("the outside's calls never fail");
+        seen.note_if(open.len() >= OUTAGE_TASKS_MIN as usize, Event::LoadVanished);
+        for task in open {
+            put(outside, TaskRecord { finished_ms: Some(at_ms), ..task });
+        }
+    }
+
     fn is_done(&self, task: &TaskRecord, at_ms: u64) -> bool {
         let runtime_ms = self.runtime_ms.get(&task.task_id).copied().unwrap_or_default();
         task.started_ms.is_some_and(|started| started.saturating_add(runtime_ms) <= at_ms)
@@ -171,6 +214,7 @@ impl Plant {
     fn submit(&mut self, outside: &World, at_ms: u64, tick: u64, seen: &mut Seen) {
         let n = match self.load {
             Load::None => 0,
+            _ if at_ms < self.disasters.dark_until_ms => 0,
             Load::Idle if tick == 100 => 2,
             Load::Idle => 0,
             Load::Steady => self.rng.random_range(0..6),

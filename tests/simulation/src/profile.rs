@@ -68,6 +68,10 @@ pub struct Rates {
     pub behind: f64,
     /// A new machine never becomes healthy; a launch.
     pub unhealthy: f64,
+    /// All tasks are gone at once, and none come for a while; a tick.
+    pub blackout: f64,
+    /// The image that is launched from never starts its worker, for a while; a tick.
+    pub bad_image: f64,
 }
 
 impl Profile {
@@ -91,6 +95,8 @@ impl Profile {
                 data: 0.01,
                 behind: 0.4,
                 unhealthy: 0.03,
+                blackout: 0.01,
+                bad_image: 0.003,
             },
             Profile::Hell => Rates {
                 fails: 0.03,
@@ -108,6 +114,8 @@ impl Profile {
                 data: 0.05,
                 behind: 0.8,
                 unhealthy: 0.1,
+                blackout: 0.02,
+                bad_image: 0.006,
             },
         }
     }
@@ -130,4 +138,6 @@ pub const QUIET: Rates = Rates {
     data: 0.0,
     behind: 0.0,
     unhealthy: 0.0,
+    blackout: 0.0,
+    bad_image: 0.0,
 };

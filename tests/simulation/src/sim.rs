@@ -19,7 +19,7 @@ use crate::faults::Faults;
 use crate::invocation::{Answer, Evaluating, For, Invocation, evaluator, executor, scheduled, streamed};
 use crate::journal::Journal;
 use crate::meddling::Meddling;
-use crate::plant::Plant;
+use crate::plant::{Disasters, Plant};
 use crate::profile::{Profile, QUIET, Rates};
 use crate::seen::{Event, Seen};
 use crate::telling;
@@ -91,7 +91,7 @@ impl Sim {
     pub fn new(profile: Profile, seed: u64, journal: Journal) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ ((profile as u64) << 56));
         let mut fork = || ChaCha8Rng::seed_from_u64(rng.random());
-        let (faults, plant, meddling, mut setup) = (fork(), fork(), fork(), fork());
+        let (faults, plant, meddling, mut setup, disasters) = (fork(), fork(), fork(), fork(), fork());
         let config = config(&mut setup);
         let world = World::with_pool(&config);
         let (rates, seen) = (profile.rates(), Arc::<Mutex<Seen>>::default());
@@ -105,7 +105,7 @@ impl Sim {
         journal.line(format!("profile {profile} seed {seed}: {:?}", config.bounds()));
         Self {
             reconcile_minutes: [1, 5][setup.random_range(0..2)],
-            plant: Plant::new(plant, POOL, rates.unhealthy),
+            plant: Plant::new(plant, POOL, rates.unhealthy, Disasters::new(disasters, rates)),
             checker: Checker::default(),
             containers: [const { None }; CONTAINERS],
             running: Vec::new(),

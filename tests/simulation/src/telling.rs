@@ -1,6 +1,8 @@
 //! What happened, in a line for people, and as an event that must happen somewhere.
 
+use contract::Action;
 use contract::decision::{Decider, Decision, Outcome, Verdict};
+use controller::reason::Hold;
 use controller::rule;
 use testkit::fate::Happened;
 use testkit::op;
@@ -86,10 +88,13 @@ fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
         Outcome::Failed { error } => refused(error),
     };
     event.into_iter().for_each(|event| seen.note(event));
+    let never_ready = matches!(outcome, Outcome::Refused { because } if because.ends_with("and 0 are gone from EC2"));
+    seen.note_if(never_ready && event == Some(Event::RefusedUnhealthy), Event::RefusedNeverReady);
 }
 
 fn refused(because: &str) -> Option<Event> {
-    const WORDS: [(&str, Event); 5] = [
+    const WORDS: [(&str, Event); 6] = [
+        ("unhealthy", Event::RefusedUnhealthy),
         ("cooldown", Event::RefusedCooldown),
         ("kill switch", Event::RefusedKilled),
         ("late", Event::RefusedLate),
@@ -108,6 +113,8 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
     let held = d.verdict == Verdict::Hold;
     seen.note_if(held && d.reason.starts_with("kill switch"), Event::HeldKilled);
     seen.note_if(held && d.reason.starts_with("observe"), Event::HeldObserve);
+    let vanished = Hold::of_decision(d) == Some(Hold::LoadVanished);
+    seen.note_if(vanished && matches!(d.action, Action::Stop(_)), Event::HeldVanished);
     for package in BAD.iter() {
         let named = d.reason.contains(&format!("policy {}", &package.sha256[..12]));
         if let Some(event) = package.refusal.filter(|_| named) {

@@ -20,6 +20,12 @@ impl Sample {
         Self::with(seed, |_| {})
     }
 
+    /// Bytes of its numbers.
+    pub fn layers_bytes(&self) -> usize {
+        let Layers { lstm_w, lstm_r, lstm_b, logits_w, logits_b, value_w, value_b, .. } = &self.layers;
+        [lstm_w, lstm_r, lstm_b, logits_w, logits_b, value_w, value_b].iter().map(|w| 4 * w.len()).sum()
+    }
+
     /// A policy with some of its numbers changed; the golden vectors are those of the unchanged one.
     pub fn with(seed: u64, change: impl FnOnce(&mut Layers)) -> Self {
         let mut numbers = Numbers(seed);

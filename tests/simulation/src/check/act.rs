@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use contract::action::Action;
 use contract::control::Mode;
 use contract::decision::{Decision, Intent, IntentState, Verdict};
+use contract::limits::{BOOT_DEADLINE_S, LATE_TICKS, UNHEALTHY_MACHINES_MIN, UNHEALTHY_SHARE_MAX};
 use contract::plan::{LaunchPlan, Plan};
+use contract::record::InstanceRecord;
 use controller::earlier::UNSEEN_S_MAX;
 use testkit::Machine;
 
@@ -70,11 +72,33 @@ impl Checker {
         self.launched.entry(tick).or_default().extend(ids.iter().cloned());
         ensure(self.launched[&tick].len() <= 1, "I5", || format!("{tick} launched {:?}", self.launched[&tick]))?;
         self.within_budget(scene, tick)?;
+        self.mostly_healthy(scene, &format!("the launch of {tick}"))?;
         let max = scene.config.sizes[plan.size].bounds.max();
         let have = counted_for_max(scene, plan.size);
         ensure(max.is_none_or(|max| have <= max as usize), "I1", || {
             format!("{have} machines of size {} after the launch of {tick}; {max:?} is the maximum", plan.size)
         })
+    }
+
+    /// I10: nothing is done while most machines have been unhealthy for so long that every executor must know it. One
+    /// that some plan stops may be left out of the executor's count.
+    fn mostly_healthy(&self, scene: Scene<'_>, what: &str) -> Checked {
+        let known_ms = scene.now_ms.saturating_sub(UNKNOWN_MS + LATE_TICKS * scene.config.tick_s * 1000);
+        let decisions = scene.world.decisions();
+        let planned: BTreeSet<&String> = decisions.iter().filter_map(planned).flat_map(stops).collect();
+        let records = scene.world.instances();
+        let alive = records.iter().filter(|r| r.terminated_ms.is_none_or(|at| at > known_ms)).count();
+        let deadline_ms = (BOOT_DEADLINE_S + LATE_TICKS * scene.config.tick_s) * 1000;
+        let sick = |r: &&InstanceRecord| {
+            let never_ready = r.ready_ms.is_none() && r.launched_ms + deadline_ms < known_ms;
+            let gone = scene.meddling.left.get(&r.instance_id).is_some_and(|at| *at < known_ms)
+                && !scene.meddling.joined.contains_key(&r.instance_id)
+                && r.launched_ms < known_ms;
+            r.terminated_ms.is_none() && !planned.contains(&r.instance_id) && (never_ready || gone)
+        };
+        let sick = records.iter().filter(sick).count();
+        let held = sick >= UNHEALTHY_MACHINES_MIN as usize && sick as f64 > alive as f64 * UNHEALTHY_SHARE_MAX;
+        ensure(!held, "I10", || format!("{what} while {sick} of {alive} machines are unhealthy"))
     }
 
     /// I2: launches of any hour, by the time of their claims.
@@ -115,6 +139,7 @@ impl Checker {
         ensure(sound, "I8", || format!("{id} was terminated for a decision on doubtful data"))?;
         let quiet = matches!(mode(scene), Some(Mode::Off | Mode::Observe));
         ensure(!quiet, "I10", || format!("{id} was terminated in mode {:?}", mode(scene)))?;
+        self.mostly_healthy(scene, &format!("the stop of {id}"))?;
         self.stopped.insert(id.to_owned(), scene.now_ms);
         let Some(size) = true_size(machine, scene.config) else { return Ok(()) };
         let min = scene.config.sizes[size].bounds.min() as usize;
@@ -142,6 +167,14 @@ impl Checker {
 /// The mode that the pool was in when the invocation began, if it was not active.
 fn mode(scene: Scene<'_>) -> Option<Mode> {
     scene.meddling.mode.filter(|(_, since)| *since <= scene.begun).map(|(mode, _)| mode)
+}
+
+/// Machines that a plan stops.
+fn stops(plan: &Plan) -> &[String] {
+    match plan {
+        Plan::Launch(_) => &[],
+        Plan::Terminate { instance_ids, .. } => instance_ids,
+    }
 }
 
 fn planned(decision: &Decision) -> Option<&Plan> {

@@ -2,7 +2,7 @@
 
 use contract::action::Action;
 use contract::decision::{Decider, Decision, Verdict};
-use contract::limits::{LSTM_GAP_TICKS_MAX, WARM_UP_TICKS};
+use contract::limits::{LSTM_GAP_TICKS_MAX, OUTAGE_HOLD_S, OUTAGE_TASKS_MIN, WARM_UP_TICKS};
 use contract::observation::encode;
 use controller::ports::Decisions;
 use controller::rule;
@@ -34,9 +34,37 @@ fn decided(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
     let stops = matches!(d.action, Action::Stop(_)) && d.verdict == Verdict::Act;
     ensure(!(stops && doubtful), "I8", || format!("{} at {} on doubtful data", d.action, d.tick))?;
     finite(d)?;
+    blacked_out(scene, d, recent)?;
     warming_up(scene, d)?;
     attributed(scene, d)?;
     replayed(scene, d, recent)
+}
+
+/// I8: nothing is stopped while what is seen looks like an outage. Where others decided meanwhile, the evaluator may not
+/// have seen what is stored now.
+fn blacked_out(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
+    if !matches!(d.action, Action::Stop(_)) || d.verdict != Verdict::Act || !recent.is_empty() {
+        return Ok(());
+    }
+    let past =
+        now(scene.world.outside().before(&d.pool, d.tick, WARM_UP_TICKS)).expect("the outside's calls never fail");
+    let look = |d: &'_ Decision| (d.tick, tasks(d));
+    let mut known = past.iter().map(look).filter_map(|(tick, tasks)| Some((tick, tasks?)));
+    let before = known.find(|(_, tasks)| *tasks > 0);
+    let first_without = past.iter().take_while(|p| Some(p.tick) != before.map(|b| b.0)).filter(|p| tasks(p).is_some());
+    let first_without = first_without.last().map_or(d.tick, |p| p.tick);
+    let hidden = tasks(d) == Some(0)
+        && first_without + OUTAGE_HOLD_S > d.tick
+        && before.is_some_and(|(tick, n)| {
+            n >= OUTAGE_TASKS_MIN && tick + LSTM_GAP_TICKS_MAX * scene.config.tick_s >= first_without
+        });
+    ensure(!hidden, "I8", || format!("{} at {}, and {before:?} tasks were gone at once", d.action, d.tick))
+}
+
+/// Tasks that a decision saw, if it could see them.
+fn tasks(d: &Decision) -> Option<u32> {
+    let o = &d.observation;
+    Some((o.queue_depth? + o.running?).max(o.arrivals?))
 }
 
 /// I8: what is stored is finite, or missing.

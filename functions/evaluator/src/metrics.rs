@@ -1,0 +1,21 @@
+//! What the evaluator reports: one document in CloudWatch's embedded metric format a tick.
+
+use std::time::Instant;
+
+use contract::decision::Decision;
+use contract::event::Tick;
+use controller::emf::{self, Timing};
+use controller::ports::Port;
+use serde_json::Value;
+
+/// The document about a tick that began at `begun` and has ended now. The time in it is the function's own clock, which
+/// nothing is decided by.
+pub fn report(tick: &Tick, decided: &Port<Option<Decision>>, begun: Instant) -> Value {
+    let at_ms = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+    let timing = Timing { at_ms, own_ms: begun.elapsed().as_secs_f64() * 1000.0 };
+    match decided {
+        Ok(Some(decision)) => emf::decided(decision, timing),
+        Ok(None) => emf::off(&tick.pool, tick.seconds(), timing),
+        Err(error) => emf::undecided(&tick.pool, tick.seconds(), error.kind, timing),
+    }
+}
