@@ -378,4 +378,14 @@ mod tests {
     fn the_options_of_every_command_are_sound() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn a_candidates_process_may_be_told_again_what_this_one_was_told() {
+        let ours = ["twinscaler", "improve", "--pool", "p", "--population", "3", "--processes", "2"];
+        let again = ["--index", "1", "--until", "2026-01-31T00:00:00Z", "--processes", "1"];
+        let until = ["--until", "2026-01-30T00:00:00Z"];
+        let cli = Cli::try_parse_from(ours.iter().chain(&until).chain(&again)).unwrap();
+        let Command::Improve(args) = cli.command else { panic!("improve") };
+        assert_eq!((args.index, args.request().unwrap().until().to_string()), (Some(1), "2026-01-31T00:00:00Z".into()));
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backtest::play::outcomes;
-use backtest::rules::Family;
+use backtest::rules::{Family, Rule};
 use backtest::tune::tune;
 use calibration::{Window, real_usd};
 use contract::decision::{Decider, Decision, Outcome, Verdict};
@@ -11,7 +11,6 @@ use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
 use controller::ports::{Cloud, Decisions, Instances, Tasks};
 use twin::{EnvSpec, History, Workload};
-use twinscaler::compare::{rule_outcomes, tuned_rule};
 use twinscaler::report::{self, FleetPoint, Mark};
 
 use crate::Error;
@@ -132,14 +131,14 @@ impl Records {
             wait_s_p50: o.wait_s_p50,
             wait_s_p95: o.wait_s_p95,
         };
-        let tuned = tuned_rule(&spec, &[1]);
-        let rule = rule_outcomes(config.rule_tasks_per_core, &spec, &[1]);
-        let best_rule = rule_outcomes(tuned, &spec, &[1]);
+        let rule = outcomes(&Rule::Production { tasks_per_core: config.rule_tasks_per_core }, &spec, &[1])?;
+        let tuned = tune(Family::Production, &spec, &[1]).rule;
+        let best_rule = outcomes(&tuned, &spec, &[1])?;
         let fleet = tune(Family::Static, &spec, &[1]).rule;
         let fixed = outcomes(&fleet, &spec, &[1])?;
         Ok(vec![
             line(format!("twin: rule, {} tasks per core", config.rule_tasks_per_core), &rule[0]),
-            line(format!("twin: rule tuned on this load, {tuned} tasks per core"), &best_rule[0]),
+            line(format!("twin: rule tuned on this load, {tuned}"), &best_rule[0]),
             line(format!("twin: best static fleet, {fleet}"), &fixed[0]),
         ])
     }

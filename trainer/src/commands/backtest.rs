@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backtest::bound::bounds;
 use backtest::plan;
-use backtest::play::{Contender, Episode, PlayError, Standing, episode, outcomes, spec_of, standing};
+use backtest::play::{Contender, PlayError, Standing, episode, outcomes, standing};
 use backtest::rules::{FORMS, Rule, RuleError};
 use clap::Args;
 use contract::Action;
@@ -16,9 +16,10 @@ use serde::Serialize;
 use twin::EnvSpec;
 
 use crate::commands::twin_args::TwinArgs;
+use crate::compare::fleet_chart;
 use crate::contender::{ContenderError, Named};
 use crate::load::{Load, LoadError, LoadName, LoadOptions};
-use crate::report::{self, FleetPoint, Line};
+use crate::report::{self, Line};
 
 /// Episodes that rules are searched on at most.
 const TUNE_SEEDS_MAX: usize = 8;
@@ -314,10 +315,7 @@ fn page(backtest: &Backtest, contenders: &[Box<dyn Contender>], spec: &Arc<EnvSp
         body += &format!("<p>{label}: ${usd:.3}</p>");
     }
     for contender in contenders {
-        let Episode { trace, .. } = episode(contender.as_ref(), spec, 0)?;
-        let points: Vec<FleetPoint> = trace.iter().map(FleetPoint::from).collect();
-        let cores = spec_of(contender.as_ref(), spec)?.cores();
-        let chart = report::fleet_chart(&report::thinned(points), cores, &[]);
+        let chart = fleet_chart(contender.as_ref(), spec, 0)?;
         body += &format!("<h2>{}, first episode</h2>{chart}", report::escape(&contender.name()));
     }
     Ok(report::page(&format!("twinscaler: back-test on {}", backtest.workload), &body))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use backtest::play::{Contender, PlayError, Standing, episode, outcomes, standing};
+use backtest::play::{Contender, PlayError, Standing, outcomes, standing};
 use clap::Args;
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use twin::EnvSpec;
 use crate::commands::backtest::{self as tables, BoundsLine};
 use crate::commands::learning::{Learning, SettingsError};
 use crate::commands::twin_args::TwinArgs;
+use crate::compare::fleet_chart;
 use crate::contender::Learned;
 use crate::course::{Course, CourseError, with_drawn_boots};
 use crate::device::{DeviceError, select};
@@ -25,7 +26,7 @@ use crate::ppo::runner::is_cpu;
 use crate::ppo::state::State;
 use crate::ppo::train::{Progress, Start, Trained};
 use crate::promote::Bundle;
-use crate::report::{self, FleetPoint, Line};
+use crate::report::{self, Line};
 use crate::watch::{Log, STATE, replace};
 use crate::{parity, ppo};
 
@@ -360,9 +361,7 @@ fn page(
         bounds.iter().for_each(|(label, usd)| body += &format!("<p>{label}: ${usd:.3}</p>"));
         let learned = Learned { name: "the policy".into(), weights: &trained.best };
         for contender in [&learned as &dyn Contender, &course.teacher.rule] {
-            let trace = episode(contender, &course.exact, HELD_OUT_SEEDS.start)?.trace;
-            let points: Vec<FleetPoint> = trace.iter().map(FleetPoint::from).collect();
-            let chart = report::fleet_chart(&report::thinned(points), course.exact.cores(), &[]);
+            let chart = fleet_chart(contender, &course.exact, HELD_OUT_SEEDS.start)?;
             body += &format!("<h3>One episode of {}</h3>{chart}", report::escape(&contender.name()));
         }
     }

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use backtest::gate::{Comparison, Gate, Judgement, Opponent, Played, judge, judge_published};
-use backtest::play::{Contender, PlayError, episode, outcomes};
+use backtest::play::{Contender, PlayError, outcomes};
 
 use super::windows::Windows;
 use super::{ImproveError, Incumbent, Request};
 use crate::commands::train::settings;
+use crate::compare::fleet_chart;
 use crate::contender::Learned;
 use crate::course::Course;
 use crate::parity;
 use crate::ppo::weights::Weights;
 use crate::promote::Bundle;
-use crate::report::{self, FleetPoint};
+use crate::report;
 
 /// Seeds of the comparison; training draws its seeds from all 64-bit numbers and all but never meets them.
 const COMPARE_SEEDS: Range<u64> = 7_000_000..7_000_032;
@@ -166,9 +167,7 @@ fn page(
     all.extend(in_charge.iter().map(|l| l as &dyn Contender));
     all.push(&course.teacher.rule);
     for contender in all {
-        let trace = episode(contender, &course.exact, 0)?.trace;
-        let points = report::thinned(trace.iter().map(FleetPoint::from).collect());
-        let chart = report::fleet_chart(&points, course.exact.cores(), &[]);
+        let chart = fleet_chart(contender, &course.exact, 0)?;
         body += &format!("<h3>{}</h3>{chart}", report::escape(&contender.name()));
     }
     Ok(report::page(&format!("twinscaler: policy {}", &sha256[..12]), &body))
