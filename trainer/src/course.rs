@@ -213,7 +213,7 @@ mod tests {
         let courses = [course("a", Arc::new(EnvSpec::published()), 10.0), course("b", dear, 30.0)];
         let first_step = |env: &mut dyn Environment, seed: u64| {
             env.reset(seed);
-            (env.step(Action::Launch(2)).reward, env.work_usd())
+            (env.step(Action::Launch(2, 1)).reward, env.work_usd())
         };
         let mut both = to_evaluate(&courses, 1).remove(0);
         let (a, b) = (first_step(both.as_mut(), 4), first_step(both.as_mut(), 5));

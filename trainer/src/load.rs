@@ -68,6 +68,8 @@ pub const PERTURBATION: Perturbation =
 pub struct LoadOptions {
     /// Settings of the twin, a scenario's `config`; the published ones if not given.
     pub config: Option<PathBuf>,
+    /// Machines that one action may move at most, in place of what the settings say.
+    pub machines_per_action: Option<u16>,
     /// Whether to be as a real fleet on EC2.
     pub is_ec2: bool,
     /// What becomes of tasks that are wider than the largest machine.
@@ -77,6 +79,7 @@ pub struct LoadOptions {
 }
 
 /// A load, ready to play.
+#[derive(Clone)]
 pub struct Load {
     /// What it is called.
     pub name: String,
@@ -194,6 +197,10 @@ pub fn of_pool(recorded: Recorded, options: &LoadOptions) -> Result<Load, LoadEr
 /// The profile and the perturbation of the options.
 fn finished(spec: EnvSpec, options: &LoadOptions) -> Result<EnvSpec, ScenarioError> {
     let spec = if options.is_ec2 { spec.configured(|config| Ec2Profile::default().apply(config))? } else { spec };
+    let spec = match options.machines_per_action {
+        Some(machines) => spec.configured(|config| config.machines_per_action_max = machines)?,
+        None => spec,
+    };
     Ok(if options.is_perturbed { spec.perturbed(PERTURBATION) } else { spec })
 }
 
@@ -263,7 +270,7 @@ mod tests {
     use super::*;
 
     fn options() -> LoadOptions {
-        LoadOptions { config: None, is_ec2: false, wide: Width::Refuse, is_perturbed: false }
+        LoadOptions { config: None, machines_per_action: None, is_ec2: false, wide: Width::Refuse, is_perturbed: false }
     }
 
     #[test]

@@ -50,16 +50,30 @@ pub enum ParityError {
     },
 }
 
+/// Where a policy comes from, for its manifest.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The training settings, by name.
+    pub settings: BTreeMap<String, String>,
+    /// How it did, by name.
+    pub evaluation: BTreeMap<String, f64>,
+    /// SHA-256 of the policy that it learned on from, if any.
+    pub parent: Option<String>,
+    /// Machines that an action moved at most while it was learned.
+    pub machines_per_action_max: u16,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self { settings: BTreeMap::new(), evaluation: BTreeMap::new(), parent: None, machines_per_action_max: 1 }
+    }
+}
+
 /// Makes the policy file and its manifest, after checking that the file does what the weights do.
 ///
 /// # Errors
 /// If it does not; then there is nothing to write.
-pub fn package(
-    weights: &Weights,
-    settings: BTreeMap<String, String>,
-    evaluation: BTreeMap<String, f64>,
-    parent: Option<String>,
-) -> Result<(Vec<u8>, Manifest), ParityError> {
+pub fn package(weights: &Weights, origin: Origin) -> Result<(Vec<u8>, Manifest), ParityError> {
     if !weights.is_finite() {
         return Err(ParityError::NotFinite);
     }
@@ -70,9 +84,10 @@ pub fn package(
         onnx_bytes: onnx.len() as u64,
         schema_hash: schema_hash().to_owned(),
         lstm_cells: weights.cells,
-        parent,
-        settings,
-        evaluation,
+        machines_per_action_max: origin.machines_per_action_max,
+        parent: origin.parent,
+        settings: origin.settings,
+        evaluation: origin.evaluation,
         golden: expected(weights, GOLDEN_STEPS),
     };
     let policy = Policy::load(&onnx, &manifest)?;

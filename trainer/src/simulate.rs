@@ -124,7 +124,8 @@ fn as_table(printed: &Printed) -> String {
     row("makespan", result.makespan_s.map_or("cut off before the end".into(), |s| format!("{s} s")));
     row("steps", result.steps.to_string());
     rows.extend(printed.policy.iter().map(|policy| ("policy".into(), policy.clone())));
-    let numbers = |actions: &Vec<Action>| actions.iter().map(|a| a.index().to_string()).collect::<Vec<_>>().join(",");
+    let numbers =
+        |actions: &Vec<Action>| actions.iter().map(|a| u16::from(*a).to_string()).collect::<Vec<_>>().join(",");
     rows.extend(printed.actions.iter().map(|actions| ("actions".into(), numbers(actions))));
     rows.iter().map(|(name, value)| format!("{name:<16} {value}\n")).collect()
 }

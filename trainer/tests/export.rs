@@ -1,7 +1,5 @@
 //! What is exported runs in tract as it was trained, and is refused when it does not.
 
-use std::collections::BTreeMap;
-
 use contract::limits::POLICY_BYTES_MAX;
 use contract::{ACTION_COUNT, FEATURE_COUNT, schema_hash};
 use policy::{Policy, PolicyError};
@@ -13,12 +11,12 @@ fn weights(cells: usize) -> Weights {
     let mut weights = Weights { reward_scale: 0.25, ..Weights::new(cells, 11) };
     // a head as strong as that of a trained policy
     let head = weights.values.len() - (cells + 1) * (ACTION_COUNT + 1);
-    weights.values[head..].iter_mut().for_each(|w| *w *= 30.0);
+    weights.values[head..].iter_mut().for_each(|w| *w *= 150.0);
     weights
 }
 
 fn packaged(weights: &Weights) -> Result<(Vec<u8>, contract::manifest::Manifest), ParityError> {
-    package(weights, BTreeMap::new(), BTreeMap::new(), None)
+    package(weights, Default::default())
 }
 
 #[test]

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn items_are_flat_so_that_conditions_can_read_them() {
-        let head = Head { generation: 3, next_allowed_ms: 9, last_action: Action::Stop(2), last_action_ms: 8 };
+        let head = Head { generation: 3, next_allowed_ms: 9, last_action: Action::Stop(2, 1), last_action_ms: 8 };
         let of = item("p", HEAD, &head).unwrap();
         assert_eq!((&of["pool"], &of["item"]), (&s("p"), &s("head")));
         assert_eq!(of["generation"], AttributeValue::N("3".into()));

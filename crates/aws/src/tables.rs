@@ -125,9 +125,9 @@ mod tests {
     use testkit::builders;
 
     fn whole() -> Decision {
-        let mut decision = builders::decision("p", builders::TICK, Action::Launch(1));
+        let mut decision = builders::decision("p", builders::TICK, Action::Launch(1, 1));
         decision.decider = Decider::Policy { sha256: "a".repeat(64) };
-        decision.probabilities = Some([0.1, 0.2, 0.3, 0.05, 0.05, 0.1, 0.2]);
+        decision.probabilities = Some(std::array::from_fn(|i| (i + 1) as f32 / 190.0));
         decision.lstm = Some(LstmState { policy: "a".repeat(64), h: vec![0.1, -1e-30], c: vec![1.5, 0.0] });
         let mut intent = builders::pending(3, 1);
         intent.plan = Some(Plan::Launch(LaunchPlan {

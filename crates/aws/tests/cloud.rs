@@ -200,7 +200,7 @@ async fn decisions(tables: &Tables) {
     for tick in [60, 120, 180] {
         assert_eq!(decisions.put_once(&at(tick)).await.unwrap(), Written::New);
     }
-    let again = builders::decision("log", 120, Action::Launch(0));
+    let again = builders::decision("log", 120, Action::Launch(0, 1));
     assert_eq!(decisions.put_once(&again).await.unwrap(), Written::Existed(Box::new(at(120))));
     assert_eq!(decisions.get("log", 120).await.unwrap(), Some(at(120)));
     assert_eq!(decisions.get("log", 121).await.unwrap(), None);
@@ -212,7 +212,7 @@ async fn decisions(tables: &Tables) {
 }
 
 fn head(generation: u64, next_allowed_ms: u64) -> Head {
-    Head { generation, next_allowed_ms, last_action: Action::Launch(0), last_action_ms: 5 }
+    Head { generation, next_allowed_ms, last_action: Action::Launch(0, 1), last_action_ms: 5 }
 }
 
 fn settled(generation: u64) -> Intent {
@@ -221,14 +221,14 @@ fn settled(generation: u64) -> Intent {
 }
 
 async fn put(tables: &Tables, tick: u64) -> Decision {
-    let decision = builders::decision("p", tick, Action::Launch(0));
+    let decision = builders::decision("p", tick, Action::Launch(0, 1));
     assert_eq!(tables.decisions.put_once(&decision).await.unwrap(), Written::New);
     decision
 }
 
 async fn claims(tables: &Tables) {
     let decisions = &tables.decisions;
-    let forged = builders::decision("p", TICK, Action::Launch(0));
+    let forged = builders::decision("p", TICK, Action::Launch(0, 1));
     let error = decisions.claim(&forged, &Head::default(), &head(1, 0), 5).await.unwrap_err();
     assert_eq!(error.kind, Kind::NotFound);
     assert_eq!(decisions.get("p", TICK).await.unwrap(), None);

@@ -75,7 +75,7 @@ async fn a_transaction_that_meets_another_has_raced() {
     let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","message":"cancelled",
         "CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict","Message":"m"},{"Code":"None"}]}"#;
     let (_, tables) = tables([answer(400, body)]).await;
-    let decision = builders::decision("p", TICK, Action::Launch(0));
+    let decision = builders::decision("p", TICK, Action::Launch(0, 1));
     let next = Head { generation: 1, ..Head::default() };
     assert_eq!(tables.decisions.claim(&decision, &Head::default(), &next, 5).await.unwrap(), Claim::Raced);
 }
@@ -101,7 +101,7 @@ fn attributes(value: &serde_json::Value) -> serde_json::Value {
 #[tokio::test]
 async fn an_intent_whose_answer_was_lost_is_no_conflict_and_anybody_elses_is() {
     let intent = builders::pending(3, 5);
-    let mut stored = builders::decision("p", TICK, Action::Launch(0));
+    let mut stored = builders::decision("p", TICK, Action::Launch(0, 1));
     for (stands, conflict) in [(intent.clone(), false), (builders::pending(4, 5), true)] {
         stored.intent = Some(stands);
         let item = serde_json::json!({"Item": attributes(&serde_json::to_value(&stored).unwrap())}).to_string();

@@ -2,7 +2,7 @@
 //!
 //! [`work_usd`] is the work alone on the cheapest cores. [`fluid_usd`] relaxes the twin to a linear programme over its
 //! steps: machines and tasks are divisible, tasks are served in any order and on any machine, and only this holds:
-//! one action a step, bounds, boot times, each task for its whole run time on its cores, and the two prices. Every
+//! one action a step and its machines, bounds, boot times, each task for its whole run time on its cores, and the two prices. Every
 //! schedule of the twin is a solution of it, so that its minimum, certified by duality, is below every policy's cost.
 
 use std::collections::BTreeMap;
@@ -198,19 +198,20 @@ impl<'a> Fluid<'a> {
 
     /// The step's actions and the machines after them.
     fn add_step(&mut self, step: u64) {
+        let machines_max = f64::from(self.config.machines_per_action_max);
         let p = &mut self.programme;
-        let launches: [Var; SIZE_COUNT] = std::array::from_fn(|_| p.var(0.0, 1.0, 0.0));
-        let stops: [Var; SIZE_COUNT] = std::array::from_fn(|_| p.var(0.0, 1.0, 0.0));
+        let launches: [Var; SIZE_COUNT] = std::array::from_fn(|_| p.var(0.0, machines_max, 0.0));
+        let stops: [Var; SIZE_COUNT] = std::array::from_fn(|_| p.var(0.0, machines_max, 0.0));
         let is_certain = (step + 1) * self.grid.step_ms <= self.grid.end_ms;
         let machines: [Var; SIZE_COUNT] = std::array::from_fn(|i| {
             let kind = &self.config.types[i];
-            let most = f64::from(kind.initial) + step as f64 + 1.0;
+            let most = f64::from(kind.initial) + (step as f64 + 1.0) * machines_max;
             let most = kind.bounds.max().map_or(most, |max| most.min(f64::from(max.max(kind.initial))));
             let least = if is_certain { f64::from(kind.bounds.min().min(kind.initial)) } else { 0.0 };
             p.var(least, most, 0.0)
         });
-        let one: Vec<(f64, Var)> = launches.iter().chain(&stops).map(|var| (1.0, *var)).collect();
-        p.at_most(&one, 1.0);
+        let moved: Vec<(f64, Var)> = launches.iter().chain(&stops).map(|var| (1.0, *var)).collect();
+        p.at_most(&moved, machines_max);
         for i in 0..SIZE_COUNT {
             let mut terms = vec![(1.0, machines[i]), (-1.0, launches[i]), (1.0, stops[i])];
             let before = self.machines.last().map(|before| before[i]);
@@ -240,7 +241,7 @@ impl<'a> Fluid<'a> {
             if bills_all {
                 self.programme.charge(self.machines[step][i], kind.usd_per_hour * hours);
             }
-            let most = f64::from(kind.initial) + step as f64 + 1.0;
+            let most = f64::from(kind.initial) + (step as f64 + 1.0) * f64::from(self.config.machines_per_action_max);
             let usd = if bills_all { 0.0 } else { kind.usd_per_hour * hours };
             let ready = self.programme.var(0.0, most, usd);
             let mut terms = vec![(1.0, ready), (-1.0, self.machines[step][i])];

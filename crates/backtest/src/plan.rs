@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contract::{ACTION_COUNT, Action};
+use contract::{Action, actions_up_to};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -77,6 +77,7 @@ struct Span {
 fn anneal(judge: &mut Judge, start: Plan, span: &Span, stream: u64) -> Plan {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     rng.set_stream(stream);
+    let choices = actions_up_to(judge.env.sim().config().machines_per_action_max);
     let began = Instant::now();
     let (mut at, mut best) = (start.clone(), start);
     let (mut temperature, mut evaluations) = (span.hot * best.usd, 0u64);
@@ -90,7 +91,7 @@ fn anneal(judge: &mut Judge, start: Plan, span: &Span, stream: u64) -> Plan {
         }
         evaluations += 1;
         let mut actions = at.actions.clone();
-        change(&mut actions, &mut rng);
+        change(&mut actions, choices, &mut rng);
         // what costs more than this is not accepted at this temperature and draw, so that it need not be played out
         let limit = at.usd - temperature * (1.0 - rng.random::<f64>()).ln();
         let Some(usd) = judge.usd_below(&actions, limit) else { continue };
@@ -102,12 +103,12 @@ fn anneal(judge: &mut Judge, start: Plan, span: &Span, stream: u64) -> Plan {
 }
 
 /// Changes a sequence a little.
-fn change(actions: &mut [Action], rng: &mut ChaCha8Rng) {
+fn change(actions: &mut [Action], choices: &[(Action, &str)], rng: &mut ChaCha8Rng) {
     let n = actions.len();
     let i = rng.random_range(0..n);
     let near = |rng: &mut ChaCha8Rng| (i + rng.random_range(1..=MOVE_MAX)).min(n - 1);
     match rng.random_range(0..10) {
-        0..3 => actions[i] = Action::from(rng.random_range(0..ACTION_COUNT as u16)),
+        0..3 => actions[i] = choices[rng.random_range(0..choices.len())].0,
         3..7 => {
             let j = near(rng);
             actions.swap(i, j);
@@ -125,8 +126,8 @@ fn change(actions: &mut [Action], rng: &mut ChaCha8Rng) {
             let size = rng.random_range(0..contract::SIZE_COUNT as u16);
             actions[i] = match actions[i] {
                 Action::Nothing => Action::Nothing,
-                Action::Launch(_) => Action::Launch(size),
-                Action::Stop(_) => Action::Stop(size),
+                Action::Launch(_, machines) => Action::Launch(size, machines),
+                Action::Stop(_, machines) => Action::Stop(size, machines),
             };
         }
     }

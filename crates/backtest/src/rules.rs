@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
-use contract::{Action, Mask, Observation, SIZE_COUNT};
+use contract::{Action, Mask, Observation, SIZE_COUNT, STEPS};
 use controller::rule::{decide, towards};
 
 /// A rule with its settings. Written `rule:NAME` or `rule:NAME=A,B,…`; settings left out have their defaults.
@@ -250,10 +250,10 @@ impl Rule {
             Rule::Static(fleet) => hold(o, fleet, mask),
             Rule::Threshold { size, queue_above, util_below } => {
                 if queue > queue_above {
-                    return allowed(Action::Launch(size), mask);
+                    return allowed(Action::Launch(size, 1), mask);
                 }
                 let is_idle = queue == 0.0 && o.cpu_util_avg.is_some_and(|util| util < util_below);
-                if is_idle { allowed(Action::Stop(size), mask) } else { Action::Nothing }
+                if is_idle { allowed(Action::Stop(size, 1), mask) } else { Action::Nothing }
             }
             Rule::Cpu { target, out_ticks, in_ticks } => {
                 let Some(util) = o.cpu_util_avg else { return Action::Nothing };
@@ -317,14 +317,17 @@ impl Memory {
 }
 
 fn allowed(action: Action, mask: &Mask) -> Action {
-    if mask[action.index()] { action } else { Action::Nothing }
+    if action.is_allowed(mask) { action } else { Action::Nothing }
 }
 
-/// Launches what is missing, largest first; stops what is too many, smallest first.
+/// Launches what is missing, largest size first; stops what is too many, smallest first; in the largest steps allowed.
 fn hold(o: &Observation, fleet: [u32; SIZE_COUNT], mask: &Mask) -> Action {
-    let missing = (0..SIZE_COUNT).rev().filter(|&i| o.fleet[i].total() < fleet[i]).map(|i| Action::Launch(i as u16));
-    let surplus = (0..SIZE_COUNT).filter(|&i| o.fleet[i].total() > fleet[i]).map(|i| Action::Stop(i as u16));
-    missing.chain(surplus).find(|action| mask[action.index()]).unwrap_or(Action::Nothing)
+    let steps = |machines: u32| STEPS.into_iter().rev().filter(move |n| u32::from(*n) <= machines);
+    let missing = |i: usize| steps(fleet[i].saturating_sub(o.fleet[i].total()));
+    let surplus = |i: usize| steps(o.fleet[i].total().saturating_sub(fleet[i]));
+    let launches = (0..SIZE_COUNT).rev().flat_map(|i| missing(i).map(move |n| Action::Launch(i as u16, n)));
+    let stops = (0..SIZE_COUNT).flat_map(|i| surplus(i).map(move |n| Action::Stop(i as u16, n)));
+    launches.chain(stops).find(|action| action.is_allowed(mask)).unwrap_or(Action::Nothing)
 }
 
 #[cfg(test)]
@@ -332,7 +335,10 @@ mod tests {
     use super::*;
     use contract::capacity::Counts;
 
-    const ALL: Mask = [true; contract::ACTION_COUNT];
+    /// The actions that move one machine.
+    fn one() -> Mask {
+        std::array::from_fn(|i| i < contract::actions_up_to(1).len())
+    }
 
     fn observation(queue: u32, running: u32, large: u32) -> Observation {
         let one = Counts { ready: 1, booting: 0 };
@@ -369,42 +375,53 @@ mod tests {
     fn target_tracking_waits_its_minutes_and_counts_what_boots() {
         let mut play = Rule::Cpu { target: 0.5, out_ticks: 3, in_ticks: 2 }.player();
         let busy = observation(9, 14, 1);
-        assert_eq!([0; 3].map(|_| play(&busy, &ALL)), [Action::Nothing, Action::Nothing, Action::Launch(2)]);
+        assert_eq!([0; 3].map(|_| play(&busy, &one())), [Action::Nothing, Action::Nothing, Action::Launch(2, 1)]);
         // 14 cores ready at full load over 0.5: 28 are wanted, and 30 are billed
         let mut booting = busy.clone();
         booting.fleet[2].booting = 2;
-        assert_eq!(play(&booting, &ALL), Action::Nothing);
+        assert_eq!(play(&booting, &one()), Action::Nothing);
         let calm = observation(0, 2, 2);
-        assert_eq!([0; 2].map(|_| play(&calm, &ALL)), [Action::Nothing, Action::Stop(2)]);
+        assert_eq!([0; 2].map(|_| play(&calm, &one())), [Action::Nothing, Action::Stop(2, 1)]);
     }
 
     #[test]
     fn the_queue_rule_holds_what_was_wanted_but_launches_nothing_for_it() {
         let mut play = Rule::Queue { tasks_per_core: 1.0, hold_ticks: 2 }.player();
-        assert_eq!(play(&observation(8, 22, 3), &ALL), Action::Nothing);
-        assert_eq!(play(&observation(0, 10, 3), &ALL), Action::Nothing);
-        assert_eq!(play(&observation(0, 10, 2), &ALL), Action::Nothing);
-        assert_eq!(play(&observation(0, 10, 2), &ALL), Action::Stop(2));
+        assert_eq!(play(&observation(8, 22, 3), &one()), Action::Nothing);
+        assert_eq!(play(&observation(0, 10, 3), &one()), Action::Nothing);
+        assert_eq!(play(&observation(0, 10, 2), &one()), Action::Nothing);
+        assert_eq!(play(&observation(0, 10, 2), &one()), Action::Stop(2, 1));
+    }
+
+    #[test]
+    fn with_larger_steps_rules_go_where_they_want_at_once() {
+        let all = [true; contract::ACTION_COUNT];
+        let mut plateau = Rule::Plateau { cores: 30, quiet_s: 120.0 }.player();
+        assert_eq!(plateau(&observation(5, 22, 1), &all), Action::Launch(2, 2));
+        assert_eq!(plateau(&observation(0, 3, 4), &all), Action::Stop(2, 4));
+        let mut hold = Rule::Static([1, 1, 4]).player();
+        assert_eq!(hold(&observation(0, 0, 1), &all), Action::Launch(2, 2), "three are missing");
+        assert_eq!(hold(&observation(0, 0, 9), &all), Action::Stop(2, 4));
     }
 
     #[test]
     fn a_plateau_shrinks_to_what_runs_once_it_is_quiet() {
         let mut play = Rule::Plateau { cores: 30, quiet_s: 120.0 }.player();
-        assert_eq!(play(&observation(5, 22, 2), &ALL), Action::Launch(2));
-        assert_eq!(play(&observation(0, 3, 2), &ALL), Action::Stop(2));
+        assert_eq!(play(&observation(5, 22, 2), &one()), Action::Launch(2, 1));
+        assert_eq!(play(&observation(0, 3, 2), &one()), Action::Stop(2, 1));
         let mut later = Rule::Plateau { cores: 22, quiet_s: 121.0 }.player();
-        assert_eq!(later(&observation(0, 3, 2), &ALL), Action::Nothing);
+        assert_eq!(later(&observation(0, 3, 2), &one()), Action::Nothing);
     }
 
     #[test]
     fn thresholds_and_a_static_fleet_do_what_they_say() {
         let mut play = Rule::Threshold { size: 1, queue_above: 4.0, util_below: 0.5 }.player();
-        assert_eq!(play(&observation(5, 14, 1), &ALL), Action::Launch(1));
-        assert_eq!(play(&observation(1, 2, 1), &ALL), Action::Nothing);
-        assert_eq!(play(&observation(0, 2, 1), &ALL), Action::Stop(1));
+        assert_eq!(play(&observation(5, 14, 1), &one()), Action::Launch(1, 1));
+        assert_eq!(play(&observation(1, 2, 1), &one()), Action::Nothing);
+        assert_eq!(play(&observation(0, 2, 1), &one()), Action::Stop(1, 1));
         let mut fixed = Rule::Static([1, 1, 2]).player();
-        assert_eq!(fixed(&observation(0, 0, 1), &ALL), Action::Launch(2));
-        assert_eq!(fixed(&observation(0, 0, 3), &ALL), Action::Stop(2));
-        assert_eq!(fixed(&observation(0, 0, 2), &ALL), Action::Nothing);
+        assert_eq!(fixed(&observation(0, 0, 1), &one()), Action::Launch(2, 1));
+        assert_eq!(fixed(&observation(0, 0, 3), &one()), Action::Stop(2, 1));
+        assert_eq!(fixed(&observation(0, 0, 2), &one()), Action::Nothing);
     }
 }

@@ -284,7 +284,7 @@ mod tests {
         } else {
             Outcome::NoCapacity { code: "InsufficientInstanceCapacity".into() }
         };
-        let mut d = decision("p", tick, Action::Launch(size));
+        let mut d = decision("p", tick, Action::Launch(size, 1));
         d.intent = Some(Intent {
             state: IntentState::Settled,
             generation: 1,

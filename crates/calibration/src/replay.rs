@@ -117,17 +117,27 @@ pub fn actions(recorded: &Recorded) -> BTreeMap<u64, Action> {
     if decisions.is_empty() {
         return actions_of_machines(instances, *window, step_ms);
     }
-    let carried_out = |d: &&Decision| {
-        let outcome = d.intent.as_ref().and_then(|i| i.outcome.as_ref());
-        let in_window = (window.from_ms..window.until_ms).contains(&(d.tick * 1000));
-        in_window && matches!(outcome, Some(Outcome::Launched { .. } | Outcome::Terminated { .. }))
-    };
-    decisions.iter().filter(carried_out).map(|d| ((d.tick * 1000 - window.from_ms) / step_ms, d.action)).collect()
+    let in_window = decisions.iter().filter(|d| (window.from_ms..window.until_ms).contains(&(d.tick * 1000)));
+    in_window.filter_map(|d| Some(((d.tick * 1000 - window.from_ms) / step_ms, carried_out(d)?))).collect()
+}
+
+/// What EC2 did of a decision: it may have given fewer machines than were asked for.
+fn carried_out(d: &Decision) -> Option<Action> {
+    let outcome = d.intent.as_ref()?.outcome.as_ref()?;
+    match (d.action, outcome) {
+        (Action::Launch(size, _), Outcome::Launched { instance_ids }) => {
+            Some(Action::Launch(size, instance_ids.len() as u16))
+        }
+        (Action::Stop(size, _), Outcome::Terminated { instance_ids }) => {
+            Some(Action::Stop(size, instance_ids.len() as u16))
+        }
+        _ => None,
+    }
 }
 
 fn actions_of_machines(instances: &[InstanceRecord], window: Window, step_ms: u64) -> BTreeMap<u64, Action> {
-    let launches = instances.iter().map(|i| (i.launched_ms, Action::Launch(i.size as u16)));
-    let stops = instances.iter().filter_map(|i| Some((i.terminated_ms?, Action::Stop(i.size as u16))));
+    let launches = instances.iter().map(|i| (i.launched_ms, Action::Launch(i.size as u16, 1)));
+    let stops = instances.iter().filter_map(|i| Some((i.terminated_ms?, Action::Stop(i.size as u16, 1))));
     let mut events: Vec<(u64, Action)> = launches.chain(stops).collect();
     events.retain(|(at_ms, _)| (window.from_ms..window.until_ms).contains(at_ms));
     events.sort_unstable();
@@ -210,7 +220,7 @@ mod tests {
         };
         let machine = InstanceRecord { ready_ms: Some(FROM_MS - 50_000), ..instance("p", "i-1", 0, FROM_MS - 90_000) };
         // the launch of the machine lies before the window and must not be replayed
-        let mut launched = decision("p", FROM_MS / 1000 - 60, Action::Launch(0));
+        let mut launched = decision("p", FROM_MS / 1000 - 60, Action::Launch(0, 1));
         launched.intent = Some(contract::decision::Intent {
             state: contract::decision::IntentState::Settled,
             generation: 1,
@@ -253,7 +263,8 @@ mod tests {
         };
         let instances = vec![machine(2, 5, Some(130)), machine(0, 10, None), machine(1, 400, Some(700))];
         let done = actions(&Recorded { instances, decisions: Vec::new(), ..recorded() });
-        let expected = [(0, Action::Launch(2)), (1, Action::Launch(0)), (2, Action::Stop(2)), (6, Action::Launch(1))];
+        let expected =
+            [(0, Action::Launch(2, 1)), (1, Action::Launch(0, 1)), (2, Action::Stop(2, 1)), (6, Action::Launch(1, 1))];
         assert_eq!(done, BTreeMap::from(expected));
     }
 

@@ -50,14 +50,14 @@ impl Bounds {
         self.max
     }
 
-    /// Whether one more machine than `count` stays within the maximum.
-    pub fn may_grow(self, count: u32) -> bool {
-        self.max.is_none_or(|max| count < max)
+    /// Whether `more` machines than `count` stay within the maximum.
+    pub fn may_grow(self, count: u32, more: u32) -> bool {
+        self.max.is_none_or(|max| count.saturating_add(more) <= max)
     }
 
-    /// Whether one machine fewer than `count` stays at or above the minimum.
-    pub fn may_shrink(self, count: u32) -> bool {
-        count > self.min
+    /// Whether `fewer` machines than `count` stay at or above the minimum.
+    pub fn may_shrink(self, count: u32, fewer: u32) -> bool {
+        count >= self.min.saturating_add(fewer)
     }
 }
 
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn growing_and_shrinking_stop_at_the_bounds() {
         let b = Bounds::new(1, Some(2)).unwrap();
-        assert!(b.may_grow(1) && !b.may_grow(2));
-        assert!(b.may_shrink(2) && !b.may_shrink(1));
-        assert!(Bounds::new(0, None).unwrap().may_grow(u32::MAX - 1));
+        assert!(b.may_grow(1, 1) && !b.may_grow(2, 1) && !b.may_grow(1, 2));
+        assert!(b.may_shrink(2, 1) && !b.may_shrink(1, 1) && !b.may_shrink(2, 2));
+        assert!(Bounds::new(0, None).unwrap().may_grow(u32::MAX - 1, 1));
     }
 }

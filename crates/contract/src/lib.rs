@@ -16,6 +16,6 @@ pub mod record;
 pub mod reward;
 pub mod schema;
 
-pub use action::{ACTION_COUNT, Action, Mask, SIZE_COUNT};
+pub use action::{ACTION_COUNT, ACTIONS, Action, Mask, SIZE_COUNT, STEPS, actions_up_to};
 pub use observation::{FEATURE_COUNT, Features, Observation};
 pub use schema::schema_hash;

@@ -23,6 +23,9 @@ pub struct Manifest {
     pub schema_hash: String,
     /// Cells of its LSTM.
     pub lstm_cells: usize,
+    /// Machines that an action moved at most while it was learned; no pool lets it move more.
+    #[serde(default = "one")]
+    pub machines_per_action_max: u16,
     /// SHA-256 of the policy that training started from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -32,6 +35,10 @@ pub struct Manifest {
     pub evaluation: BTreeMap<String, f64>,
     /// Inputs and outputs that any reader must reproduce before using the policy.
     pub golden: Vec<Golden>,
+}
+
+fn one() -> u16 {
+    1
 }
 
 /// One step of the policy from a given state, as its trainer computed it.

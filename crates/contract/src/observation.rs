@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{ACTION_COUNT, Action, SIZE_COUNT};
+use crate::action::{Action, SIZE_COUNT, STEPS};
 use crate::capacity::Counts;
 
 /// Version of the stored form of [`Observation`].
@@ -189,7 +189,26 @@ fn flag(on: bool) -> Option<f64> {
     Some(f64::from(u8::from(on)))
 }
 
+/// Machines of a size that the last action launched.
+fn launched(o: &Observation, size: u16) -> Option<f64> {
+    Some(if matches!(o.last_action, Action::Launch(i, _) if i == size) {
+        f64::from(o.last_action.machines())
+    } else {
+        0.0
+    })
+}
+
+/// Machines of a size that the last action stopped.
+fn stopped(o: &Observation, size: u16) -> Option<f64> {
+    Some(if matches!(o.last_action, Action::Stop(i, _) if i == size) {
+        f64::from(o.last_action.machines())
+    } else {
+        0.0
+    })
+}
+
 const RATIO: Scale = Scale::Linear { max: 1.0 };
+const MACHINES: Scale = Scale::Linear { max: STEPS[STEPS.len() - 1] as f64 };
 const READY: Scale = Scale::Linear { max: 32.0 };
 const BOOTING: Scale = Scale::Linear { max: 8.0 };
 const TASKS: Scale = Scale::Log { max: 10_000.0 };
@@ -218,13 +237,13 @@ pub const FEATURES: [Feature; FEATURE_COUNT] = [
     feature("oldest_wait_s", Scale::Log { max: 86_400.0 }, 0.0, |o| o.oldest_wait_s),
     feature("arrivals", TASKS, 0.0, |o| count(o.arrivals)),
     feature("since_arrival_s", HOUR, 0.0, |o| o.since_arrival_s),
-    feature("last_action_0", RATIO, 0.0, |o| flag(o.last_action.index() == 0)),
-    feature("last_action_1", RATIO, 0.0, |o| flag(o.last_action.index() == 1)),
-    feature("last_action_2", RATIO, 0.0, |o| flag(o.last_action.index() == 2)),
-    feature("last_action_3", RATIO, 0.0, |o| flag(o.last_action.index() == 3)),
-    feature("last_action_4", RATIO, 0.0, |o| flag(o.last_action.index() == 4)),
-    feature("last_action_5", RATIO, 0.0, |o| flag(o.last_action.index() == 5)),
-    feature("last_action_6", RATIO, 0.0, |o| flag(o.last_action.index() == 6)),
+    feature("last_nothing", RATIO, 0.0, |o| flag(o.last_action == Action::Nothing)),
+    feature("last_launch_s", MACHINES, 0.0, |o| launched(o, 0)),
+    feature("last_stop_s", MACHINES, 0.0, |o| stopped(o, 0)),
+    feature("last_launch_m", MACHINES, 0.0, |o| launched(o, 1)),
+    feature("last_stop_m", MACHINES, 0.0, |o| stopped(o, 1)),
+    feature("last_launch_l", MACHINES, 0.0, |o| launched(o, 2)),
+    feature("last_stop_l", MACHINES, 0.0, |o| stopped(o, 2)),
     feature("since_action_s", HOUR, 0.0, |o| Some(o.since_action_s)),
     feature("cooldown_left_s", Scale::Linear { max: 600.0 }, 0.0, |o| Some(o.cooldown_left_s)),
     feature("no_capacity_s", RATIO, 0.0, |o| flag(o.no_capacity[0])),
@@ -233,7 +252,7 @@ pub const FEATURES: [Feature; FEATURE_COUNT] = [
 ];
 
 /// How many inputs the network has.
-pub const FEATURE_COUNT: usize = 24 + ACTION_COUNT;
+pub const FEATURE_COUNT: usize = 31;
 
 /// The network's input: one number in [0, 1] for each row of [`FEATURES`].
 pub type Features = [f32; FEATURE_COUNT];
@@ -286,8 +305,16 @@ mod tests {
         assert_eq!(x[at("booting_s")], 1.0 / 8.0);
         assert_eq!(x[at("queue_depth")], (100f64.ln() / 10_001f64.ln()) as f32);
         assert_eq!(x[at("queue_per_core")], ((1.0 + 99.0 / 12.0f64).ln() / 101f64.ln()) as f32);
-        assert_eq!(x[at("last_action_0")], 1.0);
-        assert_eq!(x[at("last_action_3")], 0.0);
+        assert_eq!(x[at("last_nothing")], 1.0);
+        assert_eq!(x[at("last_launch_m")], 0.0);
+    }
+
+    #[test]
+    fn the_last_action_is_a_share_of_the_largest_step() {
+        let after = |last_action| encode(&Observation { last_action, ..complete() });
+        let x = after(Action::Launch(1, 2));
+        assert_eq!((x[at("last_nothing")], x[at("last_launch_m")], x[at("last_stop_m")]), (0.0, 0.5, 0.0));
+        assert_eq!(after(Action::Stop(2, 4))[at("last_stop_l")], 1.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::SIZE_COUNT;
+use crate::action::{SIZE_COUNT, STEPS};
 use crate::capacity::Bounds;
 use crate::control::Mode;
 use crate::limits::{COOLDOWN_S_MAX, CORES_MAX, POOL_NAME_LEN_MAX, TICK_S_MAX};
@@ -31,6 +31,9 @@ pub struct PoolConfig {
     /// Seconds after an accepted action in which no other is accepted.
     #[serde(default)]
     pub cooldown_s: u64,
+    /// Machines that one action may launch or stop at most: one of [`STEPS`].
+    #[serde(default = "default_machines_per_action")]
+    pub machines_per_action_max: u16,
     /// What an hour of waiting of one task is worth.
     #[serde(default = "default_queue_usd")]
     pub queue_usd_per_task_hour: f64,
@@ -52,6 +55,10 @@ pub struct PoolConfig {
 
 fn default_tick_s() -> u64 {
     60
+}
+
+fn default_machines_per_action() -> u16 {
+    1
 }
 
 fn default_queue_usd() -> f64 {
@@ -144,6 +151,10 @@ impl PoolConfig {
         check((1..=TICK_S_MAX).contains(&self.tick_s), format!("tick_s: must be between 1 and {TICK_S_MAX}"));
         check(self.cooldown_s <= COOLDOWN_S_MAX, format!("cooldown_s: must be at most {COOLDOWN_S_MAX}"));
         check(
+            STEPS.contains(&self.machines_per_action_max),
+            format!("machines_per_action_max: must be one of {STEPS:?}"),
+        );
+        check(
             self.queue_usd_per_task_hour.is_finite() && self.queue_usd_per_task_hour >= 0.0,
             "queue_usd_per_task_hour: must be a number at or above 0".into(),
         );
@@ -221,10 +232,17 @@ mod tests {
         let mut v = json();
         v["pool"] = "No Good".into();
         v["sizes"][1]["cores"] = 0.into();
+        v["machines_per_action_max"] = 3.into();
         v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
         v["metrics"]["cpu_util_avg"]["url"] = "graphite.local".into();
         let problems = PoolConfig::from_json(&v.to_string()).unwrap_err().problems;
-        for field in ["pool:", "sizes[1].cores:", "metrics.mem_util_avg:", "metrics.cpu_util_avg: url"] {
+        for field in [
+            "pool:",
+            "machines_per_action_max:",
+            "sizes[1].cores:",
+            "metrics.mem_util_avg:",
+            "metrics.cpu_util_avg: url",
+        ] {
             assert!(problems.iter().any(|p| p.starts_with(field)), "{field} in {problems:?}");
         }
     }

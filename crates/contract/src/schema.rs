@@ -9,7 +9,8 @@ use crate::observation::{FEATURES, Scale};
 use crate::reward::REWARD;
 
 /// The canonical text of the guard rails, part of the schema hash: change it with the rules of `controller::guard`.
-pub const GUARD: &str = "guard v1: mode, kill switch, cooldown, bounds min/max, no capacity, launches per hour, \
+pub const GUARD: &str = "guard v2: mode, kill switch, cooldown, machines per action, bounds min/max, no capacity, \
+                         launches per hour, dollars per hour/day/month, \
                          no scale-in when doubtful; mask is an input of the network";
 
 /// The text that is hashed: one line a feature, one an action, the reward, the guard.
@@ -22,8 +23,8 @@ pub fn canonical_text() -> String {
         };
         text += &format!("feature {} {scale} missing {}\n", feature.name, feature.if_missing);
     }
-    for (action, name) in &ACTIONS {
-        text += &format!("action {} {name}\n", action.index());
+    for (i, (_, name)) in ACTIONS.iter().enumerate() {
+        text += &format!("action {i} {name}\n");
     }
     text + REWARD + "\n" + GUARD + "\n"
 }

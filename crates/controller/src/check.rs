@@ -15,10 +15,15 @@ pub enum Note {
     #[error("size {0} is not one of the pool's")]
     UnknownSize(usize),
     /// More or fewer machines than one decision may launch or stop.
-    #[error("{0} machines in one plan; one decision moves one")]
-    Count(usize),
+    #[error("{count} machines in one plan; one action of this pool moves at most {max}")]
+    Count {
+        /// Machines in the plan.
+        count: u32,
+        /// Machines that one action may move.
+        max: u16,
+    },
     /// The launch would pass the maximum, counting machines that only EC2 or only the records know.
-    #[error("{have} machines of the size are there or on their way, and {max} is the maximum")]
+    #[error("{have} machines of the size are there or on their way, more are planned, and {max} is the maximum")]
     AboveMax {
         /// Machines counted.
         have: u32,
@@ -26,7 +31,7 @@ pub enum Note {
         max: u32,
     },
     /// The stop would pass the minimum.
-    #[error("{have} machines of the size are there, and {min} is the minimum")]
+    #[error("{have} machines of the size are there, fewer are planned, and {min} is the minimum")]
     BelowMin {
         /// Machines counted.
         have: u32,
@@ -43,7 +48,7 @@ pub enum Note {
     #[error("the client token has {0} characters")]
     Token(usize),
     /// The launch would pass the budget of launches.
-    #[error("{have} launches were claimed in the last hour, and {max} are allowed")]
+    #[error("{have} launches were claimed in the last hour, more are planned, and {max} are allowed")]
     Budget {
         /// Launches counted.
         have: u32,
@@ -63,9 +68,7 @@ pub fn check(plan: &Plan, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec
 fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<Note> {
     let Some(size) = config.sizes.get(plan.size) else { return vec![Note::UnknownSize(plan.size)] };
     let mut notes = Vec::new();
-    if plan.count != 1 {
-        notes.push(Note::Count(plan.count as usize));
-    }
+    notes.extend(wrong_count(plan.count, config));
     if plan.launch_template != size.launch_template {
         notes.push(Note::Template(plan.launch_template.clone()));
     }
@@ -73,29 +76,33 @@ fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_
         notes.push(Note::Token(plan.client_token.len()));
     }
     let have = at_most(plan.size, config, inventory);
-    if let Some(max) = size.bounds.max().filter(|_| !size.bounds.may_grow(have)) {
+    if let Some(max) = size.bounds.max().filter(|_| !size.bounds.may_grow(have, plan.count)) {
         notes.push(Note::AboveMax { have, max });
     }
     let have = launches_of_last_hour(inventory);
-    if let Some(max) = config.launches_per_hour_max.filter(|max| have >= *max) {
+    if let Some(max) = config.launches_per_hour_max.filter(|max| have.saturating_add(plan.count) > *max) {
         notes.push(Note::Budget { have, max });
     }
     notes
 }
 
+fn wrong_count(count: u32, config: &PoolConfig) -> Option<Note> {
+    let max = config.machines_per_action_max;
+    (count == 0 || count > u32::from(max)).then_some(Note::Count { count, max })
+}
+
 fn check_terminate(ids: &[String], size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<Note> {
     let Some(bounds) = config.sizes.get(size).map(|s| s.bounds) else { return vec![Note::UnknownSize(size)] };
     let mut notes = Vec::new();
-    if ids.len() != 1 {
-        notes.push(Note::Count(ids.len()));
-    }
+    let stops = ids.len() as u32;
+    notes.extend(wrong_count(stops, config));
     for id in ids {
         if !inventory.cloud.iter().any(|m| m.alive && m.instance_id == *id) {
             notes.push(Note::NotOurs(id.clone()));
         }
     }
     let have = at_least(size, config, inventory);
-    if !bounds.may_shrink(have) {
+    if !bounds.may_shrink(have, stops) {
         notes.push(Note::BelowMin { have, min: bounds.min() });
     }
     notes
@@ -132,7 +139,7 @@ mod tests {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
-        for action in [Action::Launch(0), Action::Stop(0)] {
+        for action in [Action::Launch(0, 1), Action::Stop(0, 1)] {
             let plan = plan::plan(action, 60, &config(), &inventory).unwrap();
             assert_eq!(check(&plan, &config(), &inventory), []);
         }
@@ -144,9 +151,9 @@ mod tests {
         let orphan = crate::ports::CloudInstance { instance_id: "i-orphan".into(), ..machine(&records[0]) };
         let cloud = [machine(&records[0]), orphan];
         let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
-        let launch = plan::plan(Action::Launch(0), 60, &config(), &inventory).unwrap();
+        let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
-        let stop = plan::plan(Action::Stop(0), 60, &config(), &inventory).unwrap();
+        let stop = plan::plan(Action::Stop(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&stop, &config(), &inventory), [Note::BelowMin { have: 1, min: 1 }]);
     }
 
@@ -157,14 +164,42 @@ mod tests {
         let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
         let foreign = Plan::Terminate { instance_ids: vec!["i-other".into()], size: 0 };
         assert_eq!(check(&foreign, &config(), &inventory), [Note::NotOurs("i-other".into())]);
-        let Plan::Launch(mut launch) = plan::plan(Action::Launch(1), 60, &config(), &inventory).unwrap() else {
+        let Plan::Launch(mut launch) = plan::plan(Action::Launch(1, 1), 60, &config(), &inventory).unwrap() else {
             panic!("a launch")
         };
         launch.count = 40;
         launch.launch_template = "somebody-elses".into();
         launch.client_token = "x".repeat(65);
         let notes = check(&Plan::Launch(launch), &config(), &inventory);
-        assert_eq!(notes, [Note::Count(40), Note::Template("somebody-elses".into()), Note::Token(65)]);
+        assert_eq!(
+            notes,
+            [
+                Note::Count { count: 40, max: 1 },
+                Note::Template("somebody-elses".into()),
+                Note::Token(65),
+                Note::AboveMax { have: 0, max: 3 }
+            ]
+        );
+    }
+
+    #[test]
+    fn several_machines_need_room_for_all_of_them() {
+        let records = [record("i-1", 1, 1), record("i-2", 0, 1), record("i-3", 0, 2), record("i-4", 0, 3)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
+        let check = |action: Action, config: &PoolConfig| {
+            check(&plan::plan(action, 60, config, &inventory).unwrap(), config, &inventory)
+        };
+        let config = PoolConfig { machines_per_action_max: 4, launches_per_hour_max: Some(2), ..config() };
+        assert_eq!(check(Action::Launch(1, 2), &config), []);
+        let of_budget = |max| Note::Budget { have: 0, max };
+        assert_eq!(check(Action::Launch(1, 4), &config), [Note::AboveMax { have: 1, max: 3 }, of_budget(2)]);
+        assert_eq!(check(Action::Stop(0, 2), &config), []);
+        assert_eq!(check(Action::Stop(0, 4), &config), [Note::BelowMin { have: 3, min: 1 }]);
+        let single = PoolConfig { machines_per_action_max: 1, ..config };
+        assert_eq!(check(Action::Stop(0, 2), &single), [Note::Count { count: 2, max: 1 }]);
+        let none = Plan::Terminate { instance_ids: Vec::new(), size: 0 };
+        assert_eq!(super::check(&none, &single, &inventory), [Note::Count { count: 0, max: 1 }]);
     }
 
     #[test]
@@ -172,10 +207,10 @@ mod tests {
         let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
         let unknown = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 3 };
         assert_eq!(check(&unknown, &config(), &none), [Note::UnknownSize(3)]);
-        let launch = plan::plan(Action::Launch(0), 60, &config(), &none).unwrap();
+        let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &none).unwrap();
         let Plan::Launch(of_size) = launch.clone() else { panic!("a launch") };
         assert_eq!(check(&Plan::Launch(LaunchPlan { size: 3, ..of_size }), &config(), &none), [Note::UnknownSize(3)]);
-        let pending = crate::samples::claimed(0, Action::Launch(1), 1);
+        let pending = crate::samples::claimed(0, Action::Launch(1, 1), 1);
         let earlier = [&pending];
         let budget = |max: u32| {
             let config = PoolConfig { launches_per_hour_max: Some(max), ..config() };
@@ -188,7 +223,9 @@ mod tests {
     #[test]
     fn an_empty_token_and_one_of_the_longest_kind() {
         let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
-        let Ok(Plan::Launch(launch)) = plan::plan(Action::Launch(0), 60, &config(), &none) else { panic!("a launch") };
+        let Ok(Plan::Launch(launch)) = plan::plan(Action::Launch(0, 1), 60, &config(), &none) else {
+            panic!("a launch")
+        };
         let with = |len: usize| {
             check(&Plan::Launch(LaunchPlan { client_token: "x".repeat(len), ..launch.clone() }), &config(), &none)
         };
@@ -218,10 +255,10 @@ mod tests {
     fn a_launch_that_an_earlier_claim_may_still_make_counts_against_the_maximum() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let pending = crate::samples::claimed(0, Action::Launch(0), 1);
+        let pending = crate::samples::claimed(0, Action::Launch(0, 1), 1);
         let earlier = [&pending];
         let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
-        let launch = plan::plan(Action::Launch(0), 60, &config(), &inventory).unwrap();
+        let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
     }
 
@@ -229,10 +266,10 @@ mod tests {
     fn a_stop_that_has_no_plan_yet_is_counted_as_done() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let pending = crate::samples::claimed(0, Action::Stop(0), 1);
+        let pending = crate::samples::claimed(0, Action::Stop(0, 1), 1);
         let earlier = [&pending];
         let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
-        let stop = plan::plan(Action::Stop(0), 60, &config(), &inventory).unwrap();
+        let stop = plan::plan(Action::Stop(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&stop, &config(), &inventory), [Note::BelowMin { have: 1, min: 1 }]);
     }
 }

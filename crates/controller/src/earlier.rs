@@ -52,7 +52,8 @@ fn may_have_acted(intent: &Intent) -> bool {
 
 /// Machines of a size that earlier claims may have launched, or still launch, and that nothing shows.
 pub fn unseen_launches(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
-    let unseen = inventory.earlier.iter().filter(|d| d.action == Action::Launch(size as u16));
+    let unseen =
+        inventory.earlier.iter().filter(|d| matches!(d.action, Action::Launch(of, _) if usize::from(of) == size));
     unseen.map(|d| unseen_machines(d, config, inventory)).sum()
 }
 
@@ -62,22 +63,26 @@ fn unseen_machines(decision: &Decision, config: &PoolConfig, inventory: &Invento
     if !pending && !may_be_unseen(decision.tick, config, inventory.now_ms) {
         return 0;
     }
-    match &intent.outcome {
-        Some(Outcome::Launched { instance_ids }) => {
-            let gone = stopped(config, inventory);
-            instance_ids.iter().filter(|id| !gone.contains(id.as_str()) && !shows(id, inventory)).count() as u32
-        }
-        _ => u32::from(!shows_launch_of(decision.tick, inventory)),
-    }
+    // an answer may have named fewer machines than there are, where it is what describe showed after a crash
+    let named = match &intent.outcome {
+        Some(Outcome::Launched { instance_ids }) => instance_ids.as_slice(),
+        _ => &[],
+    };
+    let gone = stopped(config, inventory);
+    let known = named.iter().map(String::as_str).filter(|id| gone.contains(id) || shows(id, inventory));
+    let accounted = known.chain(shown_of_launch(decision.tick, inventory)).collect::<BTreeSet<_>>().len() as u32;
+    decision.action.machines().saturating_sub(accounted)
 }
 
 fn shows(id: &str, inventory: &Inventory<'_>) -> bool {
     inventory.cloud.iter().any(|m| m.instance_id == id) || inventory.records.iter().any(|r| r.instance_id == id)
 }
 
-fn shows_launch_of(tick: u64, inventory: &Inventory<'_>) -> bool {
-    inventory.cloud.iter().any(|m| m.decision == Some(tick))
-        || inventory.records.iter().any(|r| r.decision == Some(tick))
+/// Machines of the launch of a tick that EC2 or the records show.
+fn shown_of_launch<'a>(tick: u64, inventory: &Inventory<'a>) -> impl Iterator<Item = &'a str> {
+    let cloud = inventory.cloud.iter().filter(move |m| m.decision == Some(tick)).map(|m| m.instance_id.as_str());
+    let records = inventory.records.iter().filter(move |r| r.decision == Some(tick)).map(|r| r.instance_id.as_str());
+    cloud.chain(records)
 }
 
 /// Machines that earlier claims stop or have stopped, whatever describe still says of them. One whose stop failed
@@ -89,8 +94,10 @@ pub fn stopped<'a>(config: &PoolConfig, inventory: &Inventory<'a>) -> BTreeSet<&
             Some(Outcome::Failed { .. }) => may_be_unseen(*tick, config, inventory.now_ms),
             _ => may_have_acted(intent),
         })
-        .filter_map(|(_, intent)| match &intent.plan {
-            Some(Plan::Terminate { instance_ids, .. }) => Some(instance_ids.iter().map(String::as_str)),
+        .filter_map(|(_, intent)| match (&intent.plan, &intent.outcome) {
+            // some of them may have been protected
+            (_, Some(Outcome::Terminated { instance_ids })) => Some(instance_ids.iter().map(String::as_str)),
+            (Some(Plan::Terminate { instance_ids, .. }), _) => Some(instance_ids.iter().map(String::as_str)),
             _ => None,
         })
         .flatten()
@@ -100,15 +107,17 @@ pub fn stopped<'a>(config: &PoolConfig, inventory: &Inventory<'a>) -> BTreeSet<&
 /// Earlier claims that will stop a machine of a size and have not said which.
 pub fn stops_without_plan(size: usize, inventory: &Inventory<'_>) -> u32 {
     let open = |i: &Intent| i.state == IntentState::Pending && i.plan.is_none();
-    let of_size = inventory.earlier.iter().filter(|d| d.action == Action::Stop(size as u16));
-    of_size.filter(|d| d.intent.as_ref().is_some_and(open)).count() as u32
+    let of_size =
+        inventory.earlier.iter().filter(|d| matches!(d.action, Action::Stop(of, _) if usize::from(of) == size));
+    of_size.filter(|d| d.intent.as_ref().is_some_and(open)).map(|d| d.action.machines()).sum()
 }
 
 /// Launches that earlier claims of the last hour made or may have made.
 pub fn launches_of_last_hour(inventory: &Inventory<'_>) -> u32 {
     let young = |i: &Intent| i.claimed_ms + BUDGET_S * 1000 > inventory.now_ms;
-    let launches = inventory.earlier.iter().filter(|d| matches!(d.action, Action::Launch(_)));
-    launches.filter(|d| d.intent.as_ref().is_some_and(|i| young(i) && may_have_acted(i))).count() as u32
+    let launches = inventory.earlier.iter().filter(|d| matches!(d.action, Action::Launch(..)));
+    let acted = launches.filter(|d| d.intent.as_ref().is_some_and(|i| young(i) && may_have_acted(i)));
+    acted.map(|d| d.action.machines()).sum()
 }
 
 #[cfg(test)]
@@ -141,7 +150,7 @@ mod tests {
 
     fn a_launch() -> Option<Plan> {
         let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
-        crate::plan::plan(Action::Launch(0), TICK, &config(), &none).ok()
+        crate::plan::plan(Action::Launch(0, 1), TICK, &config(), &none).ok()
     }
 
     fn a_stop() -> Option<Plan> {
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn only_claims_of_a_lower_generation_are_earlier() {
-        let of = |generation| claimed(Action::Stop(0), Intent { generation, ..pending(None) });
+        let of = |generation| claimed(Action::Stop(0, 1), Intent { generation, ..pending(None) });
         let refused = Decision { tick: 1, ..of(0) };
         let all = [refused, decided(2), Decision { tick: 3, ..of(4) }, of(5), of(6)];
         assert_eq!(before(&all, 5).iter().map(|d| d.tick).collect::<Vec<_>>(), [3]);
@@ -196,7 +205,7 @@ mod tests {
     }
 
     fn unseen(intent: Intent, now_ms: u64, records: &[InstanceRecord], cloud: &[CloudInstance]) -> u32 {
-        let launch = [claimed(Action::Launch(0), intent)];
+        let launch = [claimed(Action::Launch(0, 1), intent)];
         with(now_ms, records, cloud, &launch, |inventory| unseen_launches(0, &config(), inventory))
     }
 
@@ -228,9 +237,34 @@ mod tests {
     }
 
     #[test]
+    fn of_a_launch_of_several_those_count_that_nothing_shows() {
+        let of_tick = |id: &str| InstanceRecord { decision: Some(TICK), ..record(id, 0, TICK * 1000) };
+        let (one, two) = (of_tick("i-1"), of_tick("i-2"));
+        let unseen = |intent: Intent, records: &[InstanceRecord], cloud: &[CloudInstance]| {
+            let launch = [claimed(Action::Launch(0, 4), intent)];
+            with(TICK * 1000, records, cloud, &launch, |inventory| unseen_launches(0, &config(), inventory))
+        };
+        assert_eq!(unseen(pending(None), &[], &[]), 4);
+        assert_eq!(unseen(pending(a_launch()), std::slice::from_ref(&one), &[machine(&two)]), 2);
+        assert_eq!(unseen(pending(a_launch()), std::slice::from_ref(&one), &[machine(&one)]), 3, "one machine");
+        // EC2 answered with one of them: the others may yet show
+        assert_eq!(unseen(settled(a_launch(), launched()), &[], &[]), 4);
+        assert_eq!(unseen(settled(a_launch(), launched()), &[one], &[machine(&two)]), 2);
+    }
+
+    #[test]
+    fn claims_of_several_machines_count_each() {
+        let none = |earlier: &[Decision], look: fn(&Inventory<'_>) -> u32| with(TICK * 1000, &[], &[], earlier, look);
+        let launches = [claimed(Action::Launch(0, 4), pending(None)), claimed(Action::Launch(1, 2), pending(None))];
+        assert_eq!(none(&launches, launches_of_last_hour), 6);
+        let stops = [claimed(Action::Stop(0, 2), pending(None)), claimed(Action::Stop(0, 1), pending(None))];
+        assert_eq!(none(&stops, |inventory| stops_without_plan(0, inventory)), 3);
+    }
+
+    #[test]
     fn a_launch_of_another_size_or_one_that_was_stopped_since_does_not_count() {
-        let launch = claimed(Action::Launch(0), settled(a_launch(), launched()));
-        let stop = claimed(Action::Stop(0), settled(a_stop(), terminated()));
+        let launch = claimed(Action::Launch(0, 1), settled(a_launch(), launched()));
+        let stop = claimed(Action::Stop(0, 1), settled(a_stop(), terminated()));
         let count = |size: usize, earlier: &[Decision]| {
             with(TICK * 1000, &[], &[], earlier, |inventory| unseen_launches(size, &config(), inventory))
         };
@@ -240,7 +274,7 @@ mod tests {
     }
 
     fn stopped_by(intent: Intent, now_ms: u64) -> bool {
-        let stop = [claimed(Action::Stop(0), intent)];
+        let stop = [claimed(Action::Stop(0, 1), intent)];
         with(now_ms, &[], &[], &stop, |inventory| stopped(&config(), inventory).contains("i-1"))
     }
 
@@ -248,6 +282,8 @@ mod tests {
     fn a_machine_belongs_to_the_claim_that_stops_it() {
         assert!(stopped_by(pending(a_stop()), SHOWN_MS));
         assert!(stopped_by(settled(a_stop(), terminated()), SHOWN_MS));
+        let others = Outcome::Terminated { instance_ids: vec!["i-2".into()] };
+        assert!(!stopped_by(settled(a_stop(), others), TICK * 1000), "it was protected, and runs");
         assert!(stopped_by(settled(a_stop(), failed()), SHOWN_MS - 1));
         assert!(!stopped_by(settled(a_stop(), failed()), SHOWN_MS), "then the next stop may try it again");
         assert!(!stopped_by(pending(None), TICK * 1000));
@@ -261,11 +297,11 @@ mod tests {
         let count = |size: usize, stop: Decision| {
             with(TICK * 1000, &[], &[], &[stop], |inventory| stops_without_plan(size, inventory))
         };
-        assert_eq!(count(0, claimed(Action::Stop(0), pending(None))), 1);
-        assert_eq!(count(1, claimed(Action::Stop(0), pending(None))), 0);
-        assert_eq!(count(0, claimed(Action::Launch(0), pending(None))), 0);
-        assert_eq!(count(0, claimed(Action::Stop(0), pending(a_stop()))), 0);
-        assert_eq!(count(0, claimed(Action::Stop(0), settled(None, failed()))), 0);
+        assert_eq!(count(0, claimed(Action::Stop(0, 1), pending(None))), 1);
+        assert_eq!(count(1, claimed(Action::Stop(0, 1), pending(None))), 0);
+        assert_eq!(count(0, claimed(Action::Launch(0, 1), pending(None))), 0);
+        assert_eq!(count(0, claimed(Action::Stop(0, 1), pending(a_stop()))), 0);
+        assert_eq!(count(0, claimed(Action::Stop(0, 1), settled(None, failed()))), 0);
     }
 
     #[test]
@@ -275,12 +311,12 @@ mod tests {
         };
         let end_ms = (TICK + 3600) * 1000;
         for intent in [pending(None), settled(a_launch(), launched()), settled(a_launch(), failed())] {
-            assert_eq!(count(Action::Launch(2), intent.clone(), end_ms - 1), 1);
-            assert_eq!(count(Action::Launch(2), intent, end_ms), 0);
+            assert_eq!(count(Action::Launch(2, 1), intent.clone(), end_ms - 1), 1);
+            assert_eq!(count(Action::Launch(2, 1), intent, end_ms), 0);
         }
-        assert_eq!(count(Action::Stop(2), pending(None), TICK * 1000), 0);
+        assert_eq!(count(Action::Stop(2, 1), pending(None), TICK * 1000), 0);
         for outcome in nothing_done() {
-            assert_eq!(count(Action::Launch(2), settled(a_launch(), outcome), TICK * 1000), 0);
+            assert_eq!(count(Action::Launch(2, 1), settled(a_launch(), outcome), TICK * 1000), 0);
         }
     }
 }

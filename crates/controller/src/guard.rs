@@ -25,6 +25,8 @@ pub struct Situation<'a> {
     pub next_allowed_ms: u64,
     /// Whether data are missing, so that nothing may be stopped.
     pub doubtful: bool,
+    /// Machines that one action may move at most.
+    pub machines_per_action_max: u16,
     /// Launches still allowed in this hour; none means no limit.
     pub launches_left: Option<u32>,
 }
@@ -38,13 +40,15 @@ pub enum Refusal {
     Mode,
     /// The last action is too recent.
     Cooldown,
-    /// There are as many machines of the type as there may be.
+    /// More machines at once than one action may move.
+    Step,
+    /// There would be more machines of the type than there may be.
     AtMax,
-    /// There are as few machines of the type as there must be.
+    /// There would be fewer machines of the type than there must be.
     AtMin,
     /// EC2 had no capacity for the type a short while ago.
     NoCapacity,
-    /// The budget of launches is used up.
+    /// The budget has fewer launches left.
     Budget,
     /// Data are missing or doubtful: nothing is stopped.
     Doubtful,
@@ -56,6 +60,7 @@ impl fmt::Display for Refusal {
             Refusal::UnknownType => "unknown type",
             Refusal::Mode => "mode",
             Refusal::Cooldown => "cooldown",
+            Refusal::Step => "too many at once",
             Refusal::AtMax => "at max",
             Refusal::AtMin => "at min",
             Refusal::NoCapacity => "no capacity",
@@ -74,15 +79,16 @@ pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
     let (Some(counts), Some(bounds)) = (s.fleet.get(size), s.bounds.get(size)) else {
         return Err(Refusal::UnknownType);
     };
-    let launches = matches!(action, Action::Launch(_));
+    let (launches, machines) = (matches!(action, Action::Launch(..)), action.machines());
     refuse_if(s.mode == Mode::Off || (launches && s.mode == Mode::Drain), Refusal::Mode)?;
     refuse_if(s.now_ms < s.next_allowed_ms, Refusal::Cooldown)?;
+    refuse_if(machines == 0 || machines > u32::from(s.machines_per_action_max), Refusal::Step)?;
     if launches {
-        refuse_if(!bounds.may_grow(counts.total()), Refusal::AtMax)?;
+        refuse_if(!bounds.may_grow(counts.total(), machines), Refusal::AtMax)?;
         refuse_if(s.no_capacity.get(size).copied().unwrap_or(false), Refusal::NoCapacity)?;
-        refuse_if(s.launches_left == Some(0), Refusal::Budget)
+        refuse_if(s.launches_left.is_some_and(|left| left < machines), Refusal::Budget)
     } else {
-        refuse_if(!bounds.may_shrink(counts.total()), Refusal::AtMin)?;
+        refuse_if(!bounds.may_shrink(counts.total(), machines), Refusal::AtMin)?;
         refuse_if(s.doubtful, Refusal::Doubtful)
     }
 }
@@ -93,7 +99,7 @@ fn refuse_if(condition: bool, refusal: Refusal) -> Result<(), Refusal> {
 
 /// The verdict on each of the policy's actions, by action number.
 pub fn verdicts(s: &Situation<'_>) -> [Result<(), Refusal>; ACTION_COUNT] {
-    std::array::from_fn(|i| permit(Action::from(i as u16), s))
+    std::array::from_fn(|i| permit(Action::at(i), s))
 }
 
 /// The mask of allowed actions, an input of the network.
@@ -139,6 +145,7 @@ mod tests {
             now_ms: 1000,
             next_allowed_ms: 0,
             doubtful: false,
+            machines_per_action_max: 1,
             launches_left: None,
         }
     }
@@ -148,20 +155,20 @@ mod tests {
         let b = bounds(1, 3);
         let fleet = [Counts { ready: 1, booting: 0 }, Counts { ready: 2, booting: 1 }, Counts { ready: 2, booting: 0 }];
         let s = situation(&fleet, &b);
-        assert_eq!(permit(Action::Stop(0), &s), Err(Refusal::AtMin));
-        assert_eq!(permit(Action::Launch(1), &s), Err(Refusal::AtMax));
-        assert_eq!(permit(Action::Launch(2), &s), Ok(()));
-        assert_eq!(permit(Action::Launch(3), &s), Err(Refusal::UnknownType));
+        assert_eq!(permit(Action::Stop(0, 1), &s), Err(Refusal::AtMin));
+        assert_eq!(permit(Action::Launch(1, 1), &s), Err(Refusal::AtMax));
+        assert_eq!(permit(Action::Launch(2, 1), &s), Ok(()));
+        assert_eq!(permit(Action::Launch(3, 1), &s), Err(Refusal::UnknownType));
         let late = Situation { next_allowed_ms: 1001, ..s };
-        assert_eq!(permit(Action::Launch(2), &late), Err(Refusal::Cooldown));
-        assert_eq!(permit(Action::Launch(2), &Situation { next_allowed_ms: 1000, ..s }), Ok(()));
+        assert_eq!(permit(Action::Launch(2, 1), &late), Err(Refusal::Cooldown));
+        assert_eq!(permit(Action::Launch(2, 1), &Situation { next_allowed_ms: 1000, ..s }), Ok(()));
         let dry = Situation { no_capacity: &[false, false, true], ..s };
-        assert_eq!(permit(Action::Launch(2), &dry), Err(Refusal::NoCapacity));
-        assert_eq!(permit(Action::Launch(2), &Situation { launches_left: Some(0), ..s }), Err(Refusal::Budget));
-        assert_eq!(permit(Action::Stop(2), &Situation { doubtful: true, ..s }), Err(Refusal::Doubtful));
+        assert_eq!(permit(Action::Launch(2, 1), &dry), Err(Refusal::NoCapacity));
+        assert_eq!(permit(Action::Launch(2, 1), &Situation { launches_left: Some(0), ..s }), Err(Refusal::Budget));
+        assert_eq!(permit(Action::Stop(2, 1), &Situation { doubtful: true, ..s }), Err(Refusal::Doubtful));
         let drain = Situation { mode: Mode::Drain, ..s };
-        assert_eq!(permit(Action::Launch(2), &drain), Err(Refusal::Mode));
-        assert_eq!(permit(Action::Stop(2), &drain), Ok(()));
+        assert_eq!(permit(Action::Launch(2, 1), &drain), Err(Refusal::Mode));
+        assert_eq!(permit(Action::Stop(2, 1), &drain), Ok(()));
     }
 
     #[test]
@@ -190,10 +197,32 @@ mod tests {
         let s = Situation { doubtful: true, no_capacity: &[true, false, false], ..situation(&fleet, &b) };
         let refusals: Vec<String> =
             verdicts(&s).iter().map(|v| v.err().map(|r| r.to_string()).unwrap_or_default()).collect();
-        assert_eq!(refusals, ["", "no capacity", "at min", "at max", "doubtful data", "at max", "doubtful data"]);
-        assert_eq!(mask(&s), [true, false, false, false, false, false, false]);
+        assert_eq!(refusals[..7], ["", "no capacity", "at min", "at max", "doubtful data", "at max", "doubtful data"]);
+        assert!(refusals[7..].iter().all(|r| r == "too many at once"), "{refusals:?}");
+        assert_eq!(mask(&s), std::array::from_fn(|i| i == 0));
         let texts = [Refusal::UnknownType, Refusal::Mode, Refusal::Cooldown, Refusal::Budget].map(|r| r.to_string());
         assert_eq!(texts, ["unknown type", "mode", "cooldown", "launch budget"]);
+    }
+
+    #[test]
+    fn several_machines_need_room_for_all_of_them() {
+        let b = bounds(1, 5);
+        let fleet = [Counts { ready: 2, booting: 1 }, Counts { ready: 3, booting: 0 }, Counts { ready: 1, booting: 0 }];
+        let s = Situation { machines_per_action_max: 4, ..situation(&fleet, &b) };
+        assert_eq!(permit(Action::Launch(0, 2), &s), Ok(()));
+        assert_eq!(permit(Action::Launch(0, 3), &s), Err(Refusal::AtMax));
+        assert_eq!(permit(Action::Launch(2, 4), &s), Ok(()));
+        assert_eq!(permit(Action::Stop(1, 2), &s), Ok(()));
+        assert_eq!(permit(Action::Stop(1, 3), &s), Err(Refusal::AtMin));
+        assert_eq!(permit(Action::Launch(2, 5), &s), Err(Refusal::Step));
+        assert_eq!(permit(Action::Launch(2, 0), &s), Err(Refusal::Step));
+        let few = Situation { launches_left: Some(2), ..s };
+        assert_eq!(permit(Action::Launch(2, 2), &few), Ok(()));
+        assert_eq!(permit(Action::Launch(2, 4), &few), Err(Refusal::Budget));
+        let small = Situation { machines_per_action_max: 1, ..s };
+        assert_eq!(permit(Action::Stop(1, 2), &small), Err(Refusal::Step));
+        let all = mask(&s);
+        assert!(Action::Launch(2, 4).is_allowed(&all) && !Action::Launch(0, 4).is_allowed(&all));
     }
 
     fn any_counts() -> impl Strategy<Value = Counts> {
@@ -203,18 +232,23 @@ mod tests {
     proptest! {
         #[test]
         fn no_permitted_action_leaves_the_bounds(
-            fleet in [any_counts(), any_counts(), any_counts()], lo in 0u32..4, span in 0u32..4, a in 0u16..7,
-            doubtful: bool, next in 0u64..3000,
+            fleet in [any_counts(), any_counts(), any_counts()], lo in 0u32..4, span in 0u32..4, a in 0..ACTION_COUNT,
+            doubtful: bool, next in 0u64..3000, most in prop::sample::select(&contract::STEPS),
         ) {
             let b = bounds(lo, lo + span);
-            let s = Situation { doubtful, next_allowed_ms: next, ..situation(&fleet, &b) };
-            let action = Action::from(a);
+            let s = Situation {
+                doubtful, next_allowed_ms: next, machines_per_action_max: most, ..situation(&fleet, &b)
+            };
+            let action = Action::at(a);
             if permit(action, &s).is_ok() {
                 match action {
                     Action::Nothing => {}
-                    Action::Launch(i) => prop_assert!(fleet[i as usize].total() < lo + span),
-                    Action::Stop(i) => prop_assert!(fleet[i as usize].total() > lo && !doubtful),
+                    Action::Launch(i, n) => prop_assert!(fleet[i as usize].total() + u32::from(n) <= lo + span),
+                    Action::Stop(i, n) => {
+                        prop_assert!(fleet[i as usize].total() >= lo + u32::from(n) && !doubtful);
+                    }
                 }
+                prop_assert!(action.machines() <= u32::from(most));
                 prop_assert!(action == Action::Nothing || next <= s.now_ms);
             }
         }

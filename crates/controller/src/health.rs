@@ -146,7 +146,7 @@ mod tests {
     fn a_machine_that_we_stopped_is_not_unhealthy() {
         let records: Vec<InstanceRecord> = (0..3).map(|i| record(&format!("i-{i}"), 0, 1)).collect();
         let stop = |i: u64| {
-            let mut decision: Decision = claimed(NOW / 1000 - 60 * i, Action::Stop(0), i + 1);
+            let mut decision: Decision = claimed(NOW / 1000 - 60 * i, Action::Stop(0, 1), i + 1);
             let plan = Plan::Terminate { instance_ids: vec![format!("i-{i}")], size: 0 };
             decision.intent.as_mut().unwrap().plan = Some(plan);
             decision

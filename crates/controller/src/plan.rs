@@ -47,17 +47,17 @@ pub struct Inventory<'a> {
 pub fn plan(action: Action, tick: u64, config: &PoolConfig, inventory: &Inventory<'_>) -> Result<Plan, NoPlan> {
     match action {
         Action::Nothing => Err(NoPlan::Nothing),
-        Action::Launch(size) => Ok(Plan::Launch(launch(usize::from(size), tick, config))),
-        Action::Stop(size) => {
+        Action::Launch(size, count) => Ok(Plan::Launch(launch(usize::from(size), u32::from(count), tick, config))),
+        Action::Stop(size, count) => {
             let size = usize::from(size);
-            let victim = victim(size, config, inventory).ok_or(NoPlan::NoVictim)?;
-            Ok(Plan::Terminate { instance_ids: vec![victim], size })
+            let instance_ids = victims(size, usize::from(count), config, inventory);
+            if instance_ids.is_empty() { Err(NoPlan::NoVictim) } else { Ok(Plan::Terminate { instance_ids, size }) }
         }
     }
 }
 
-/// The launch of one machine. The subnet rotates with the tick, so that one dead zone does not stop the fleet.
-fn launch(size: usize, tick: u64, config: &PoolConfig) -> LaunchPlan {
+/// The launch of so many machines. The subnet rotates with the tick, so that one dead zone does not stop the fleet.
+fn launch(size: usize, count: u32, tick: u64, config: &PoolConfig) -> LaunchPlan {
     let ticks = tick / config.tick_s;
     let subnet = match config.subnets.len() {
         0 => None,
@@ -67,7 +67,7 @@ fn launch(size: usize, tick: u64, config: &PoolConfig) -> LaunchPlan {
         size,
         launch_template: config.sizes[size].launch_template.clone(),
         subnet,
-        count: 1,
+        count,
         tags: tags(&config.pool, tick, size),
         client_token: client_token(&config.pool, tick),
     }
@@ -106,17 +106,17 @@ pub(crate) fn stoppable<'a>(
     of_size.filter(move |r| alive(&r.instance_id) && !stopped.contains(r.instance_id.as_str()))
 }
 
-/// The machine whose stop loses least (the twin's rule V2), among those that may be stopped.
-fn victim(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> Option<String> {
+/// The machines whose stop loses least (the twin's rule V2), among those that may be stopped: `count` of them, or as
+/// many as there are.
+fn victims(size: usize, count: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<String> {
     let load = load_by_machine(inventory.tasks, inventory.now_ms);
-    stoppable(size, config, inventory)
-        .min_by_key(|r| {
-            let (running, lost_core_ms) = load.get(r.instance_id.as_str()).copied().unwrap_or_default();
-            let order =
-                StopCandidate { lost_core_ms, running, ready: r.ready_ms.is_some(), launch_order: r.launched_ms };
-            (stop_order(&order), r.instance_id.clone())
-        })
-        .map(|r| r.instance_id.clone())
+    let mut candidates: Vec<&InstanceRecord> = stoppable(size, config, inventory).collect();
+    candidates.sort_by_cached_key(|r| {
+        let (running, lost_core_ms) = load.get(r.instance_id.as_str()).copied().unwrap_or_default();
+        let order = StopCandidate { lost_core_ms, running, ready: r.ready_ms.is_some(), launch_order: r.launched_ms };
+        (stop_order(&order), r.instance_id.clone())
+    });
+    candidates.into_iter().take(count).map(|r| r.instance_id.clone()).collect()
 }
 
 /// Running tasks and core-milliseconds already worked, by machine.
@@ -142,8 +142,8 @@ mod tests {
         let mut config = config();
         config.subnets = vec!["subnet-a".into(), "subnet-b".into()];
         let none = Inventory { now_ms: 600_000, records: &[], cloud: &[], tasks: &[], earlier: &[] };
-        let first = plan(Action::Launch(2), 600, &config, &none).unwrap();
-        assert_eq!(first, plan(Action::Launch(2), 600, &config, &Inventory { now_ms: 999_000, ..none }).unwrap());
+        let first = plan(Action::Launch(2, 1), 600, &config, &none).unwrap();
+        assert_eq!(first, plan(Action::Launch(2, 1), 600, &config, &Inventory { now_ms: 999_000, ..none }).unwrap());
         let Plan::Launch(launch) = first else { panic!("a launch") };
         assert_eq!((launch.size, launch.count, launch.launch_template.as_str()), (2, 1, "lt-L"));
         assert_eq!(launch.subnet.as_deref(), Some("subnet-a"));
@@ -160,7 +160,7 @@ mod tests {
         let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
         let stop = |tasks: &[TaskRecord], cloud: &[CloudInstance]| {
             let inventory = Inventory { now_ms: 9000, records: &records, cloud, tasks, earlier: &[] };
-            plan(Action::Stop(0), 60, &config(), &inventory)
+            plan(Action::Stop(0, 1), 60, &config(), &inventory)
         };
         let terminate = |id: &str| Ok(Plan::Terminate { instance_ids: vec![id.to_owned()], size: 0 });
         assert_eq!(stop(&tasks, &cloud), terminate("i-idle"));
@@ -170,20 +170,39 @@ mod tests {
     }
 
     #[test]
+    fn several_machines_are_the_ones_that_lose_least_or_all_there_are() {
+        let records = [record("i-old", 0, 10), record("i-idle", 0, 20), record("i-new", 0, 30)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
+        let stop = |count: u16| {
+            let inventory = Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks: &tasks, earlier: &[] };
+            match plan(Action::Stop(0, count), 60, &config(), &inventory) {
+                Ok(Plan::Terminate { instance_ids, .. }) => instance_ids,
+                other => panic!("a stop: {other:?}"),
+            }
+        };
+        assert_eq!(stop(2), ["i-idle", "i-new"]);
+        assert_eq!(stop(4), ["i-idle", "i-new", "i-old"]);
+        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let launch = plan(Action::Launch(1, 4), 60, &config(), &none);
+        assert!(matches!(launch, Ok(Plan::Launch(LaunchPlan { count: 4, size: 1, .. }))));
+    }
+
+    #[test]
     fn a_machine_that_ec2_does_not_report_with_our_tags_is_never_chosen() {
         let records = [record("i-foreign", 0, 10)];
         let inventory = Inventory { now_ms: 9000, records: &records, cloud: &[], tasks: &[], earlier: &[] };
-        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory), Err(NoPlan::NoVictim));
+        assert_eq!(plan(Action::Stop(0, 1), 60, &config(), &inventory), Err(NoPlan::NoVictim));
         let dying = [CloudInstance { alive: false, ..machine(&records[0]) }];
         let inventory = Inventory { cloud: &dying, ..inventory };
-        assert_eq!(plan(Action::Stop(0), 60, &config(), &inventory), Err(NoPlan::NoVictim));
+        assert_eq!(plan(Action::Stop(0, 1), 60, &config(), &inventory), Err(NoPlan::NoVictim));
     }
 
     #[test]
     fn the_subnet_rotates_from_tick_to_tick() {
         let config = PoolConfig { subnets: vec!["a".into(), "b".into(), "c".into()], tick_s: 60, ..config() };
         let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
-        let subnet = |tick: u64| match plan(Action::Launch(0), tick, &config, &none) {
+        let subnet = |tick: u64| match plan(Action::Launch(0, 1), tick, &config, &none) {
             Ok(Plan::Launch(launch)) => launch.subnet.unwrap(),
             other => panic!("a launch: {other:?}"),
         };
@@ -196,7 +215,7 @@ mod tests {
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let stop = |tasks: &[TaskRecord]| {
             let inventory = Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks, earlier: &[] };
-            match plan(Action::Stop(0), 60, &config(), &inventory) {
+            match plan(Action::Stop(0, 1), 60, &config(), &inventory) {
                 Ok(Plan::Terminate { instance_ids, .. }) => instance_ids[0].clone(),
                 other => panic!("a stop: {other:?}"),
             }
@@ -217,7 +236,7 @@ mod tests {
         let stop = |record: &InstanceRecord, machine: &CloudInstance, earlier: &[&Decision]| {
             let (records, cloud) = (std::slice::from_ref(record), std::slice::from_ref(machine));
             let inventory = Inventory { now_ms: 9000, records, cloud, tasks: &[], earlier };
-            plan(Action::Stop(0), 60, &config(), &inventory)
+            plan(Action::Stop(0, 1), 60, &config(), &inventory)
         };
         assert!(stop(&open, &machine(&open), &[]).is_ok());
         let ended = InstanceRecord { terminated_ms: Some(20), ..open.clone() };
@@ -226,7 +245,7 @@ mod tests {
         assert_eq!(stop(&open, &tagged, &[]), Err(NoPlan::NoVictim));
         let other = CloudInstance { instance_id: "i-2".into(), ..machine(&open) };
         assert_eq!(stop(&open, &other, &[]), Err(NoPlan::NoVictim));
-        let mut claim = crate::samples::claimed(0, Action::Stop(0), 1);
+        let mut claim = crate::samples::claimed(0, Action::Stop(0, 1), 1);
         let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
         claim.intent.as_mut().unwrap().plan = Some(plan);
         assert_eq!(stop(&open, &machine(&open), &[&claim]), Err(NoPlan::NoVictim));

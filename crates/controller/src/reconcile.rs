@@ -315,13 +315,13 @@ mod tests {
     #[test]
     fn a_claim_is_left_to_its_executor_for_a_while_and_a_settled_one_for_ever() {
         for plan in [None, stop("i-1")] {
-            assert_eq!(steps_for(claimed_ago(PENDING_S_MAX - 1, Action::Stop(0), plan.clone()), &[], &[]), []);
-            let taken_up = steps_for(claimed_ago(PENDING_S_MAX, Action::Stop(0), plan.clone()), &[], &[]);
+            assert_eq!(steps_for(claimed_ago(PENDING_S_MAX - 1, Action::Stop(0, 1), plan.clone()), &[], &[]), []);
+            let taken_up = steps_for(claimed_ago(PENDING_S_MAX, Action::Stop(0, 1), plan.clone()), &[], &[]);
             match (&plan, taken_up.as_slice()) {
                 (None, [Step::Release(_, Outcome::Failed { .. })]) | (Some(_), [Step::Resume(..)]) => {}
                 (_, other) => panic!("{plan:?}: {other:?}"),
             }
-            let mut settled = claimed_ago(3000, Action::Stop(0), plan);
+            let mut settled = claimed_ago(3000, Action::Stop(0, 1), plan);
             settled.intent.as_mut().unwrap().state = IntentState::Settled;
             assert_eq!(steps_for(settled, &[], &[]), []);
         }
@@ -339,8 +339,8 @@ mod tests {
     fn a_launch_is_done_where_a_machine_carries_its_decision_whatever_has_become_of_it() {
         let ours = CloudInstance { decision: Some(NOW / 1000 - 200), ..machine(&record("i-1", 0, 1)) };
         let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
-        let plan = crate::plan::plan(Action::Launch(0), NOW / 1000 - 200, &config(), &none).unwrap();
-        let decision = || claimed_ago(200, Action::Launch(0), Some(plan.clone()));
+        let plan = crate::plan::plan(Action::Launch(0, 1), NOW / 1000 - 200, &config(), &none).unwrap();
+        let decision = || claimed_ago(200, Action::Launch(0, 1), Some(plan.clone()));
         let launched = Resume::Settle(Outcome::Launched { instance_ids: vec!["i-1".into()] });
         let dead = CloudInstance { alive: false, ..ours.clone() };
         for machine in [ours, dead] {
@@ -357,7 +357,7 @@ mod tests {
         let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = two.iter().map(machine).collect();
         let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
-        let launch = crate::plan::plan(Action::Launch(1), NOW / 1000 - 200, &config(), &none).unwrap();
+        let launch = crate::plan::plan(Action::Launch(1, 1), NOW / 1000 - 200, &config(), &none).unwrap();
         let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
             let config = config();
             let (records, cloud) = (two.as_slice(), cloud.as_slice());
@@ -373,7 +373,7 @@ mod tests {
     fn a_machine_that_was_just_stopped_is_not_adopted_because_describe_still_shows_it() {
         let shown = machine(&record("i-1", 0, 1));
         let stopped = |age_s: u64, id: &str| {
-            let mut decision = claimed_ago(age_s, Action::Stop(0), stop(id));
+            let mut decision = claimed_ago(age_s, Action::Stop(0, 1), stop(id));
             decision.intent.as_mut().unwrap().state = IntentState::Settled;
             steps_for(decision, &[], std::slice::from_ref(&shown))
         };

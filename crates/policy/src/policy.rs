@@ -49,7 +49,7 @@ impl StepOut {
                 best = Some(i);
             }
         }
-        best.map_or(Action::Nothing, |i| Action::from(i as u16))
+        best.map_or(Action::Nothing, Action::at)
     }
 }
 
@@ -58,6 +58,7 @@ pub struct Policy {
     plan: Arc<TypedRunnableModel>,
     sha256: String,
     cells: usize,
+    machines_per_action_max: u16,
 }
 
 impl std::fmt::Debug for Policy {
@@ -80,7 +81,12 @@ impl Policy {
             return Err(PolicyError::FileSchema { expected: schema_hash().to_owned(), found: found.to_owned() });
         }
         format::read(&model, manifest.lstm_cells)?;
-        let policy = Self { plan: plan(&model)?, sha256: manifest.sha256.clone(), cells: manifest.lstm_cells };
+        let policy = Self {
+            plan: plan(&model)?,
+            sha256: manifest.sha256.clone(),
+            cells: manifest.lstm_cells,
+            machines_per_action_max: manifest.machines_per_action_max,
+        };
         policy.check_golden(&manifest.golden)?;
         Ok(policy)
     }
@@ -88,6 +94,11 @@ impl Policy {
     /// SHA-256 of the file: the policy's name.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// Machines that an action moved at most while it was learned: of larger steps the policy knows nothing.
+    pub fn machines_per_action_max(&self) -> u16 {
+        self.machines_per_action_max
     }
 
     /// Cells of the LSTM.

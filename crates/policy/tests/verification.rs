@@ -182,7 +182,9 @@ fn a_failed_step_leaves_the_state_as_it_was() {
 
 #[test]
 fn the_best_action_is_the_most_probable_allowed_one_and_the_first_of_equals() {
-    let out = StepOut { probabilities: [0.1, 0.3, 0.3, 0.0, 0.0, 0.3, 0.0], value: 0.0 };
+    let first = [0.1, 0.3, 0.3, 0.0, 0.0, 0.3];
+    let probabilities = std::array::from_fn(|i| first.get(i).copied().unwrap_or_default());
+    let out = StepOut { probabilities, value: 0.0 };
     let all = [true; ACTION_COUNT];
     assert_eq!(out.best(&all), Action::from(1));
     let only = |allowed: &[usize]| std::array::from_fn(|i| allowed.contains(&i));
@@ -220,9 +222,11 @@ proptest! {
     }
 
     #[test]
-    fn a_refused_action_never_wins(p in prop::array::uniform7(0f32..1.0), mask in prop::array::uniform6(any::<bool>())) {
-        let mask = std::array::from_fn(|i| i == 0 || mask[i - 1]);
-        let best = StepOut { probabilities: p, value: 0.0 }.best(&mask).index();
+    fn a_refused_action_never_wins(
+        p in prop::collection::vec(0f32..1.0, ACTION_COUNT), mask in prop::collection::vec(any::<bool>(), ACTION_COUNT),
+    ) {
+        let mask = std::array::from_fn(|i| i == 0 || mask[i]);
+        let best = StepOut { probabilities: std::array::from_fn(|i| p[i]), value: 0.0 }.best(&mask).index().unwrap();
         prop_assert!(mask[best]);
         prop_assert!((0..ACTION_COUNT).all(|i| !mask[i] || p[i] < p[best] || (p[i] == p[best] && i >= best)));
     }

@@ -24,7 +24,7 @@ fn world_with(decision: &Decision) -> World {
 
 fn launch_plan(tick: u64) -> LaunchPlan {
     let inventory = Inventory { now_ms: tick * 1000, records: &[], cloud: &[], tasks: &[], earlier: &[] };
-    match plan(Action::Launch(0), tick, &pool_config("p"), &inventory).unwrap() {
+    match plan(Action::Launch(0, 1), tick, &pool_config("p"), &inventory).unwrap() {
         Plan::Launch(launch) => launch,
         other => panic!("not a launch: {other:?}"),
     }
@@ -41,7 +41,7 @@ fn settled(generation: u64) -> Intent {
 
 #[test]
 fn a_tick_is_decided_once_and_the_first_decision_stands() {
-    let first = builders::decision("p", TICK, Action::Launch(0));
+    let first = builders::decision("p", TICK, Action::Launch(0, 1));
     let world = world_with(&first);
     let second = builders::decision("p", TICK, Action::Nothing);
     assert_eq!(run(world.put_once(&second)).unwrap(), Written::Existed(Box::new(first.clone())));
@@ -50,7 +50,7 @@ fn a_tick_is_decided_once_and_the_first_decision_stands() {
 
 #[test]
 fn a_claim_says_which_condition_it_lost() {
-    let decision = builders::decision("p", TICK, Action::Launch(0));
+    let decision = builders::decision("p", TICK, Action::Launch(0, 1));
     let world = world_with(&decision);
     let claim = |from: &Head, next: &Head, now| run(world.claim(&decision, from, next, now)).unwrap();
     run(world.put_kill_switch(KillSwitch { engaged: true })).unwrap();
@@ -59,7 +59,7 @@ fn a_claim_says_which_condition_it_lost() {
     assert_eq!(claim(&head(3, 0), &head(4, 0), 5), Claim::Raced);
     assert_eq!(claim(&Head::default(), &head(1, 500), 5), Claim::Won(1));
     assert_eq!(claim(&head(1, 500), &head(2, 0), 500), Claim::Duplicate(Box::new(builders::pending(1, 5))));
-    let later = builders::decision("p", TICK + 60, Action::Launch(0));
+    let later = builders::decision("p", TICK + 60, Action::Launch(0, 1));
     run(world.put_once(&later)).unwrap();
     assert_eq!(run(world.claim(&later, &head(1, 500), &head(2, 0), 499)).unwrap(), Claim::Cooldown);
     assert_eq!(run(world.claim(&later, &head(1, 500), &head(2, 900), 500)).unwrap(), Claim::Won(2));
@@ -68,14 +68,14 @@ fn a_claim_says_which_condition_it_lost() {
 
 #[test]
 fn a_claim_of_a_decision_that_nobody_wrote_is_an_error() {
-    let forged = builders::decision("p", TICK, Action::Launch(0));
+    let forged = builders::decision("p", TICK, Action::Launch(0, 1));
     let error = run(World::new().claim(&forged, &Head::default(), &head(1, 0), 5)).unwrap_err();
     assert_eq!(error.kind, Kind::NotFound);
 }
 
 #[test]
 fn a_settled_intent_is_never_rewritten() {
-    let decision = builders::decision("p", TICK, Action::Launch(0));
+    let decision = builders::decision("p", TICK, Action::Launch(0, 1));
     let world = world_with(&decision);
     run(world.claim(&decision, &Head::default(), &head(1, 0), 5)).unwrap();
     assert_eq!(run(world.put_intent("p", TICK, &settled(0))).unwrap_err().kind, Kind::Conflict);
@@ -88,7 +88,7 @@ fn a_settled_intent_is_never_rewritten() {
 
 #[test]
 fn a_stored_plan_is_never_replaced() {
-    let decision = builders::decision("p", TICK, Action::Launch(0));
+    let decision = builders::decision("p", TICK, Action::Launch(0, 1));
     let world = world_with(&decision);
     run(world.claim(&decision, &Head::default(), &head(1, 0), 5)).unwrap();
     let planned = |tick| Intent { plan: Some(Plan::Launch(launch_plan(tick))), ..builders::pending(1, 5) };
@@ -102,7 +102,7 @@ fn a_stored_plan_is_never_replaced() {
 
 #[test]
 fn a_refusal_is_settled_without_a_claim_once() {
-    let decision = builders::decision("p", TICK, Action::Launch(0));
+    let decision = builders::decision("p", TICK, Action::Launch(0, 1));
     let world = world_with(&decision);
     run(world.put_intent("p", TICK, &settled(0))).unwrap();
     let other = Intent { claimed_ms: 7, ..settled(0) };
@@ -232,7 +232,7 @@ proptest! {
         let world = World::new();
         let mut model = Model::default();
         for (tick, seen_generation, now_ms, cooldown_ms) in steps {
-            let decision = builders::decision("p", tick, Action::Launch(0));
+            let decision = builders::decision("p", tick, Action::Launch(0, 1));
             run(world.put_once(&decision)).unwrap();
             let next = head(seen_generation + 1, now_ms + cooldown_ms);
             let claim = run(world.claim(&decision, &head(seen_generation, 0), &next, now_ms)).unwrap();

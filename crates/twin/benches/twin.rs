@@ -124,7 +124,7 @@ fn big(bencher: Bencher<'_, '_>) {
         let mut sim = Sim::new(config.clone());
         sim.reset(workload.clone(), 0);
         while sim.phase() == Phase::Going {
-            let action = if sim.tally().steps % 4 < 2 { Action::Stop(2) } else { Action::Launch(2) };
+            let action = if sim.tally().steps % 4 < 2 { Action::Stop(2, 1) } else { Action::Launch(2, 1) };
             sim.step(action);
         }
         assert_eq!(i64::from(sim.tally().completed), BIG_TASKS);

@@ -1,10 +1,11 @@
 //! What a simulated fleet consists of and how it is paid.
 
+use contract::STEPS;
 use contract::capacity::Bounds;
 
 use crate::boot::{BootModel, LaunchFailures};
 use crate::job::Job;
-use crate::limits::{CORES_MAX, INITIAL_MAX, MEMORY_MB_MAX, TIME_S_MAX};
+use crate::limits::{CORES_MAX, INITIAL_MAX, MEMORY_MB_MAX, TIME_S_MAX, TYPES_MAX};
 use crate::random::TimeRange;
 use crate::units::ms_from_s;
 
@@ -58,6 +59,8 @@ pub struct SimConfig {
     pub cooldown_ms: u64,
     /// Which launches fail.
     pub launch_failures: LaunchFailures,
+    /// Machines that one action may move at most.
+    pub machines_per_action_max: u16,
     /// Launches in any hour at most; none means no limit.
     pub launches_per_hour_max: Option<u32>,
     /// Whether a failed launch is remembered, so that the guard masks its type for a while as production does. Only
@@ -88,6 +91,7 @@ impl Default for SimConfig {
             min_billed_ms: 0,
             cooldown_ms: 0,
             launch_failures: LaunchFailures::Never,
+            machines_per_action_max: 1,
             launches_per_hour_max: None,
             remember_no_capacity: false,
             drain: false,
@@ -143,6 +147,8 @@ impl SimConfig {
         check(self.step_ms > 0, "step_s: must be above 0");
         check(is_price(self.queue_usd_per_task_hour), "queue_usd_per_task_hour: must be a number at or above 0");
         check(!self.types.is_empty(), "vm_types: give at least one");
+        check(self.types.len() <= TYPES_MAX, "vm_types: there are more than an action's number can name");
+        check(STEPS.contains(&self.machines_per_action_max), "machines_per_action_max: must be 1, 2 or 4");
         check(!self.remember_no_capacity || self.types.len() == 3, "vm_types: the no-capacity memory is for three");
         let outage_ok = match self.launch_failures {
             LaunchFailures::Outages { mean_up_s, mean_down_s } => mean_up_s > 0.0 && mean_down_s > 0.0,

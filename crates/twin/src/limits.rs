@@ -8,5 +8,7 @@ pub const CORES_MAX: u32 = 4096;
 pub const MEMORY_MB_MAX: u64 = 1 << 40;
 /// Machines of one type at the start.
 pub const INITIAL_MAX: u32 = 1_000_000;
+/// Machine types of a scenario: as many as an action's number can name.
+pub const TYPES_MAX: usize = 499;
 /// Tasks that a generator may be asked for, on average.
 pub const TASKS_MAX: f64 = 1e7;

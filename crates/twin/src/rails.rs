@@ -18,6 +18,7 @@ const LAUNCH_WINDOW_MS: u64 = 3_600_000;
 pub(crate) struct Rails {
     bounds: Vec<Bounds>,
     cooldown_ms: u64,
+    machines_per_action_max: u16,
     launches_per_hour_max: Option<u32>,
     remembers_no_capacity: bool,
     next_allowed_ms: u64,
@@ -35,6 +36,7 @@ impl Rails {
         Self {
             bounds: config.types.iter().map(|t| t.bounds).collect(),
             cooldown_ms: config.cooldown_ms,
+            machines_per_action_max: config.machines_per_action_max,
             launches_per_hour_max: config.launches_per_hour_max,
             remembers_no_capacity: config.remember_no_capacity,
             next_allowed_ms: 0,
@@ -69,9 +71,9 @@ impl Rails {
     pub fn accepted(&mut self, action: Action, now_ms: u64) {
         self.last_action = Some((action, now_ms));
         self.next_allowed_ms = now_ms + self.cooldown_ms;
-        let Action::Launch(size) = action else { return };
+        let Action::Launch(size, machines) = action else { return };
         if self.launches_per_hour_max.is_some() {
-            self.launch_times_ms.push_back(now_ms);
+            self.launch_times_ms.extend(std::iter::repeat_n(now_ms, usize::from(machines)));
         }
         if self.remembers_no_capacity {
             self.no_capacity = self.no_capacity.worked(usize::from(size));
@@ -106,6 +108,7 @@ impl Rails {
             now_ms,
             next_allowed_ms: self.next_allowed_ms,
             doubtful: self.doubtful,
+            machines_per_action_max: self.machines_per_action_max,
             launches_left: self.launches_per_hour_max.map(|max| max.saturating_sub(used)),
         }
     }

@@ -45,6 +45,7 @@ struct RawConfig {
     bill_boot: bool,
     min_billed_s: f64,
     cooldown_s: f64,
+    machines_per_action_max: u16,
     launch_failures: Vec<bool>,
     drain: bool,
     stop_delay_s: Option<RawRange>,
@@ -63,6 +64,7 @@ impl Default for RawConfig {
             bill_boot: published.bill_boot,
             min_billed_s: 0.0,
             cooldown_s: 0.0,
+            machines_per_action_max: published.machines_per_action_max,
             launch_failures: Vec::new(),
             drain: published.drain,
             stop_delay_s: None,
@@ -169,6 +171,7 @@ fn read_config(raw: RawConfig, problems: &mut Vec<String>) -> SimConfig {
         queue_usd_per_task_hour: raw.queue_usd_per_task_hour,
         charge_lost_run: raw.charge_lost_run,
         bill_boot: raw.bill_boot,
+        machines_per_action_max: raw.machines_per_action_max,
         launch_failures: LaunchFailures::List(raw.launch_failures),
         ..SimConfig::default()
     }
@@ -217,7 +220,7 @@ fn read_actions(raw: &[u16], types: usize, problems: &mut Vec<String>) -> Vec<Ac
     let actions: Vec<Action> = raw.iter().copied().map(Action::from).collect();
     for (k, action) in actions.iter().enumerate() {
         if action.size().is_some_and(|size| size >= types) {
-            problems.push(format!("actions[{k}]: {} is for an unknown type; there are {types}", action.index()));
+            problems.push(format!("actions[{k}]: {} is for an unknown type; there are {types}", raw[k]));
         }
     }
     actions

@@ -203,30 +203,35 @@ impl Sim {
         }
         match action {
             Action::Nothing => {}
-            Action::Launch(size) => self.launch(action, usize::from(size)),
-            Action::Stop(size) => self.stop(action, usize::from(size)),
+            Action::Launch(size, machines) => self.launch(action, usize::from(size), machines),
+            Action::Stop(size, machines) => self.stop(action, usize::from(size), machines),
         }
     }
 
-    fn launch(&mut self, action: Action, size: usize) {
+    /// One call of EC2: it fails for all of the machines or for none.
+    fn launch(&mut self, action: Action, size: usize, machines: u16) {
         if self.capacity.fails(&self.config.launch_failures, size, self.now_ms) {
             self.tally.failed_launches += 1;
             self.rails.failed(size, self.now_ms);
             return;
         }
-        let boot_ms = self.boots.next_ms(&self.config.boot);
-        self.fleet.launch(size, self.now_ms, boot_ms);
-        self.tally.launches += 1;
+        for _ in 0..machines {
+            let boot_ms = self.boots.next_ms(&self.config.boot);
+            self.fleet.launch(size, self.now_ms, boot_ms);
+        }
+        self.tally.launches += u64::from(machines);
         self.accept(action);
     }
 
-    fn stop(&mut self, action: Action, size: usize) {
-        let id = self.fleet.victim(size, self.now_ms).expect("the guard saw a machine above the minimum");
-        if self.config.drain && self.fleet.machine(id).tasks > 0 {
-            self.fleet.drain(id);
-        } else {
-            self.interrupt_tasks(id);
-            self.end_machine(id);
+    fn stop(&mut self, action: Action, size: usize, machines: u16) {
+        for _ in 0..machines {
+            let id = self.fleet.victim(size, self.now_ms).expect("the guard saw the machines above the minimum");
+            if self.config.drain && self.fleet.machine(id).tasks > 0 {
+                self.fleet.drain(id);
+            } else {
+                self.interrupt_tasks(id);
+                self.end_machine(id);
+            }
         }
         self.accept(action);
     }

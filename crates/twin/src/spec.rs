@@ -82,6 +82,7 @@ impl EnvSpec {
             min_billed_ms: EC2_MIN_BILLED_MS,
             cooldown_ms: pool.cooldown_s * 1000,
             launch_failures: LaunchFailures::Never,
+            machines_per_action_max: pool.machines_per_action_max,
             launches_per_hour_max: pool.launches_per_hour_max,
             remember_no_capacity: true,
             // the executor interrupts what runs, and replays are held against what it did

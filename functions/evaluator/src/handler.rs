@@ -16,7 +16,7 @@ use controller::reason::{Hold, Reason};
 
 use crate::collect::{Collected, collect};
 use crate::ladder::{Choice, PolicyStep, choose};
-use crate::policies::{self, At, Policies};
+use crate::policies::{self, At, InCharge, Policies};
 
 /// The evaluator's outside world.
 pub struct Ports<T, I, D, C, M, P> {
@@ -82,9 +82,13 @@ where
 
     async fn decide(&self, config: &PoolConfig, tick: u64) -> Port<Decision> {
         let collected = collect(&self.ports, config, tick).await?;
-        let verdicts = verdicts(&situation(config, &config.bounds(), &collected, tick));
+        let last = collected.past.first();
+        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await;
+        let bounds = config.bounds();
+        let situation = learned_steps(situation(config, &bounds, &collected, tick), in_charge.as_ref().ok());
+        let verdicts = verdicts(&situation);
         let mask = verdicts.map(|verdict| verdict.is_ok());
-        let step = self.infer(config, &collected, tick, &mask).await;
+        let step = self.infer(in_charge, config, &collected, tick, &mask).await;
         let (step, warning) = match step {
             Ok((step, warning)) => (Ok(step), warning),
             Err(problem) => (Err(problem), None),
@@ -96,13 +100,13 @@ where
     /// One step of the policy in charge, with a warning if that is not the promoted one.
     async fn infer(
         &self,
+        in_charge: Result<InCharge, String>,
         config: &PoolConfig,
         collected: &Collected,
         tick: u64,
         mask: &contract::Mask,
     ) -> Result<(PolicyStep, Option<String>), String> {
-        let last = collected.past.first();
-        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await?;
+        let (in_charge, last) = (in_charge?, collected.past.first());
         let at = At { pool: &config.pool, tick, tick_s: config.tick_s };
         let features = encode(&collected.observation);
         let step = policies::step(&in_charge.policy, &self.ports.decisions, last, at, &features, mask).await?;
@@ -126,8 +130,15 @@ fn situation<'a>(
         now_ms: tick * 1000,
         next_allowed_ms: collected.head.next_allowed_ms,
         doubtful: o.is_doubtful(),
+        machines_per_action_max: config.machines_per_action_max,
         launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(collected.launched_last_hour)),
     }
+}
+
+/// The same with no larger steps than the policy in charge has learned to take.
+fn learned_steps<'a>(s: Situation<'a>, in_charge: Option<&InCharge>) -> Situation<'a> {
+    let learned = in_charge.map_or(u16::MAX, |in_charge| in_charge.policy.machines_per_action_max());
+    Situation { machines_per_action_max: s.machines_per_action_max.min(learned), ..s }
 }
 
 /// The record of the choice.
@@ -195,7 +206,7 @@ fn verdict(
 fn vanished_load(config: &PoolConfig, tick: u64, collected: &Collected, action: Action) -> Option<Vanished> {
     let now = Look { tick, observation: &collected.observation };
     let past = collected.past.iter().map(|d| Look { tick: d.tick, observation: &d.observation });
-    matches!(action, Action::Stop(_)).then(|| outage::vanished(now, past, config.tick_s))?
+    matches!(action, Action::Stop(..)).then(|| outage::vanished(now, past, config.tick_s))?
 }
 
 fn log(d: &Decision) {

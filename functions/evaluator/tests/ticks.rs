@@ -9,7 +9,7 @@ use contract::manifest::{Manifest, Pointer};
 use contract::pool::{OUTSIDE_METRICS, PoolConfig};
 use contract::record::TaskRecord;
 use contract::{Action, observation};
-use controller::ports::{Instances, Kind, Point, PolicyPublisher, Tasks};
+use controller::ports::{Control, Instances, Kind, Point, PolicyPublisher, Tasks};
 use evaluator::handler::{Evaluator, Ports};
 use testkit::builders::{TICK, instance, pool_config, task};
 use testkit::{World, op};
@@ -39,7 +39,7 @@ fn policies() -> &'static [(Vec<u8>, Manifest); 2] {
 
 fn testkit_policy(seed: u64) -> (Vec<u8>, Manifest) {
     let weights = twinscaler::ppo::weights::Weights::new(16, seed);
-    twinscaler::parity::package(&weights, Default::default(), Default::default(), None).unwrap()
+    twinscaler::parity::package(&weights, Default::default()).unwrap()
 }
 
 async fn promote(world: &World, which: usize) {
@@ -98,6 +98,21 @@ async fn the_policy_decides_and_the_decision_can_be_replayed_bit_for_bit() {
     let again = policy.step(&observation::encode(o), &made.mask, &mut state).unwrap();
     assert_eq!(Some(again.probabilities), made.probabilities);
     assert_eq!(made.lstm.unwrap().h, state.h);
+}
+
+#[tokio::test]
+async fn a_pool_takes_no_larger_steps_than_its_policy_has_learned() {
+    let (world, evaluator) = setup().await;
+    let four = PoolConfig { machines_per_action_max: 4, ..pool_config("p") };
+    world.put_config(&four).await.unwrap();
+    let made = decide(&evaluator, TICK).await;
+    assert!(matches!(made.decider, Decider::Policy { .. }));
+    assert!(Action::Launch(0, 1).is_allowed(&made.mask) && !Action::Launch(0, 2).is_allowed(&made.mask));
+    assert_eq!(made.refusals[Action::Launch(0, 2).index().unwrap()], "too many at once");
+    // of the rule nothing has to be learned
+    world.take_down(op::POLICIES_MANIFEST, Kind::Throttled);
+    let ruled = decide(&over(&world), TICK + 60).await;
+    assert!(matches!(ruled.decider, Decider::Rule { .. }) && Action::Launch(0, 4).is_allowed(&ruled.mask));
 }
 
 #[tokio::test]
@@ -167,7 +182,7 @@ async fn missing_metrics_bring_the_rule_and_forbid_every_stop() {
     let made = decide(&evaluator, TICK).await;
     let Decider::Rule { because, .. } = &made.decider else { panic!("{:?}", made.decider) };
     assert!(because.contains("cpu_util_avg"), "{because}");
-    assert!((0..3).all(|i| !made.mask[Action::Stop(i).index()]));
+    assert!((0..3).all(|i| !Action::Stop(i, 1).is_allowed(&made.mask)));
     assert!(made.lstm.is_some(), "the network stays warm");
 }
 
@@ -197,7 +212,7 @@ async fn a_fleet_below_its_minimum_is_brought_back_before_anything_else() {
     config.sizes[1].bounds = Bounds::new(2, Some(4)).unwrap();
     let world = World::with_pool(&config);
     let made = decide(&over(&world), TICK).await;
-    assert_eq!((made.action, made.verdict), (Action::Launch(1), Verdict::Act));
+    assert_eq!((made.action, made.verdict), (Action::Launch(1, 1), Verdict::Act));
     assert_eq!(made.policy_name(), "rule:minimum");
 }
 
@@ -207,7 +222,7 @@ async fn observe_and_the_kill_switch_record_and_never_act() {
     config.sizes[0].bounds = Bounds::new(1, Some(4)).unwrap();
     config.mode = contract::control::Mode::Observe;
     let made = decide(&over(&World::with_pool(&config)), TICK).await;
-    assert_eq!((made.action, made.verdict), (Action::Launch(0), Verdict::Hold));
+    assert_eq!((made.action, made.verdict), (Action::Launch(0, 1), Verdict::Hold));
     assert!(made.reason.starts_with("observe"), "{}", made.reason);
     config.mode = contract::control::Mode::Off;
     assert_eq!(over(&World::with_pool(&config)).tick(&at(TICK)).await.unwrap(), None);

@@ -233,18 +233,35 @@ where
     }
 
     async fn terminate(&self, pool: &str, instance_ids: &[String], now_ms: u64) -> Port<Outcome> {
-        match self.ports.cloud.terminate(instance_ids).await {
-            Ok(()) => {
-                for record in self.ports.instances.alive(pool).await? {
-                    if instance_ids.contains(&record.instance_id) {
-                        self.ports.instances.mark_terminated(&record, now_ms).await?;
-                    }
-                }
-                Ok(Outcome::Terminated { instance_ids: instance_ids.to_vec() })
+        let instance_ids = match self.terminate_what_may_be(instance_ids).await {
+            Ok(terminated) => terminated,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => return Ok(Outcome::Failed { error: error.to_string() }),
+        };
+        for record in self.ports.instances.alive(pool).await? {
+            if instance_ids.contains(&record.instance_id) {
+                self.ports.instances.mark_terminated(&record, now_ms).await?;
             }
-            Err(error) if error.is_transient() => Err(error),
-            Err(error) => Ok(Outcome::Failed { error: error.to_string() }),
         }
+        Ok(Outcome::Terminated { instance_ids })
+    }
+
+    /// EC2 refuses a whole call for one machine that is protected; then the others go one by one. An error if none goes.
+    async fn terminate_what_may_be(&self, instance_ids: &[String]) -> Port<Vec<String>> {
+        let refusal = match self.ports.cloud.terminate(instance_ids).await {
+            Ok(()) => return Ok(instance_ids.to_vec()),
+            Err(error) if error.is_transient() || instance_ids.len() == 1 => return Err(error),
+            Err(error) => error,
+        };
+        let mut terminated = Vec::new();
+        for id in instance_ids {
+            match self.ports.cloud.terminate(std::slice::from_ref(id)).await {
+                Ok(()) => terminated.push(id.clone()),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => tracing::warn!(instance_id = id, %error, "left running"),
+            }
+        }
+        if terminated.is_empty() { Err(refusal) } else { Ok(terminated) }
     }
 
     pub(crate) async fn settle(
@@ -286,7 +303,7 @@ fn refusal(config: &PoolConfig, head: &Head, decision: &Decision, now_ms: u64) -
     let late_ms = now_ms.saturating_sub(decision.tick * 1000);
     if matches!(config.mode, Mode::Off | Mode::Observe) {
         Some(format!("{} {:?}", Refused::Mode.word(), config.mode).to_lowercase())
-    } else if config.mode == Mode::Drain && matches!(decision.action, Action::Launch(_)) {
+    } else if config.mode == Mode::Drain && matches!(decision.action, Action::Launch(..)) {
         Some(format!("{} drain launches nothing", Refused::Mode.word()))
     } else if head.last_action_ms > decision.tick * 1000 {
         Some(format!("{}: a younger decision was claimed", Refused::Late.word()))

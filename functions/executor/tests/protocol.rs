@@ -2,7 +2,7 @@
 
 use contract::decision::{IntentState, Outcome};
 use contract::event::Tick;
-use contract::{Action, Mask};
+use contract::{ACTION_COUNT, Action, Mask};
 use controller::ports::{Control, Decisions, Instances, Kind};
 use executor::execute::Done;
 use executor::{Executor, Ports};
@@ -41,7 +41,7 @@ fn setup() -> (World, OverWorld) {
 #[tokio::test]
 async fn a_launch_is_claimed_recorded_and_settled() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(1)).await;
+    decided(&world, TICK, Action::Launch(1, 1)).await;
     let Done::Settled(Outcome::Launched { instance_ids }) = executor.execute("p", TICK).await.unwrap() else {
         panic!("launched")
     };
@@ -59,7 +59,7 @@ async fn a_launch_is_claimed_recorded_and_settled() {
 #[tokio::test]
 async fn a_duplicate_record_launches_nothing_more() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     executor.execute("p", TICK).await.unwrap();
     for _ in 0..3 {
         assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
@@ -71,12 +71,12 @@ async fn a_duplicate_record_launches_nothing_more() {
 #[tokio::test]
 async fn a_decision_within_the_cooldown_is_refused_and_recorded() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     executor.execute("p", TICK).await.unwrap();
-    decided(&world, TICK + 60, Action::Launch(0)).await;
+    decided(&world, TICK + 60, Action::Launch(0, 1)).await;
     let refused = Done::Settled(Outcome::Refused { because: "cooldown".into() });
     assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), refused);
-    decided(&world, TICK + 120, Action::Launch(0)).await;
+    decided(&world, TICK + 120, Action::Launch(0, 1)).await;
     assert!(matches!(executor.execute("p", TICK + 120).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
     assert_eq!(world.machines().len(), 2);
     assert!(world.decisions().iter().all(|d| d.is_settled()));
@@ -85,8 +85,8 @@ async fn a_decision_within_the_cooldown_is_refused_and_recorded() {
 #[tokio::test]
 async fn an_older_decision_after_a_younger_one_is_late() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
-    decided(&world, TICK + 60, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    decided(&world, TICK + 60, Action::Launch(0, 1)).await;
     executor.execute("p", TICK + 60).await.unwrap();
     let Done::Settled(Outcome::Refused { because }) = executor.execute("p", TICK).await.unwrap() else { panic!() };
     assert!(because.starts_with("late"), "{because}");
@@ -97,7 +97,7 @@ async fn an_older_decision_after_a_younger_one_is_late() {
 async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
     let (world, executor) = setup();
     world.without_capacity(2);
-    decided(&world, TICK, Action::Launch(2)).await;
+    decided(&world, TICK, Action::Launch(2, 1)).await;
     let done = executor.execute("p", TICK).await.unwrap();
     assert!(matches!(done, Done::Settled(Outcome::NoCapacity { .. })), "{done:?}");
     let memory = world.no_capacity("p").await.unwrap();
@@ -108,7 +108,7 @@ async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
 #[tokio::test]
 async fn a_launch_that_worked_behind_a_time_out_is_finished_by_the_reconciler_without_a_second_machine() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     world.fail_after(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
     assert_eq!((world.machines().len(), world.instances().len()), (1, 0));
@@ -123,7 +123,7 @@ async fn a_launch_that_worked_behind_a_time_out_is_finished_by_the_reconciler_wi
 #[tokio::test]
 async fn a_delayed_stream_does_not_launch_for_what_was_long_ago() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     decided(&world, TICK + 360, Action::Nothing).await;
     let Done::Settled(Outcome::Refused { because }) = executor.execute("p", TICK).await.unwrap() else { panic!() };
     assert_eq!(because, "late by 360 s");
@@ -133,7 +133,7 @@ async fn a_delayed_stream_does_not_launch_for_what_was_long_ago() {
 #[tokio::test]
 async fn a_decision_that_no_executor_claimed_is_settled_by_the_reconciler() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().released, 0);
     assert_eq!(executor.reconcile(&schedule(TICK + 360)).await.unwrap().released, 1);
     assert!(world.decisions()[0].is_settled() && world.machines().is_empty());
@@ -142,7 +142,7 @@ async fn a_decision_that_no_executor_claimed_is_settled_by_the_reconciler() {
 #[tokio::test]
 async fn an_interrupted_launch_is_not_repeated_behind_the_kill_switch() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
     world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
@@ -152,7 +152,7 @@ async fn an_interrupted_launch_is_not_repeated_behind_the_kill_switch() {
 
 #[tokio::test]
 async fn an_interrupted_launch_is_not_repeated_while_the_pool_is_drained_and_an_interrupted_stop_is() {
-    for (action, operation) in [(Action::Launch(0), op::LAUNCH), (Action::Stop(0), op::TERMINATE)] {
+    for (action, operation) in [(Action::Launch(0, 1), op::LAUNCH), (Action::Stop(0, 1), op::TERMINATE)] {
         let (world, executor) = setup();
         let id = world.add_machine(testkit::builders::tags("p", TICK - 3600, 0));
         world.put_new(&instance("p", &id, 0, (TICK - 3600) * 1000)).await.unwrap();
@@ -171,7 +171,7 @@ async fn an_interrupted_launch_is_not_repeated_while_the_pool_is_drained_and_an_
 #[tokio::test]
 async fn a_machine_taken_for_lost_gets_its_record_back_when_ec2_shows_it_again() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     executor.execute("p", TICK).await.unwrap();
     let id = world.machines()[0].instance_id.clone();
     world.change_machine(&id, |m| m.visible = false);
@@ -185,7 +185,7 @@ async fn a_machine_taken_for_lost_gets_its_record_back_when_ec2_shows_it_again()
 #[tokio::test]
 async fn a_crash_between_claim_and_plan_is_released() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     world.take_down(op::DESCRIBE, Kind::Unavailable);
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
     world.heal();
@@ -200,7 +200,7 @@ async fn a_machine_without_our_tags_is_never_stopped() {
     for id in [foreign.as_str(), "i-gone"] {
         world.put_new(&instance("p", id, 0, (TICK - 600) * 1000)).await.unwrap();
     }
-    decided(&world, TICK, Action::Stop(0)).await;
+    decided(&world, TICK, Action::Stop(0, 1)).await;
     let done = executor.execute("p", TICK).await.unwrap();
     assert!(matches!(done, Done::Settled(Outcome::Nothing { .. })), "{done:?}");
     assert_eq!(world.count(op::TERMINATE), 0);
@@ -211,22 +211,43 @@ async fn a_machine_without_our_tags_is_never_stopped() {
 async fn the_kill_switch_and_the_mode_refuse_every_claim() {
     let (world, executor) = setup();
     world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     let refused = Done::Settled(Outcome::Refused { because: "kill switch".into() });
     assert_eq!(executor.execute("p", TICK).await.unwrap(), refused);
     world.put_kill_switch(contract::control::KillSwitch { engaged: false }).await.unwrap();
     let watching = contract::pool::PoolConfig { mode: contract::control::Mode::Observe, ..pool_config("p") };
     world.put_config(&watching).await.unwrap();
-    decided(&world, TICK + 60, Action::Launch(0)).await;
+    decided(&world, TICK + 60, Action::Launch(0, 1)).await;
     let refused = Done::Settled(Outcome::Refused { because: "mode observe".into() });
     assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), refused);
     assert!(world.machines().is_empty());
 }
 
 #[tokio::test]
+async fn several_machines_come_and_go_in_one_action_but_for_the_protected_one() {
+    let world = World::with_pool(&contract::pool::PoolConfig { machines_per_action_max: 4, ..pool_config("p") });
+    let executor = over(&world);
+    decided(&world, TICK, Action::Launch(0, 4)).await;
+    let launched = executor.execute("p", TICK).await.unwrap();
+    let Done::Settled(Outcome::Launched { instance_ids }) = launched else { panic!("{launched:?}") };
+    assert_eq!((instance_ids.len(), world.instances().len()), (4, 4));
+    world.change_machine(&instance_ids[3], |m| m.protected = true);
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    let stopped = executor.execute("p", TICK + 60).await.unwrap();
+    let Done::Settled(Outcome::Terminated { instance_ids: gone }) = stopped else { panic!("{stopped:?}") };
+    // of machines as good as each other the first by name go
+    assert_eq!(gone, instance_ids[..2]);
+    decided(&world, TICK + 120, Action::Stop(0, 2)).await;
+    let stopped = executor.execute("p", TICK + 120).await.unwrap();
+    assert_eq!(stopped, Done::Settled(Outcome::Terminated { instance_ids: vec![instance_ids[2].clone()] }));
+    let alive: Vec<String> = world.alive("p").await.unwrap().into_iter().map(|r| r.instance_id).collect();
+    assert_eq!(alive, [instance_ids[3].clone()]);
+}
+
+#[tokio::test]
 async fn an_answer_without_a_machine_is_a_failure_and_not_a_launch() {
     let (world, executor) = setup();
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     world.launch_fewer_next();
     let Done::Settled(Outcome::Failed { error }) = executor.execute("p", TICK).await.unwrap() else { panic!("failed") };
     assert!(error.contains("names no machine"), "{error}");
@@ -238,12 +259,15 @@ async fn a_plan_that_is_not_allowed_any_more_is_refused_and_nothing_is_done() {
     let world = World::with_pool(&config);
     let executor = over(&world);
     for tick in [TICK, TICK + 60] {
-        decided(&world, tick, Action::Launch(0)).await;
+        decided(&world, tick, Action::Launch(0, 1)).await;
         executor.execute("p", tick).await.unwrap();
     }
     let intent = world.decisions()[1].intent.clone().unwrap();
     let Some(Outcome::Refused { because }) = intent.outcome else { panic!("{intent:?}") };
-    assert!(because.contains("1 launches were claimed in the last hour, and 1 are allowed"), "{because}");
+    assert!(
+        because.contains("1 launches were claimed in the last hour, more are planned, and 1 are allowed"),
+        "{because}"
+    );
     assert_eq!(world.machines().len(), 1);
 }
 
@@ -254,11 +278,11 @@ async fn a_machine_that_neither_describe_nor_the_index_shows_counts_against_the_
     let world = World::with_pool(&config);
     let executor = over(&world);
     world.set_alive_index_behind(true);
-    decided(&world, TICK, Action::Launch(0)).await;
+    decided(&world, TICK, Action::Launch(0, 1)).await;
     executor.execute("p", TICK).await.unwrap();
     let id = world.machines()[0].instance_id.clone();
     world.change_machine(&id, |m| m.visible = false);
-    decided(&world, TICK + 60, Action::Launch(0)).await;
+    decided(&world, TICK + 60, Action::Launch(0, 1)).await;
     let done = executor.execute("p", TICK + 60).await.unwrap();
     assert!(matches!(done, Done::Settled(Outcome::Refused { .. })), "{done:?}");
     assert_eq!(world.machines().len(), 1);
@@ -271,16 +295,16 @@ async fn a_stopped_machine_that_describe_still_shows_is_neither_counted_nor_adop
     let world = World::with_pool(&config);
     let executor = over(&world);
     for tick in [TICK, TICK + 60] {
-        decided(&world, tick, Action::Launch(0)).await;
+        decided(&world, tick, Action::Launch(0, 1)).await;
         executor.execute("p", tick).await.unwrap();
     }
-    decided(&world, TICK + 120, Action::Stop(0)).await;
+    decided(&world, TICK + 120, Action::Stop(0, 1)).await;
     let Done::Settled(Outcome::Terminated { instance_ids }) = executor.execute("p", TICK + 120).await.unwrap() else {
         panic!("terminated")
     };
     world.change_machine(&instance_ids[0], |m| (m.visible, m.shown_alive) = (true, Some(true)));
     assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().adopted, 0);
-    decided(&world, TICK + 180, Action::Stop(0)).await;
+    decided(&world, TICK + 180, Action::Stop(0, 1)).await;
     executor.execute("p", TICK + 180).await.unwrap();
     assert_eq!(world.machines().iter().filter(|m| m.alive).count(), 1);
 }
@@ -300,7 +324,7 @@ async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
 async fn a_forged_record_does_nothing() {
     let (world, executor) = setup();
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
-    let mask: Mask = [true; 7];
+    let mask: Mask = [true; ACTION_COUNT];
     let held = contract::decision::Decision { mask, ..decision("p", TICK, Action::Nothing) };
     world.put_once(&held).await.unwrap();
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Dropped(_)));
@@ -318,7 +342,7 @@ async fn never_ready(world: &World, n: u64) {
 
 #[tokio::test]
 async fn nothing_is_launched_or_stopped_while_most_machines_are_unhealthy() {
-    for action in [Action::Launch(1), Action::Stop(0)] {
+    for action in [Action::Launch(1, 1), Action::Stop(0, 1)] {
         let (world, executor) = setup();
         never_ready(&world, 3).await;
         decided(&world, TICK, action).await;
@@ -335,7 +359,7 @@ async fn nothing_is_launched_or_stopped_while_most_machines_are_unhealthy() {
 async fn a_few_machines_that_never_take_tasks_stop_nobody() {
     let (world, executor) = setup();
     never_ready(&world, 2).await;
-    decided(&world, TICK, Action::Launch(1)).await;
+    decided(&world, TICK, Action::Launch(1, 1)).await;
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
     let reconciled = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
     assert_eq!((reconciled.unhealthy, reconciled.held), (2, false));

@@ -54,7 +54,7 @@ async fn machines(stack: &Stack) -> usize {
 /// Another policy than the shipped one, packaged as the trainer does it.
 fn another_policy() -> Bundle {
     let weights = Weights::new(16, 7);
-    let (onnx, manifest) = twinscaler::parity::package(&weights, Default::default(), Default::default(), None).unwrap();
+    let (onnx, manifest) = twinscaler::parity::package(&weights, Default::default()).unwrap();
     Bundle { onnx, manifest, checkpoint: weights.to_checkpoint(), report: b"<p>test</p>".to_vec() }
 }
 
@@ -129,7 +129,7 @@ async fn duplicates_do_nothing_more_and_the_cooldown_is_refused_and_recorded() {
     let tick = some_hours_ago();
 
     let first = stack.tick(tick).await.unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!((first.action, first.policy_name().as_str()), (Action::Launch(0), "rule:minimum"));
+    assert_eq!((first.action, first.policy_name().as_str()), (Action::Launch(0, 1), "rule:minimum"));
     assert_eq!(stack.tick(tick).await.unwrap(), first, "a duplicate tick is the same decision");
     assert_eq!(stack.tables.decisions.range("e2e", tick, tick + 60).await.unwrap().len(), 1);
 
@@ -142,12 +142,12 @@ async fn duplicates_do_nothing_more_and_the_cooldown_is_refused_and_recorded() {
     assert_eq!(machines(&stack).await, 1, "a duplicate record launches nothing");
     assert_eq!(stack.cloud.gate().calls("RunInstances"), 1);
 
-    let refused = ask(&stack, tick + 60, Action::Launch(1)).await;
+    let refused = ask(&stack, tick + 60, Action::Launch(1, 1)).await;
     assert_eq!(*outcome(&refused), Outcome::Refused { because: "cooldown".into() });
     assert_eq!(machines(&stack).await, 1);
     let held = stack.tick(tick + 90).await.unwrap();
     assert_eq!((held.verdict, held.refusals[1].as_str()), (Verdict::Hold, "cooldown"));
-    let allowed = ask(&stack, tick + 120, Action::Launch(1)).await;
+    let allowed = ask(&stack, tick + 120, Action::Launch(1, 1)).await;
     assert!(matches!(outcome(&allowed), Outcome::Launched { .. }), "{:?}", outcome(&allowed));
 }
 
@@ -176,14 +176,14 @@ async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
     let template = config.sizes[2].launch_template.clone();
     stack.cloud.gate().inject(Fault::new(FaultKind::InsufficientInstanceCapacity).launch_template(template));
 
-    let failed = ask(&stack, tick, Action::Launch(2)).await;
+    let failed = ask(&stack, tick, Action::Launch(2, 1)).await;
     assert_eq!(*outcome(&failed), Outcome::NoCapacity { code: "InsufficientInstanceCapacity".into() });
     assert_eq!(stack.tables.control.no_capacity("e2e").await.unwrap().flags(tick * 1000), [false, false, true]);
     assert_eq!((machines(&stack).await, stack.tables.instances.alive("e2e").await.unwrap().len()), (0, 0));
 
     let next = stack.tick(tick + 60).await.unwrap();
-    assert!(next.observation.no_capacity[2] && !next.mask[Action::Launch(2).index()]);
-    assert_eq!(next.refusals[Action::Launch(2).index()], "no capacity");
+    assert!(next.observation.no_capacity[2] && !Action::Launch(2, 1).is_allowed(&next.mask));
+    assert_eq!(next.refusals[5], "no capacity");
     assert!(matches!(outcome(&next), Outcome::Launched { .. }), "other sizes go on: {:?}", outcome(&next));
     stack.cloud.gate().clear();
     let reconciled = stack.reconcile(tick + 60).await.unwrap();
@@ -200,7 +200,7 @@ async fn a_machine_without_our_tags_is_never_stopped() {
         InstanceRecord { ready_ms: Some(1), ..testkit::builders::instance("e2e", &foreign, 0, (tick - 3600) * 1000) };
     stack.tables.instances.put_new(&forged).await.unwrap();
 
-    let decision = ask(&stack, tick, Action::Stop(0)).await;
+    let decision = ask(&stack, tick, Action::Stop(0, 1)).await;
     assert!(matches!(outcome(&decision), Outcome::Nothing { .. }), "{:?}", outcome(&decision));
     assert_eq!(stack.cloud.gate().calls("TerminateInstances"), 0);
     assert!(stack.cloud.is_running(&foreign).await.unwrap());

@@ -1,6 +1,5 @@
 //! Exported policies in a third program: what burn trained and tract runs, onnxruntime computes as well.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 
 use contract::ACTION_COUNT;
@@ -22,7 +21,7 @@ fn onnxruntime(weights: &Weights) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let (policy, inputs) = (dir.path().join("policy.onnx"), dir.path().join("inputs.json"));
     // burn against tract is part of packaging
-    let (onnx, _) = package(weights, BTreeMap::new(), BTreeMap::new(), None).unwrap();
+    let (onnx, _) = package(weights, Default::default()).unwrap();
     std::fs::write(&policy, onnx).unwrap();
     let steps: Vec<Value> = expected(weights, PARITY_STEPS)
         .iter()

@@ -42,6 +42,7 @@ fn manifest(onnx: &[u8], lstm_cells: usize) -> Manifest {
         onnx_bytes: onnx.len() as u64,
         schema_hash: schema_hash().to_owned(),
         lstm_cells,
+        machines_per_action_max: 4,
         parent: None,
         settings: Default::default(),
         evaluation: Default::default(),

@@ -25,7 +25,7 @@ fn whole_decision() -> Decision {
         value: Some(-1.5),
         lstm: Some(LstmState { policy: "ab".repeat(32), h: vec![0.5; 4], c: vec![-0.5; 4] }),
         intent: Some(Intent { state, generation, claimed_ms, plan: Some(plan), outcome: Some(outcome) }),
-        ..decision("p", TICK, Action::Stop(0))
+        ..decision("p", TICK, Action::Stop(0, 1))
     }
 }
 
@@ -51,6 +51,7 @@ fn whole_manifest() -> Manifest {
         onnx_bytes: 1000,
         schema_hash: "cd".repeat(32),
         lstm_cells: 4,
+        machines_per_action_max: 2,
         parent: None,
         settings: BTreeMap::from([("seed".into(), "1".into())]),
         evaluation: BTreeMap::from([("cost_usd".into(), 1.5)]),
@@ -69,7 +70,7 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 /// What the functions do with a decision that they read.
 fn used(d: &Decision) {
     assert!(encode(&d.observation).iter().all(|x| (0.0..=1.0).contains(x)));
-    assert!(d.action.index() < ACTION_COUNT || d.action.size().is_some());
+    assert!(d.action == contract::Action::Nothing || d.action.size().is_some());
     let look = Look { tick: d.tick, observation: &d.observation };
     let _ = (vanished(look, [look], 60), d.policy_name(), d.is_settled());
     let document = emf::decided(d, Timing { at_ms: TICK * 1000, own_ms: 1.0 });

@@ -10,7 +10,7 @@ use contract::limits::POLICY_BYTES_MAX;
 use contract::manifest::{Golden, MANIFEST_VERSION, Manifest};
 use contract::observation::FEATURES;
 use contract::schema::sha256_hex;
-use contract::{ACTION_COUNT, FEATURE_COUNT, Features, Mask, schema_hash};
+use contract::{ACTION_COUNT, ACTIONS, Action, FEATURE_COUNT, Features, Mask, schema_hash};
 use policy::Policy;
 use policy::format::{self, Layers};
 
@@ -113,11 +113,39 @@ fn sensible(variant: u32) -> Layers {
         lstm_w,
         lstm_r: vec![0.05; 4 * CELLS * CELLS],
         lstm_b,
-        // In the order nothing, launch S, stop S, launch M, stop M, launch L, stop L; the queue's row, then idleness.
-        logits_w: vec![0.0, 6.0, -4.0, 6.0, -4.0, 6.0, -4.0, 0.0, 0.0, 3.0, 0.0, 3.0, 0.0, 3.0],
-        logits_b: vec![0.0, -0.6, -3.3, -0.4, -3.25, -0.2, -3.2],
+        logits_w: [logits(queue_weight), logits(idleness_weight)].concat(),
+        logits_b: logits(bias),
         value_w: vec![-1.0, 0.5],
         value_b: vec![variant as f32 / 16.0],
+    }
+}
+
+fn logits(of: fn(Action) -> f32) -> Vec<f32> {
+    ACTIONS.iter().map(|(action, _)| of(*action)).collect()
+}
+
+/// Larger steps are wanted for a longer queue, and less at first.
+fn queue_weight(action: Action) -> f32 {
+    match action {
+        Action::Nothing => 0.0,
+        Action::Launch(_, n) => 6.0 + 2.0 * f32::from(n / 2),
+        Action::Stop(..) => -4.0,
+    }
+}
+
+fn idleness_weight(action: Action) -> f32 {
+    match action {
+        Action::Stop(_, n) => 3.0 + 2.0 * f32::from(n / 2),
+        _ => 0.0,
+    }
+}
+
+/// Of equal ones the largest size.
+fn bias(action: Action) -> f32 {
+    match action {
+        Action::Nothing => 0.0,
+        Action::Launch(size, n) => -0.6 + 0.2 * f32::from(size) - 1.3 * f32::from(n / 2),
+        Action::Stop(size, n) => -3.3 + 0.05 * f32::from(size) - 1.3 * f32::from(n / 2),
     }
 }
 
@@ -129,6 +157,7 @@ fn package(layers: &Layers, refusal: Option<Event>) -> Package {
         onnx_bytes: onnx.len() as u64,
         schema_hash: schema_hash().to_owned(),
         lstm_cells: CELLS,
+        machines_per_action_max: 4,
         parent: None,
         settings: BTreeMap::new(),
         evaluation: BTreeMap::new(),
@@ -183,9 +212,9 @@ fn step(l: &Layers, x: &Features, mask: &Mask, h: &mut Cells, c: &mut Cells) -> 
 mod tests {
     use super::*;
     use contract::capacity::Counts;
-    use contract::{Action, Observation, observation};
+    use contract::{Observation, observation};
 
-    fn wanted(queue: u32, cpu: f64) -> Action {
+    fn wanted(queue: u32, cpu: f64, machines_per_action: u16) -> Action {
         let o = Observation {
             queue_depth: Some(queue),
             cpu_util_avg: Some(cpu),
@@ -193,15 +222,18 @@ mod tests {
             ..Observation::empty([2, 4, 8])
         };
         let policy = &LOADED[&GOOD[0].sha256];
-        let mask = [true; ACTION_COUNT];
+        let mask = std::array::from_fn(|i| i < contract::actions_up_to(machines_per_action).len());
         policy.step(&observation::encode(&o), &mask, &mut policy.zero_state()).unwrap().best(&mask)
     }
 
     #[test]
     fn a_good_policy_launches_for_a_queue_and_stops_idle_machines() {
-        assert_eq!(wanted(30, 1.0), Action::Launch(2));
-        assert_eq!(wanted(0, 0.0), Action::Stop(2));
-        assert_eq!(wanted(0, 0.7), Action::Nothing);
+        assert_eq!(wanted(30, 1.0, 1), Action::Launch(2, 1));
+        assert_eq!(wanted(0, 0.0, 1), Action::Stop(2, 1));
+        assert_eq!(wanted(0, 0.7, 1), Action::Nothing);
+        assert_eq!(wanted(2, 1.0, 4), Action::Launch(2, 1));
+        assert_eq!(wanted(3000, 1.0, 4), Action::Launch(2, 4));
+        assert_eq!(wanted(0, 0.0, 4), Action::Stop(2, 4));
     }
 
     #[test]

@@ -79,6 +79,7 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
     }
     config.cooldown_s = [0, 0, 120, 180][rng.random_range(0..4)];
     config.launches_per_hour_max = [None, None, Some(5), Some(12)][rng.random_range(0..4)];
+    config.machines_per_action_max = [1, 2, 4][rng.random_range(0..3)];
     config.subnets = (0..rng.random_range(0..3)).map(|i| format!("subnet-{i}")).collect();
     // A secret where people put them: it must never leave the configuration.
     let url = format!("https://reader:{SECRET}@graphite.example");

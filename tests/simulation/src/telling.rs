@@ -1,7 +1,8 @@
 //! What happened, in a line for people, and as an event that must happen somewhere.
 
 use contract::Action;
-use contract::decision::{Decider, Decision, Outcome, Verdict};
+use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
+use contract::plan::Plan;
 use controller::reason::Hold;
 use controller::rule;
 use testkit::fate::Happened;
@@ -72,7 +73,23 @@ pub fn note(happened: &Happened, seen: &mut Seen) {
         }
         Happened::Claimed { .. } => seen.note(Event::Claimed),
         Happened::Decided(decision) => note_decision(decision, seen),
-        Happened::Stored { after, .. } => after.outcome.iter().for_each(|outcome| note_outcome(outcome, seen)),
+        Happened::Stored { after, .. } if after.state == IntentState::Settled => {
+            note_several(after, seen);
+            after.outcome.iter().for_each(|outcome| note_outcome(outcome, seen));
+        }
+        _ => {}
+    }
+}
+
+fn note_several(intent: &Intent, seen: &mut Seen) {
+    match (&intent.plan, &intent.outcome) {
+        (_, Some(Outcome::Launched { instance_ids })) => {
+            seen.note_if(instance_ids.len() > 1, Event::LaunchedSeveral);
+        }
+        (Some(Plan::Terminate { instance_ids: planned, .. }), Some(Outcome::Terminated { instance_ids })) => {
+            seen.note_if(instance_ids.len() > 1, Event::TerminatedSeveral);
+            seen.note_if(instance_ids.len() < planned.len(), Event::TerminatedSome);
+        }
         _ => {}
     }
 }
@@ -114,7 +131,7 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
     seen.note_if(held && d.reason.starts_with("kill switch"), Event::HeldKilled);
     seen.note_if(held && d.reason.starts_with("observe"), Event::HeldObserve);
     let vanished = Hold::of_decision(d) == Some(Hold::LoadVanished);
-    seen.note_if(vanished && matches!(d.action, Action::Stop(_)), Event::HeldVanished);
+    seen.note_if(vanished && matches!(d.action, Action::Stop(..)), Event::HeldVanished);
     for package in BAD.iter() {
         let named = d.reason.contains(&format!("policy {}", &package.sha256[..12]));
         if let Some(event) = package.refusal.filter(|_| named) {

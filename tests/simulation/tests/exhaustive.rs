@@ -191,7 +191,7 @@ fn check(scenario: Scenario, case: Case, running: &Running) {
     let decisions = world.decisions();
     assert_eq!(running.acts().len(), 1, "{at}: one decision in the end");
     for d in decisions.iter().filter(|d| d.verdict == Verdict::Act) {
-        let expected = if scenario == Scenario::Launch { Action::Launch(0) } else { Action::Stop(0) };
+        let expected = if scenario == Scenario::Launch { Action::Launch(0, 1) } else { Action::Stop(0, 1) };
         assert_eq!(d.action, expected, "{at}");
         let intent = d.intent.as_ref().unwrap_or_else(|| panic!("{at}: never claimed nor released"));
         assert_eq!(intent.state, IntentState::Settled, "{at}: {intent:?}");

@@ -46,10 +46,10 @@ fn a_stop_is_held_for_ten_minutes_after_the_load_was_gone_at_once() {
     let world = world(24);
     for tick in (TICK..TICK + OUTAGE_HOLD_S).step_by(60) {
         let held = decide(&world, tick);
-        assert_eq!((held.action, held.verdict), (Action::Stop(0), Verdict::Hold), "{}", held.reason);
+        assert_eq!((held.action, held.verdict), (Action::Stop(0, 1), Verdict::Hold), "{}", held.reason);
         let expected = format!("load vanished: 24 tasks were gone at once {} s ago; nothing is stopped", tick - TICK);
         assert!(held.reason.starts_with(&expected), "{}", held.reason);
-        assert!(held.mask[held.action.index()], "the network's input is as it was trained");
+        assert!(held.action.is_allowed(&held.mask), "the network's input is as it was trained");
     }
     assert_eq!(decide(&world, TICK + OUTAGE_HOLD_S).verdict, Verdict::Act);
 }
@@ -57,5 +57,5 @@ fn a_stop_is_held_for_ten_minutes_after_the_load_was_gone_at_once() {
 #[test]
 fn a_few_tasks_that_end_are_no_outage() {
     let stops = decide(&world(9), TICK);
-    assert_eq!((stops.action, stops.verdict), (Action::Stop(0), Verdict::Act), "{}", stops.reason);
+    assert_eq!((stops.action, stops.verdict), (Action::Stop(0, 1), Verdict::Act), "{}", stops.reason);
 }

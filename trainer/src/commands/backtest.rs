@@ -55,6 +55,9 @@ pub struct BacktestArgs {
     /// Let episodes depart from the load at random (run times, arrivals)
     #[arg(long)]
     perturb: bool,
+    /// Machines that one action may move at most: 1, 2 or 4, in place of what the twin's settings say
+    #[arg(long, value_name = "N")]
+    machines_per_action: Option<u16>,
     #[command(flatten)]
     twin: TwinArgs,
 }
@@ -62,7 +65,11 @@ pub struct BacktestArgs {
 impl BacktestArgs {
     /// What the load is played with.
     pub fn load_options(&self) -> LoadOptions {
-        LoadOptions { is_perturbed: self.perturb, ..self.twin.load_options() }
+        LoadOptions {
+            is_perturbed: self.perturb,
+            machines_per_action: self.machines_per_action,
+            ..self.twin.load_options()
+        }
     }
 
     /// The load that is asked for.

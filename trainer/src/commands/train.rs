@@ -10,7 +10,7 @@ use backtest::play::{Contender, PlayError, Standing, outcomes, standing};
 use clap::Args;
 use indicatif::HumanCount;
 use serde::Serialize;
-use twin::EnvSpec;
+use twin::{EnvSpec, ScenarioError};
 
 use crate::commands::backtest::{self as tables, BoundsLine};
 use crate::commands::learning::{Learning, SettingsError};
@@ -21,6 +21,7 @@ use crate::course::{Course, CourseError, with_drawn_boots};
 use crate::device::{DeviceError, select};
 use crate::learn::learn;
 use crate::load::{Load, LoadError, LoadName, LoadOptions, PERTURBATION, load};
+use crate::parity::Origin;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::runner::is_cpu;
 use crate::ppo::state::State;
@@ -51,6 +52,10 @@ pub struct TrainArgs {
     /// does not learn them by heart
     #[arg(long)]
     pub exact: bool,
+    /// Machines that one action may move at most: 1, 2 or 4, in place of what the twin's settings say. With several, each
+    /// load is learned with each
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub machines_per_action: Vec<u16>,
     /// How to learn
     #[command(flatten)]
     pub learning: Learning,
@@ -103,6 +108,15 @@ pub struct Lesson {
     held_out: Option<Arc<EnvSpec>>,
 }
 
+impl Lesson {
+    /// The same with so many machines that one action may move.
+    fn moving(&self, machines: u16) -> Result<Self, ScenarioError> {
+        let moved = |spec: &Arc<EnvSpec>| spec.configured(|c| c.machines_per_action_max = machines).map(Arc::new);
+        let load = Load { spec: moved(&self.load.spec)?, ..self.load.clone() };
+        Ok(Self { load, held_out: self.held_out.as_ref().map(moved).transpose()? })
+    }
+}
+
 impl From<Load> for Lesson {
     fn from(load: Load) -> Self {
         Self { load, held_out: None }
@@ -118,6 +132,9 @@ pub enum TrainCommandError {
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A load cannot be played so.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// Nothing can be learned from a load.
     #[error(transparent)]
     Course(#[from] CourseError),
@@ -151,7 +168,7 @@ pub enum TrainCommandError {
 impl TrainCommandError {
     /// Whether the user has to change something: exit code 2.
     pub fn is_input(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Device(_) | Self::Resume { .. } | Self::Course(_))
+        matches!(self, Self::Settings(_) | Self::Device(_) | Self::Resume { .. } | Self::Course(_) | Self::Scenario(_))
     }
 }
 
@@ -172,13 +189,25 @@ fn as_learned(name: &str, spec: Arc<EnvSpec>, options: &LoadOptions) -> Arc<EnvS
     if is_published { Arc::new(with_drawn_boots(&spec)) } else { spec }
 }
 
-/// The course of a lesson: what is learned from departs from it at random, unless it is to be learned as it is.
-fn course(args: &TrainArgs, name: &str, lesson: Lesson) -> Result<Course, CourseError> {
+/// The courses of a lesson: one for each number of machines that an action may move.
+fn courses(args: &TrainArgs, name: &str, lesson: &Lesson) -> Result<Vec<Course>, TrainCommandError> {
     lesson.load.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
+    if args.machines_per_action.is_empty() {
+        return Ok(vec![course(args, name, lesson)?]);
+    }
+    let of = |n: &u16| {
+        let name = if *n == 1 { name.to_owned() } else { format!("{name}, up to {n} machines an action") };
+        Ok(course(args, &name, &lesson.moving(*n)?)?)
+    };
+    args.machines_per_action.iter().map(of).collect()
+}
+
+/// The course of a lesson: what is learned from departs from it at random, unless it is to be learned as it is.
+fn course(args: &TrainArgs, name: &str, lesson: &Lesson) -> Result<Course, CourseError> {
     eprintln!("{name}: tuning the rules");
-    let exact = as_learned(name, lesson.load.spec, &args.load_options());
+    let exact = as_learned(&lesson.load.name, lesson.load.spec.clone(), &args.load_options());
     let spec = if args.exact { exact.clone() } else { Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION)) };
-    Course::new(name, spec, lesson.held_out.unwrap_or(exact))
+    Course::new(name, spec, lesson.held_out.clone().unwrap_or(exact))
 }
 
 /// Trains and writes the policy with its report. `stop` ends the run early, which then writes what it has.
@@ -194,8 +223,11 @@ pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &AtomicBool) -> Result<
         .workloads
         .iter()
         .zip(lessons)
-        .map(|(name, lesson)| course(args, name, lesson))
-        .collect::<Result<_, _>>()?;
+        .map(|(name, lesson)| courses(args, name, &lesson))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect();
     let goes_on = matches!(start, Start::Resume(_));
     let log = Log::files(config.steps, "training", &args.out, goes_on).map_err(|e| files(&args.out, e))?;
     let state = args.out.join(STATE);
@@ -219,8 +251,9 @@ fn start(args: &TrainArgs, config: &PpoConfig) -> Result<Start, TrainCommandErro
     let settings = args.out.join(SETTINGS);
     // what the run is about, as a comment above its settings: a resumed run must be about the same
     let about = format!(
-        "# {} {:?} seed {} exact {}",
+        "# {} machines per action {:?} {:?} seed {} exact {}",
         args.workloads.join(" "),
+        args.machines_per_action,
         args.load_options(),
         args.learning.seed,
         args.exact
@@ -333,7 +366,9 @@ fn bundle(
         ]
     });
     let settings = settings(config, args.learning.seed, &args.workloads.join(" "));
-    let (onnx, manifest) = parity::package(&trained.best, settings, evaluation.collect(), None)?;
+    let machines_per_action_max = courses.iter().map(|c| c.spec.config().machines_per_action_max).max().unwrap_or(1);
+    let origin = Origin { settings, evaluation: evaluation.collect(), parent: None, machines_per_action_max };
+    let (onnx, manifest) = parity::package(&trained.best, origin)?;
     let report = page(args, config, trained, courses, compared)?.into_bytes();
     Ok(Bundle { onnx, manifest, checkpoint: trained.best.to_checkpoint(), report })
 }

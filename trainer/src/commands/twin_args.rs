@@ -38,6 +38,7 @@ impl TwinArgs {
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             config: self.config.clone(),
+            machines_per_action: None,
             is_ec2: self.profile == Profile::Ec2,
             wide: if self.wide == Wide::Split { Width::Split } else { Width::Refuse },
             is_perturbed: false,

@@ -42,7 +42,7 @@ impl Playing {
     pub fn act(&mut self, features: &Features, mask: &Mask, choice: Choice, rng: &mut ChaCha8Rng) -> Action {
         let action = choose(&self.0.look(features, &[1.0])[..ACTION_COUNT], mask, choice, rng);
         self.0.advance();
-        Action::from(action as u16)
+        Action::at(action)
     }
 }
 

@@ -88,7 +88,7 @@ impl Slot {
         let log_prob = probabilities[action].max(f32::MIN_POSITIVE).ln();
         self.track.push(&self.seen.features, self.starts, mask, action, log_prob);
         self.track.values.push(head[ACTION_COUNT]);
-        let step = self.env.step(Action::from(taken as u16));
+        let step = self.env.step(Action::at(taken));
         let worked_usd = self.worked(how.waste_only);
         self.track.rewards.push(step.reward + worked_usd);
         self.track.done.push(step.done);
@@ -113,8 +113,8 @@ impl Slot {
 
     /// What the teacher would do; nothing if that is refused or there is none.
     fn label(&self) -> usize {
-        let action = self.env.advice().map_or(0, Action::index);
-        if self.seen.mask[action] { action } else { 0 }
+        let advised = self.env.advice().and_then(Action::index);
+        advised.filter(|action| self.seen.mask[*action]).unwrap_or(0)
     }
 
     fn restart(&mut self) {
@@ -273,9 +273,10 @@ mod tests {
 
     #[test]
     fn a_refused_action_has_probability_zero_and_is_never_drawn() {
-        let mask = [true, false, true, false, false, false, false];
-        let p = probabilities(&[0.0, 50.0, 0.0, 0.0, 0.0, 0.0, 0.0], &mask);
-        assert_eq!(p, [0.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
+        let mask = std::array::from_fn(|i| i == 0 || i == 2);
+        let logits: [f32; ACTION_COUNT] = std::array::from_fn(|i| if i == 1 { 50.0 } else { 0.0 });
+        let p = probabilities(&logits, &mask);
+        assert_eq!(p, std::array::from_fn(|i| if mask[i] { 0.5 } else { 0.0 }));
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let drawn: Vec<_> = (0..1000).map(|_| draw(&p, &mut rng)).collect();
         let twos = drawn.iter().filter(|&&a| a == 2).count();

@@ -1,7 +1,7 @@
 //! Tiny environments whose best policy is known.
 #![allow(dead_code)]
 
-use contract::{ACTION_COUNT, Action, FEATURE_COUNT};
+use contract::{Action, FEATURE_COUNT, actions_up_to};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use twin::env::{Environment, Seen, Step};
@@ -14,7 +14,9 @@ pub fn many(env: &impl Fn() -> Box<dyn Environment>, n: usize) -> Vec<Box<dyn En
 fn seen(at: usize, value: f32) -> Seen {
     let mut features = [0.0; FEATURE_COUNT];
     features[at] = value;
-    Seen { features, mask: [true; ACTION_COUNT] }
+    // the actions of one machine
+    let one = actions_up_to(1).len();
+    Seen { features, mask: std::array::from_fn(|i| i < one) }
 }
 
 /// Shows a number from 0 to 2; the action with that number earns 1.
@@ -47,13 +49,13 @@ impl Environment for Echo {
     }
 
     fn step(&mut self, action: Action) -> Step {
-        let reward = f64::from(u8::from(action.index() == self.shown));
+        let reward = f64::from(u8::from(action.index() == Some(self.shown)));
         self.left -= 1;
         Step { seen: self.show(), reward, done: self.left == 0 }
     }
 
     fn advice(&self) -> Option<Action> {
-        Some(Action::from(self.shown as u16))
+        Some(Action::at(self.shown))
     }
 }
 
@@ -87,7 +89,7 @@ impl Environment for Recall {
 
     fn step(&mut self, action: Action) -> Step {
         let done = self.at == Self::LAST;
-        let right = action.index() == 1 + usize::from(self.cue);
+        let right = action.index() == Some(1 + usize::from(self.cue));
         let reward = match (done, right) {
             (false, _) => 0.0,
             (true, true) => 1.0,

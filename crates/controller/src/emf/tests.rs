@@ -105,7 +105,7 @@ fn what_is_missing_or_not_finite_is_left_out_and_never_zero() {
 
 #[test]
 fn a_decision_that_acts_has_no_reason_and_one_of_another_version_has_some_other() {
-    let acting = decided(&Decision { verdict: Verdict::Act, action: Action::Stop(0), ..held("stop S") }, TIMING);
+    let acting = decided(&Decision { verdict: Verdict::Act, action: Action::Stop(0, 1), ..held("stop S") }, TIMING);
     assert!(acting.get(REASON).is_none());
     assert_eq!((&acting["Holds"], dimensions_of(&acting, HOLDS)), (&json!(0.0), vec![vec!["Pool".to_owned()]]));
     assert_eq!(decided(&held("words of another version"), TIMING)[REASON], OTHER);

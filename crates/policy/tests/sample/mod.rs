@@ -48,6 +48,7 @@ impl Sample {
             onnx_bytes: onnx.len() as u64,
             schema_hash: schema_hash().to_owned(),
             lstm_cells: CELLS,
+            machines_per_action_max: 1,
             parent: None,
             settings: Default::default(),
             evaluation: Default::default(),

@@ -248,8 +248,8 @@ mod metrics {
         });
         let seen = env.reset(0);
         assert_eq!(env.observation().missing(), ["cpu_util_avg", "cpu_util_p90", "mem_util_avg", "mem_util_p90"]);
-        assert_eq!(seen.mask, [true, true, false, true, false, true, false]);
-        env.step(Action::Stop(2));
+        assert_eq!(seen.mask[..7], [true, true, false, true, false, true, false]);
+        env.step(Action::Stop(2, 1));
         assert_eq!((env.outcome().rejected_actions, env.observation().fleet[2].ready), (1, 2));
     }
 
@@ -264,7 +264,7 @@ mod metrics {
             env.reset(seed);
             while !env.is_over() {
                 (gaps, ticks) = (gaps + u64::from(env.observation().is_doubtful()), ticks + 1);
-                env.step(Action::Stop(2));
+                env.step(Action::Stop(2, 1));
             }
             refused += env.outcome().rejected_actions;
         }
@@ -328,12 +328,13 @@ proptest! {
     }
 
     #[test]
-    fn the_mask_is_obeyed(seed in 0u64..50, actions in prop::collection::vec(0u16..7, 1..250)) {
-        let mut env = TwinEnv::new(real_fleet());
+    fn the_mask_is_obeyed(seed in 0u64..50, actions in prop::collection::vec(0..contract::ACTION_COUNT, 1..250)) {
+        let spec = EnvSpec::clone(&real_fleet()).configured(|config| config.machines_per_action_max = 2);
+        let mut env = TwinEnv::new(Arc::new(spec.unwrap()));
         let mut seen = env.reset(seed);
         for action in actions {
-            let (refused, allowed) = (env.outcome().rejected_actions, seen.mask[usize::from(action)]);
-            let step = env.step(Action::from(action));
+            let (refused, allowed) = (env.outcome().rejected_actions, seen.mask[action]);
+            let step = env.step(Action::at(action));
             prop_assert_eq!(env.outcome().rejected_actions == refused, allowed);
             seen = step.seen;
             if step.done {

@@ -52,20 +52,20 @@ fn the_observation_of_a_batch_by_hand() {
         ..Observation::empty([2, 4, 8])
     };
     assert_eq!(env.observation(), &start);
-    env.step(Action::Launch(2));
+    env.step(Action::Launch(2, 1));
     let next = Observation {
         fleet: [one, one, Counts { ready: 1, booting: 1 }],
         wait_ratio_recent: Some(0.0),
         oldest_wait_s: Some(60.0),
         arrivals: Some(0),
         since_arrival_s: Some(60.0),
-        last_action: Action::Launch(2),
+        last_action: Action::Launch(2, 1),
         since_action_s: 60.0,
         cooldown_left_s: 30.0,
         ..start
     };
     assert_eq!(env.observation(), &next);
-    assert_eq!(env.mask(), [true, false, false, false, false, false, false]);
+    assert_eq!(env.mask(), std::array::from_fn(|i| i == 0));
 }
 
 #[test]
@@ -102,13 +102,51 @@ fn a_failed_launch_masks_its_size_until_the_back_off_ends() {
     });
     let mut env = TwinEnv::new(spec);
     env.reset(0);
-    assert!(env.step(Action::Launch(2)).seen.mask[3]);
+    assert!(env.step(Action::Launch(2, 1)).seen.mask[3]);
     let mut allowed = vec![env.mask()[5]];
     allowed.extend((0..2).map(|_| env.step(Action::Nothing).seen.mask[5]));
     assert_eq!(allowed, [false, false, true]);
     assert_eq!(env.outcome().failed_launches, 1);
-    env.step(Action::Launch(2));
+    env.step(Action::Launch(2, 1));
     assert_eq!((env.outcome().launches, env.observation().no_capacity), (1, [false; 3]));
+}
+
+#[test]
+fn one_action_moves_several_machines_within_the_limits() {
+    let spec = spec(batch(1, 7_200_000, 1000, 0), |config| {
+        config.machines_per_action_max = 4;
+        config.launches_per_hour_max = Some(6);
+        config.types[1].bounds = contract::capacity::Bounds::new(1, Some(4)).unwrap();
+    });
+    let mut env = TwinEnv::new(spec);
+    env.reset(0);
+    assert!(!Action::Launch(1, 4).is_allowed(&env.mask()), "with the one there it would be five");
+    env.step(Action::Launch(0, 4));
+    let fleet = env.observation().fleet;
+    assert_eq!((fleet[0], env.outcome().launches), (Counts { ready: 1, booting: 4 }, 4));
+    assert!(
+        Action::Launch(0, 2).is_allowed(&env.mask()) && !Action::Launch(0, 4).is_allowed(&env.mask()),
+        "six an hour"
+    );
+    env.step(Action::Stop(0, 2));
+    // of the five, booting for 71 s, two that boot go; the others are ready at the end of the second minute
+    assert_eq!(env.observation().fleet[0], Counts { ready: 3, booting: 0 });
+    env.step(Action::Stop(0, 4));
+    assert_eq!((env.observation().fleet[0].ready, env.outcome().rejected_actions), (3, 1), "one has to stay");
+}
+
+#[test]
+fn a_call_without_capacity_fails_for_all_its_machines() {
+    let spec = spec(batch(1, 7_200_000, 1000, 0), |config| {
+        config.machines_per_action_max = 4;
+        config.launch_failures = LaunchFailures::List(vec![true, false]);
+    });
+    let mut env = TwinEnv::new(spec);
+    env.reset(0);
+    env.step(Action::Launch(2, 4));
+    assert_eq!((env.outcome().launches, env.outcome().failed_launches), (0, 1));
+    env.step(Action::Launch(2, 4));
+    assert_eq!((env.outcome().launches, env.outcome().failed_launches), (4, 1));
 }
 
 #[test]
@@ -119,7 +157,7 @@ fn the_launch_budget_counts_the_last_hour() {
     let mut launches = Vec::new();
     while !env.is_over() {
         let before = env.outcome().launches;
-        env.step(Action::Launch(0));
+        env.step(Action::Launch(0, 1));
         if env.outcome().launches > before {
             launches.push(env.outcome().steps - 1);
         }
@@ -188,17 +226,18 @@ proptest! {
 
     #[test]
     fn what_is_seen_is_the_encoded_observation_and_the_mask_is_obeyed(
-        seed in 0u64..4, actions in prop::collection::vec(0u16..7, 1..100),
+        seed in 0u64..4, actions in prop::collection::vec(0..contract::ACTION_COUNT, 1..100), most in prop::sample::select(&contract::STEPS),
     ) {
         let spec = EnvSpec::published().configured(|config| {
             config.cooldown_ms = 120_000;
+            config.machines_per_action_max = most;
             config.types[2].bounds = contract::capacity::Bounds::new(1, Some(2)).unwrap();
         });
         let mut env = TwinEnv::new(Arc::new(spec.unwrap()));
         let mut seen = env.reset(seed);
         for action in actions {
-            let (refused, allowed) = (env.outcome().rejected_actions, seen.mask[usize::from(action)]);
-            let step = env.step(Action::from(action));
+            let (refused, allowed) = (env.outcome().rejected_actions, seen.mask[action]);
+            let step = env.step(Action::at(action));
             prop_assert_eq!(env.outcome().rejected_actions == refused, allowed);
             prop_assert_eq!(step.seen.features, encode(env.observation()));
             prop_assert!(!env.observation().is_doubtful());

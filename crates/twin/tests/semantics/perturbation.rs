@@ -99,7 +99,7 @@ fn all_boots_of_an_episode_are_longer_or_shorter_together() {
         let spec = EnvSpec::published().configured(|config| config.boot = BootModel::Fixed { seconds: 600.0 });
         let mut env = TwinEnv::new(Arc::new(spec.unwrap().perturbed(perturbation)));
         env.reset(seed);
-        env.step(Action::Launch(0));
+        env.step(Action::Launch(0, 1));
         let mut steps = 1;
         while env.sim().counts()[0].booting > 0 {
             env.step(Action::Nothing);
@@ -125,7 +125,7 @@ fn outages_vary_from_episode_to_episode() {
         let shares = (0..100).map(|seed| {
             env.reset(seed);
             (0..100).for_each(|_| {
-                env.step(Action::Launch(0));
+                env.step(Action::Launch(0, 1));
             });
             env.outcome().failed_launches as f64 / 100.0
         });

@@ -61,7 +61,8 @@ impl Checker {
     /// I1, I2, I5 and I6 for a launch.
     pub(super) fn launched(&mut self, scene: Scene<'_>, plan: &LaunchPlan, ids: &[String]) -> Checked {
         let of = |d: &Decision| {
-            planned(d) == Some(&Plan::Launch(plan.clone())) && d.action == Action::Launch(plan.size as u16)
+            planned(d) == Some(&Plan::Launch(plan.clone()))
+                && d.action == Action::Launch(plan.size as u16, plan.count as u16)
         };
         let Some(decision) = scene.world.decisions().into_iter().find(of) else {
             return ensure(false, "I6", || format!("a launch that no stored plan asks for: {plan:?}"));
@@ -70,7 +71,9 @@ impl Checker {
         ensure(mode(scene).is_none(), "I10", || format!("{tick} launched in mode {:?}", mode(scene)))?;
         ensure(decision.verdict == Verdict::Act, "I6", || format!("{tick} was held and launched all the same"))?;
         self.launched.entry(tick).or_default().extend(ids.iter().cloned());
-        ensure(self.launched[&tick].len() <= 1, "I5", || format!("{tick} launched {:?}", self.launched[&tick]))?;
+        ensure(self.launched[&tick].len() <= plan.count as usize, "I5", || {
+            format!("{tick} launched {:?}", self.launched[&tick])
+        })?;
         self.within_budget(scene, tick)?;
         self.mostly_healthy(scene, &format!("the launch of {tick}"))?;
         let max = scene.config.sizes[plan.size].bounds.max();

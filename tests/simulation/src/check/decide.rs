@@ -30,8 +30,8 @@ fn decided(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
     let back: Option<Decision> = serde_json::from_str(&json).ok();
     ensure(back.as_ref() == Some(d), "I9", || format!("the decision of {} is not what its record gives back", d.tick))?;
     let doubtful = d.observation.is_doubtful();
-    ensure(d.mask[d.action.index()], "I8", || format!("{} at {} is not allowed by the mask", d.action, d.tick))?;
-    let stops = matches!(d.action, Action::Stop(_)) && d.verdict == Verdict::Act;
+    ensure(d.action.is_allowed(&d.mask), "I8", || format!("{} at {} is not allowed by the mask", d.action, d.tick))?;
+    let stops = matches!(d.action, Action::Stop(..)) && d.verdict == Verdict::Act;
     ensure(!(stops && doubtful), "I8", || format!("{} at {} on doubtful data", d.action, d.tick))?;
     finite(d)?;
     blacked_out(scene, d, recent)?;
@@ -43,7 +43,7 @@ fn decided(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
 /// I8: nothing is stopped while what is seen looks like an outage. Where others decided meanwhile, the evaluator may not
 /// have seen what is stored now.
 fn blacked_out(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
-    if !matches!(d.action, Action::Stop(_)) || d.verdict != Verdict::Act || !recent.is_empty() {
+    if !matches!(d.action, Action::Stop(..)) || d.verdict != Verdict::Act || !recent.is_empty() {
         return Ok(());
     }
     let past =

@@ -12,7 +12,7 @@ use crate::commands::train::settings;
 use crate::compare::fleet_chart;
 use crate::contender::Learned;
 use crate::course::Course;
-use crate::parity;
+use crate::parity::{self, Origin};
 use crate::ppo::weights::Weights;
 use crate::promote::Bundle;
 use crate::report;
@@ -125,13 +125,15 @@ fn bundle(
         evaluation.insert(format!("{name}/saving_usd_low"), duel.saving_usd_low);
     }
     evaluation.retain(|_, value| value.is_finite());
+    let machines_per_action_max = windows.last.course.spec.config().machines_per_action_max;
     let parent = incumbent.map(|i| i.pointer.0.sha256.clone());
     let (config, seed) = request.settings_of(index);
     let mut settings = settings(config, seed, "the pool's own history");
     settings.insert("run".into(), request.run());
     let twin = serde_json::to_string(&windows.last.fit).expect("plain data");
     settings.insert("twin".into(), twin);
-    let (onnx, manifest) = parity::package(candidate, settings, evaluation, parent)?;
+    let (onnx, manifest) =
+        parity::package(candidate, Origin { settings, evaluation, parent, machines_per_action_max })?;
     let report = page(&manifest.sha256, candidate, windows, incumbent, judgement)?.into_bytes();
     Ok(Bundle { onnx, manifest, checkpoint: candidate.to_checkpoint(), report })
 }
