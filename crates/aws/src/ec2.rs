@@ -126,6 +126,19 @@ impl Cloud for Ec2 {
         Ok(machines)
     }
 
+    async fn pool_of(&self, instance_id: &str) -> Port<Option<String>> {
+        let call = self
+            .client
+            .describe_instances()
+            .filters(filter("instance-id", &[instance_id]))
+            .filters(filter(format!("tag:{TAG_MANAGED}"), &[TAG_MANAGED_VALUE]));
+        let answer = call.send().await.map_err(failed("DescribeInstances"))?;
+        let mut machines = answer.reservations().iter().flat_map(|r| r.instances());
+        let ours =
+            machines.find(|m| m.instance_id() == Some(instance_id) && tag(m, TAG_MANAGED) == Some(TAG_MANAGED_VALUE));
+        Ok(ours.and_then(|m| tag(m, TAG_POOL)).map(str::to_owned))
+    }
+
     async fn launch(&self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {
         let count = i32::try_from(plan.count)
             .map_err(|_| PortError::invalid("RunInstances", format!("{} machines in one launch", plan.count)))?;

@@ -3,8 +3,9 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::AttributeValue;
 use contract::limits::{HISTORY_ROWS_MAX, MACHINES_MAX};
-use contract::record::InstanceRecord;
+use contract::record::{Drain, InstanceRecord};
 use controller::ports::{Instances, Kind, Port, PortError};
 
 use crate::errors::failed;
@@ -116,10 +117,26 @@ impl Instances for InstanceTable {
         send(update, record).await
     }
 
+    async fn mark_draining(&self, record: &InstanceRecord, drain: Drain) -> Port<()> {
+        let update = self
+            .update(record)
+            .update_expression("SET #d = if_not_exists(#d, :d)")
+            .condition_expression("attribute_exists(#pool) AND attribute_not_exists(#t)")
+            .expression_attribute_names("#d", "drain")
+            .expression_attribute_names("#t", "terminated_ms")
+            .expression_attribute_values(":d", AttributeValue::M(to_item("UpdateItem", &drain)?));
+        match send(update, record).await {
+            // there is no such record, or the machine is gone
+            Err(error) if error.kind == Kind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     async fn reopen(&self, record: &InstanceRecord) -> Port<()> {
         let update = self
             .update(record)
-            .update_expression("SET #a = :p REMOVE #t")
+            .update_expression("SET #a = :p REMOVE #t, #d")
+            .expression_attribute_names("#d", "drain")
             .expression_attribute_names("#t", "terminated_ms")
             .expression_attribute_names("#a", "alive_pool")
             .expression_attribute_values(":p", s(&record.pool));

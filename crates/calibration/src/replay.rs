@@ -128,7 +128,7 @@ fn carried_out(d: &Decision) -> Option<Action> {
         (Action::Launch(size, _), Outcome::Launched { instance_ids }) => {
             Some(Action::Launch(size, instance_ids.len() as u16))
         }
-        (Action::Stop(size, _), Outcome::Terminated { instance_ids }) => {
+        (Action::Stop(size, _), Outcome::Terminated { instance_ids } | Outcome::Draining { instance_ids, .. }) => {
             Some(Action::Stop(size, instance_ids.len() as u16))
         }
         _ => None,

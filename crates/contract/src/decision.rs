@@ -89,6 +89,14 @@ pub enum Outcome {
         /// EC2's ids.
         instance_ids: Vec<String>,
     },
+    /// Machines take no more tasks, and are terminated when they have none or the time is over; those without any tasks
+    /// were terminated at once.
+    Draining {
+        /// EC2's ids.
+        instance_ids: Vec<String>,
+        /// When they go at the latest, milliseconds since the epoch.
+        until_ms: u64,
+    },
     /// EC2 had no capacity; the size is not tried for a while.
     NoCapacity {
         /// EC2's error code.

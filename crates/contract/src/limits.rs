@@ -39,6 +39,10 @@ pub const TICK_MAX: u64 = u64::MAX / 1000;
 pub const COOLDOWN_S_MAX: u64 = 86_400;
 /// See [`COOLDOWN_S_MAX`].
 pub const TICK_S_MAX: u64 = 3600;
+/// Longest time that a stopped machine may be given for its tasks, seconds: a day.
+pub const DRAIN_S_MAX: u64 = 86_400;
+/// Seconds between the notice of a spot interruption and the interruption.
+pub const SPOT_NOTICE_S: u64 = 120;
 /// Cores of one machine: EC2's largest has 896.
 pub const CORES_MAX: u32 = 1024;
 /// First back-off after a launch without capacity, seconds; doubled each time.

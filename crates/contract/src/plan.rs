@@ -27,6 +27,9 @@ pub enum Plan {
         instance_ids: Vec<String>,
         /// Index of their size.
         size: usize,
+        /// Until when they may work off their tasks, milliseconds since the epoch; none interrupts the tasks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drain_until_ms: Option<u64>,
     },
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::{SIZE_COUNT, STEPS};
 use crate::capacity::Bounds;
 use crate::control::Mode;
-use crate::limits::{COOLDOWN_S_MAX, CORES_MAX, POOL_NAME_LEN_MAX, TICK_S_MAX};
+use crate::limits::{COOLDOWN_S_MAX, CORES_MAX, DRAIN_S_MAX, POOL_NAME_LEN_MAX, TICK_S_MAX};
 
 /// Version of the stored form of [`PoolConfig`].
 pub const POOL_VERSION: u32 = 1;
@@ -31,6 +31,9 @@ pub struct PoolConfig {
     /// Seconds after an accepted action in which no other is accepted.
     #[serde(default)]
     pub cooldown_s: u64,
+    /// Seconds that a stopped machine has to work off its tasks; none means that they are interrupted and run again.
+    #[serde(default)]
+    pub drain_s: Option<u64>,
     /// Machines that one action may launch or stop at most: one of [`STEPS`].
     #[serde(default = "default_machines_per_action")]
     pub machines_per_action_max: u16,
@@ -151,6 +154,10 @@ impl PoolConfig {
         check((1..=TICK_S_MAX).contains(&self.tick_s), format!("tick_s: must be between 1 and {TICK_S_MAX}"));
         check(self.cooldown_s <= COOLDOWN_S_MAX, format!("cooldown_s: must be at most {COOLDOWN_S_MAX}"));
         check(
+            self.drain_s.is_none_or(|s| (1..=DRAIN_S_MAX).contains(&s)),
+            format!("drain_s: must be between 1 and {DRAIN_S_MAX}, or left out"),
+        );
+        check(
             STEPS.contains(&self.machines_per_action_max),
             format!("machines_per_action_max: must be one of {STEPS:?}"),
         );
@@ -233,12 +240,14 @@ mod tests {
         v["pool"] = "No Good".into();
         v["sizes"][1]["cores"] = 0.into();
         v["machines_per_action_max"] = 3.into();
+        v["drain_s"] = 0.into();
         v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
         v["metrics"]["cpu_util_avg"]["url"] = "graphite.local".into();
         let problems = PoolConfig::from_json(&v.to_string()).unwrap_err().problems;
         for field in [
             "pool:",
             "machines_per_action_max:",
+            "drain_s:",
             "sizes[1].cores:",
             "metrics.mem_util_avg:",
             "metrics.cpu_util_avg: url",

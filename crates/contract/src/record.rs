@@ -76,6 +76,28 @@ pub struct InstanceRecord {
     /// The tick whose decision launched it; none for machines of the pool's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<u64>,
+    /// If it is there, the worker takes no more tasks and works off those it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+}
+
+/// The last time of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// When it goes at the latest, milliseconds since the epoch.
+    pub until_ms: u64,
+    /// Why it goes.
+    pub why: DrainReason,
+}
+
+/// Why a machine goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainReason {
+    /// A decision stops it: the executor terminates it when it has no tasks, or at the latest time.
+    Stop,
+    /// EC2 takes a spot machine back: it is gone at that time without anybody's help.
+    Interruption,
 }
 
 /// Sizes of machines whose launches failed for lack of capacity, in the pool's control item.

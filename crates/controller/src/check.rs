@@ -61,7 +61,7 @@ pub enum Note {
 pub fn check(plan: &Plan, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<Note> {
     match plan {
         Plan::Launch(launch) => check_launch(launch, config, inventory),
-        Plan::Terminate { instance_ids, size } => check_terminate(instance_ids, *size, config, inventory),
+        Plan::Terminate { instance_ids, size, .. } => check_terminate(instance_ids, *size, config, inventory),
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
-        let foreign = Plan::Terminate { instance_ids: vec!["i-other".into()], size: 0 };
+        let foreign = Plan::Terminate { instance_ids: vec!["i-other".into()], size: 0, drain_until_ms: None };
         assert_eq!(check(&foreign, &config(), &inventory), [Note::NotOurs("i-other".into())]);
         let Plan::Launch(mut launch) = plan::plan(Action::Launch(1, 1), 60, &config(), &inventory).unwrap() else {
             panic!("a launch")
@@ -198,14 +198,14 @@ mod tests {
         assert_eq!(check(Action::Stop(0, 4), &config), [Note::BelowMin { have: 3, min: 1 }]);
         let single = PoolConfig { machines_per_action_max: 1, ..config };
         assert_eq!(check(Action::Stop(0, 2), &single), [Note::Count { count: 2, max: 1 }]);
-        let none = Plan::Terminate { instance_ids: Vec::new(), size: 0 };
+        let none = Plan::Terminate { instance_ids: Vec::new(), size: 0, drain_until_ms: None };
         assert_eq!(super::check(&none, &single, &inventory), [Note::Count { count: 0, max: 1 }]);
     }
 
     #[test]
     fn a_size_that_does_not_exist_and_a_used_up_budget_are_noted() {
         let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
-        let unknown = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 3 };
+        let unknown = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 3, drain_until_ms: None };
         assert_eq!(check(&unknown, &config(), &none), [Note::UnknownSize(3)]);
         let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &none).unwrap();
         let Plan::Launch(of_size) = launch.clone() else { panic!("a launch") };

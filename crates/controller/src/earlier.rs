@@ -43,7 +43,7 @@ pub fn may_be_unseen(tick: u64, config: &PoolConfig, now_ms: u64) -> bool {
 fn may_have_acted(intent: &Intent) -> bool {
     match (&intent.state, &intent.outcome) {
         (IntentState::Pending, _) => true,
-        (_, Some(Outcome::Launched { .. } | Outcome::Terminated { .. })) => true,
+        (_, Some(Outcome::Launched { .. } | Outcome::Terminated { .. } | Outcome::Draining { .. })) => true,
         // The call failed, or nobody knows; without a plan there was no call.
         (_, Some(Outcome::Failed { .. })) => intent.plan.is_some(),
         _ => false,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn a_stop() -> Option<Plan> {
-        Some(Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 })
+        Some(Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: None })
     }
 
     fn failed() -> Outcome {
@@ -284,6 +284,8 @@ mod tests {
         assert!(stopped_by(settled(a_stop(), terminated()), SHOWN_MS));
         let others = Outcome::Terminated { instance_ids: vec!["i-2".into()] };
         assert!(!stopped_by(settled(a_stop(), others), TICK * 1000), "it was protected, and runs");
+        let draining = Outcome::Draining { instance_ids: vec!["i-1".into()], until_ms: SHOWN_MS };
+        assert!(stopped_by(settled(a_stop(), draining), SHOWN_MS));
         assert!(stopped_by(settled(a_stop(), failed()), SHOWN_MS - 1));
         assert!(!stopped_by(settled(a_stop(), failed()), SHOWN_MS), "then the next stop may try it again");
         assert!(!stopped_by(pending(None), TICK * 1000));

@@ -108,6 +108,8 @@ metrics! {
     LOST = count("Lost");
     UNHEALTHY = count("Unhealthy");
     UNHEALTHY_HOLD = count("UnhealthyHold");
+    DRAINED = count("Drained");
+    INTERRUPTIONS = count("Interruptions");
     FINISHED = count("Finished");
     RELEASED = count("Released");
     EXECUTOR_TIME = time("ExecutorTime", Unit::Milliseconds);

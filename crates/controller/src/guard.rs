@@ -15,6 +15,9 @@ pub struct Situation<'a> {
     pub mode: Mode,
     /// Machines by type.
     pub fleet: &'a [Counts],
+    /// Machines by type that drain: they count against the maximum for as long as they exist, and not for the minimum.
+    /// None are given where nothing drains.
+    pub draining: &'a [u32],
     /// Bounds by type.
     pub bounds: &'a [Bounds],
     /// Types that are not tried for lack of capacity.
@@ -79,12 +82,13 @@ pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
     let (Some(counts), Some(bounds)) = (s.fleet.get(size), s.bounds.get(size)) else {
         return Err(Refusal::UnknownType);
     };
+    let draining = s.draining.get(size).copied().unwrap_or_default();
     let (launches, machines) = (matches!(action, Action::Launch(..)), action.machines());
     refuse_if(s.mode == Mode::Off || (launches && s.mode == Mode::Drain), Refusal::Mode)?;
     refuse_if(s.now_ms < s.next_allowed_ms, Refusal::Cooldown)?;
     refuse_if(machines == 0 || machines > u32::from(s.machines_per_action_max), Refusal::Step)?;
     if launches {
-        refuse_if(!bounds.may_grow(counts.total(), machines), Refusal::AtMax)?;
+        refuse_if(!bounds.may_grow(counts.total().saturating_add(draining), machines), Refusal::AtMax)?;
         refuse_if(s.no_capacity.get(size).copied().unwrap_or(false), Refusal::NoCapacity)?;
         refuse_if(s.launches_left.is_some_and(|left| left < machines), Refusal::Budget)
     } else {
@@ -140,6 +144,7 @@ mod tests {
         Situation {
             mode: Mode::Active,
             fleet,
+            draining: &[],
             bounds,
             no_capacity: &[false; 3],
             now_ms: 1000,
@@ -216,6 +221,9 @@ mod tests {
         assert_eq!(permit(Action::Stop(1, 3), &s), Err(Refusal::AtMin));
         assert_eq!(permit(Action::Launch(2, 5), &s), Err(Refusal::Step));
         assert_eq!(permit(Action::Launch(2, 0), &s), Err(Refusal::Step));
+        let draining = Situation { draining: &[0, 0, 2], ..s };
+        assert_eq!(permit(Action::Launch(2, 2), &draining), Ok(()));
+        assert_eq!(permit(Action::Launch(2, 4), &draining), Err(Refusal::AtMax), "two drain");
         let few = Situation { launches_left: Some(2), ..s };
         assert_eq!(permit(Action::Launch(2, 2), &few), Ok(()));
         assert_eq!(permit(Action::Launch(2, 4), &few), Err(Refusal::Budget));

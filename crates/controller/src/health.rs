@@ -147,7 +147,7 @@ mod tests {
         let records: Vec<InstanceRecord> = (0..3).map(|i| record(&format!("i-{i}"), 0, 1)).collect();
         let stop = |i: u64| {
             let mut decision: Decision = claimed(NOW / 1000 - 60 * i, Action::Stop(0, 1), i + 1);
-            let plan = Plan::Terminate { instance_ids: vec![format!("i-{i}")], size: 0 };
+            let plan = Plan::Terminate { instance_ids: vec![format!("i-{i}")], size: 0, drain_until_ms: None };
             decision.intent.as_mut().unwrap().plan = Some(plan);
             decision
         };

@@ -51,7 +51,11 @@ pub fn plan(action: Action, tick: u64, config: &PoolConfig, inventory: &Inventor
         Action::Stop(size, count) => {
             let size = usize::from(size);
             let instance_ids = victims(size, usize::from(count), config, inventory);
-            if instance_ids.is_empty() { Err(NoPlan::NoVictim) } else { Ok(Plan::Terminate { instance_ids, size }) }
+            if instance_ids.is_empty() {
+                Err(NoPlan::NoVictim)
+            } else {
+                Ok(Plan::Terminate { instance_ids, size, drain_until_ms: drain_until_ms(config, inventory) })
+            }
         }
     }
 }
@@ -73,6 +77,11 @@ fn launch(size: usize, count: u32, tick: u64, config: &PoolConfig) -> LaunchPlan
     }
 }
 
+/// Until when stopped machines may work, if the pool lets them.
+fn drain_until_ms(config: &PoolConfig, inventory: &Inventory<'_>) -> Option<u64> {
+    config.drain_s.map(|drain_s| inventory.now_ms + drain_s * 1000)
+}
+
 /// The ownership tags of a machine.
 pub fn tags(pool: &str, tick: u64, size: usize) -> BTreeMap<String, String> {
     [
@@ -92,8 +101,8 @@ pub fn client_token(pool: &str, tick: u64) -> String {
     token
 }
 
-/// Records of a size whose machines EC2 reports alive with our tags and that size, and that no earlier claim stops. A
-/// machine whose tag was changed by somebody is left alone.
+/// Records of a size whose machines EC2 reports alive with our tags and that size, that no earlier claim stops and that
+/// do not drain. A machine whose tag was changed by somebody is left alone.
 pub(crate) fn stoppable<'a>(
     size: usize,
     config: &PoolConfig,
@@ -102,7 +111,8 @@ pub(crate) fn stoppable<'a>(
     let stopped = stopped(config, inventory);
     let cloud = inventory.cloud;
     let alive = move |id: &str| cloud.iter().any(|m| m.alive && m.size == Some(size) && m.instance_id == id);
-    let of_size = inventory.records.iter().filter(move |r| r.size == size && r.terminated_ms.is_none());
+    let of_size =
+        inventory.records.iter().filter(move |r| r.size == size && r.terminated_ms.is_none() && r.drain.is_none());
     of_size.filter(move |r| alive(&r.instance_id) && !stopped.contains(r.instance_id.as_str()))
 }
 
@@ -162,7 +172,8 @@ mod tests {
             let inventory = Inventory { now_ms: 9000, records: &records, cloud, tasks, earlier: &[] };
             plan(Action::Stop(0, 1), 60, &config(), &inventory)
         };
-        let terminate = |id: &str| Ok(Plan::Terminate { instance_ids: vec![id.to_owned()], size: 0 });
+        let terminate =
+            |id: &str| Ok(Plan::Terminate { instance_ids: vec![id.to_owned()], size: 0, drain_until_ms: None });
         assert_eq!(stop(&tasks, &cloud), terminate("i-idle"));
         let all_busy = [tasks[0].clone(), tasks[1].clone(), running("c", "i-idle", 2000)];
         assert_eq!(stop(&all_busy, &cloud), terminate("i-new"));
@@ -246,7 +257,7 @@ mod tests {
         let other = CloudInstance { instance_id: "i-2".into(), ..machine(&open) };
         assert_eq!(stop(&open, &other, &[]), Err(NoPlan::NoVictim));
         let mut claim = crate::samples::claimed(0, Action::Stop(0, 1), 1);
-        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
+        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: None };
         claim.intent.as_mut().unwrap().plan = Some(plan);
         assert_eq!(stop(&open, &machine(&open), &[&claim]), Err(NoPlan::NoVictim));
     }

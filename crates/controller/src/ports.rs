@@ -9,7 +9,7 @@ use contract::decision::{Decision, Intent};
 use contract::manifest::{Manifest, Pointer};
 use contract::plan::LaunchPlan;
 use contract::pool::{MetricSource, PoolConfig};
-use contract::record::{InstanceRecord, NoCapacity, TaskRecord};
+use contract::record::{Drain, InstanceRecord, NoCapacity, TaskRecord};
 
 /// What kind of failure it was: all that a caller may decide by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,10 @@ pub trait Instances: Send + Sync {
     fn put_new(&self, record: &InstanceRecord) -> impl Future<Output = Port<()>> + Send;
     /// Marks a machine as taking tasks.
     fn mark_ready(&self, record: &InstanceRecord, ready_ms: u64) -> impl Future<Output = Port<()>> + Send;
-    /// Takes a mark of being gone back: EC2 reports the machine as alive. No change to one without that mark.
+    /// Tells a machine to take no more tasks; the first such mark stays, and one that is gone gets none.
+    fn mark_draining(&self, record: &InstanceRecord, drain: Drain) -> impl Future<Output = Port<()>> + Send;
+    /// Takes the marks of being gone and of draining back: EC2 reports the machine as alive, or does not let it go. No
+    /// change to one without them.
     fn reopen(&self, record: &InstanceRecord) -> impl Future<Output = Port<()>> + Send;
     /// Marks a machine as gone; the first mark stays.
     fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> impl Future<Output = Port<()>> + Send;
@@ -254,6 +257,8 @@ pub struct CloudInstance {
 pub trait Cloud: Send + Sync {
     /// All machines with our tags for this pool, all pages, terminated ones left out.
     fn describe(&self, pool: &str) -> impl Future<Output = Port<Vec<CloudInstance>>> + Send;
+    /// The pool whose tags a machine carries; none if it is not there or not one of ours.
+    fn pool_of(&self, instance_id: &str) -> impl Future<Output = Port<Option<String>>> + Send;
     /// Launches exactly what the plan says; the same plan again gives the same machines.
     fn launch(&self, plan: &LaunchPlan) -> impl Future<Output = Port<Vec<CloudInstance>>> + Send;
     /// Terminates exactly these machines.

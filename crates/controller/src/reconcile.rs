@@ -6,7 +6,7 @@ use contract::decision::{Decision, IntentState, Outcome, Verdict};
 use contract::limits::{LATE_TICKS, PENDING_S_MAX};
 use contract::plan::Plan;
 use contract::pool::PoolConfig;
-use contract::record::InstanceRecord;
+use contract::record::{DrainReason, InstanceRecord, TaskRecord, TaskState};
 
 use crate::check::check;
 use crate::earlier::{self, may_be_unseen};
@@ -24,6 +24,8 @@ pub enum Step {
     Orphan(String),
     /// A record whose machine is gone: mark it.
     MarkLost(InstanceRecord),
+    /// A machine that drains has no task any more, or its time is over: terminate it.
+    EndDrain(InstanceRecord),
     /// A claim that was never settled, with its stored plan: what [`resume`] says.
     Resume(Box<Decision>, Resume),
     /// A decision that nobody claimed in time, or a claim without a plan: nothing was done, settle it so.
@@ -52,6 +54,8 @@ pub struct Scene<'a> {
     pub records: &'a [InstanceRecord],
     /// Machines with our tags, from a fresh and complete describe.
     pub cloud: &'a [CloudInstance],
+    /// Tasks that wait or run now, if they could be read; read only where a machine drains.
+    pub tasks: Option<&'a [TaskRecord]>,
     /// The recent decisions.
     pub decisions: &'a [Decision],
     /// Now, milliseconds since the epoch.
@@ -67,7 +71,24 @@ pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
     let mut steps: Vec<Step> = alive.filter_map(|m| unrecorded(m, scene)).collect();
     steps.extend(scene.decisions.iter().filter_map(|d| unsettled(d, scene)));
     steps.extend(scene.records.iter().filter_map(|r| lost(r, scene)));
+    let may_stop = scene.may_stop && !health_of(scene).must_hold();
+    steps.extend(scene.records.iter().filter(|r| may_stop && has_drained(r, scene)).cloned().map(Step::EndDrain));
     steps
+}
+
+/// Whether a machine that a decision stops has worked off its tasks, or has no more time to.
+fn has_drained(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
+    let Some(drain) = record.drain.filter(|drain| drain.why == DrainReason::Stop) else { return false };
+    let of = |m: &&CloudInstance| m.instance_id == record.instance_id && m.size == Some(record.size);
+    let is_there = scene.cloud.iter().find(of).is_some_and(|m| m.alive);
+    let works = |t: &TaskRecord| is_running_on(t, &record.instance_id);
+    let is_idle = scene.tasks.is_some_and(|tasks| !tasks.iter().any(works));
+    is_there && (is_idle || drain.until_ms <= scene.now_ms)
+}
+
+/// Whether a task runs on a machine.
+pub fn is_running_on(task: &TaskRecord, instance_id: &str) -> bool {
+    task.state() == TaskState::Running && task.instance_id.as_deref() == Some(instance_id)
 }
 
 fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
@@ -100,14 +121,14 @@ fn is_late(decision: &Decision, scene: &Scene<'_>) -> bool {
 /// What becomes of a stored plan whose executor stopped: what EC2 shows as done is done; the rest is carried out only if
 /// it is not too late, the pool may act, and the plan still passes the check.
 pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
-    if let Some(outcome) = already_done(decision, plan, scene.cloud) {
+    if let Some(outcome) = already_done(decision, plan, scene) {
         return Resume::Settle(outcome);
     }
     let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
     let earlier = earlier::before(scene.decisions, generation);
     let Scene { now_ms, records, cloud, .. } = *scene;
     let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier };
-    let notes = check(plan, scene.config, &inventory);
+    let notes = check(&left_to_do(plan, scene), scene.config, &inventory);
     let health = health(scene.config, &inventory);
     let failed = |error: String| Resume::Settle(Outcome::Failed { error });
     if is_late(decision, scene) {
@@ -123,6 +144,25 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     }
 }
 
+/// The part of a plan that EC2 and the records do not show as done.
+fn left_to_do(plan: &Plan, scene: &Scene<'_>) -> Plan {
+    match plan {
+        Plan::Launch(_) => plan.clone(),
+        Plan::Terminate { instance_ids, size, drain_until_ms } => {
+            let left = instance_ids.iter().filter(|id| is_alive(id, scene) && !is_draining(id, scene)).cloned();
+            Plan::Terminate { instance_ids: left.collect(), size: *size, drain_until_ms: *drain_until_ms }
+        }
+    }
+}
+
+fn is_alive(id: &str, scene: &Scene<'_>) -> bool {
+    scene.cloud.iter().any(|m| m.alive && m.instance_id == id)
+}
+
+fn is_draining(id: &str, scene: &Scene<'_>) -> bool {
+    scene.records.iter().any(|r| r.instance_id == id && r.drain.is_some())
+}
+
 fn may(plan: &Plan, scene: &Scene<'_>) -> bool {
     match plan {
         Plan::Launch(_) => scene.may_launch,
@@ -130,17 +170,22 @@ fn may(plan: &Plan, scene: &Scene<'_>) -> bool {
     }
 }
 
-fn already_done(decision: &Decision, plan: &Plan, cloud: &[CloudInstance]) -> Option<Outcome> {
+fn already_done(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Option<Outcome> {
     match plan {
         Plan::Launch(_) => {
-            let ours = cloud.iter().filter(|m| m.decision == Some(decision.tick));
+            let ours = scene.cloud.iter().filter(|m| m.decision == Some(decision.tick));
             let instance_ids: Vec<String> = ours.map(|m| m.instance_id.clone()).collect();
             (!instance_ids.is_empty()).then_some(Outcome::Launched { instance_ids })
         }
-        Plan::Terminate { instance_ids, .. } => {
-            let alive = |id: &String| cloud.iter().any(|m| m.alive && m.instance_id == *id);
-            let instance_ids = instance_ids.clone();
-            (!instance_ids.iter().any(alive)).then_some(Outcome::Terminated { instance_ids })
+        Plan::Terminate { instance_ids, drain_until_ms, .. } => {
+            let left: Vec<String> = instance_ids.iter().filter(|id| is_alive(id, scene)).cloned().collect();
+            match drain_until_ms {
+                _ if left.is_empty() => Some(Outcome::Terminated { instance_ids: instance_ids.clone() }),
+                Some(until_ms) if left.iter().all(|id| is_draining(id, scene)) => {
+                    Some(Outcome::Draining { instance_ids: left, until_ms: *until_ms })
+                }
+                _ => None,
+            }
         }
     }
 }
@@ -163,6 +208,7 @@ fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
         ready_ms: None,
         terminated_ms: None,
         decision: machine.decision,
+        drain: None,
     }))
 }
 
@@ -203,6 +249,7 @@ mod tests {
             may_stop: true,
             records,
             cloud,
+            tasks: None,
             decisions: &[],
             now_ms: NOW,
         })
@@ -240,8 +287,17 @@ mod tests {
     /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows.
     fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
         let config = config();
-        let scene = Scene { config: &config, may_launch: true, may_stop, records, cloud, decisions: &[], now_ms: NOW };
-        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
+        let scene = Scene {
+            config: &config,
+            may_launch: true,
+            may_stop,
+            records,
+            cloud,
+            tasks: None,
+            decisions: &[],
+            now_ms: NOW,
+        };
+        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: None };
         resume(&decided(tick), &plan, &scene)
     }
 
@@ -272,6 +328,7 @@ mod tests {
             may_stop: true,
             records: &[],
             cloud: &[],
+            tasks: None,
             decisions: &decisions,
             now_ms: NOW,
         };
@@ -296,7 +353,16 @@ mod tests {
     fn steps_for(decision: Decision, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
         let (config, decisions) = (config(), [decision]);
         let decisions = decisions.as_slice();
-        let scene = Scene { config: &config, may_launch: true, may_stop: true, records, cloud, decisions, now_ms: NOW };
+        let scene = Scene {
+            config: &config,
+            may_launch: true,
+            may_stop: true,
+            records,
+            cloud,
+            tasks: None,
+            decisions,
+            now_ms: NOW,
+        };
         reconcile(&scene)
     }
 
@@ -309,7 +375,7 @@ mod tests {
     }
 
     fn stop(id: &str) -> Option<Plan> {
-        Some(Plan::Terminate { instance_ids: vec![id.into()], size: 0 })
+        Some(Plan::Terminate { instance_ids: vec![id.into()], size: 0, drain_until_ms: None })
     }
 
     #[test]
@@ -361,7 +427,16 @@ mod tests {
         let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
             let config = config();
             let (records, cloud) = (two.as_slice(), cloud.as_slice());
-            let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions: &[], now_ms: NOW };
+            let scene = Scene {
+                config: &config,
+                may_launch,
+                may_stop,
+                records,
+                cloud,
+                tasks: None,
+                decisions: &[],
+                now_ms: NOW,
+            };
             matches!(resume(&decided(NOW / 1000 - 200), plan, &scene), Resume::Again(_))
         };
         assert!(again(&launch, true, false) && !again(&launch, false, true));

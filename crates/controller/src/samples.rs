@@ -60,6 +60,7 @@ pub fn record(id: &str, size: usize, launched_ms: u64) -> InstanceRecord {
         ready_ms: Some(launched_ms + 1),
         terminated_ms: None,
         decision: None,
+        drain: None,
     }
 }
 

@@ -40,6 +40,7 @@ pub fn pool_config(pool: &str) -> PoolConfig {
         sizes: [size("S", 2), size("M", 4), size("L", 8)],
         tick_s: 60,
         cooldown_s: 0,
+        drain_s: None,
         machines_per_action_max: 1,
         queue_usd_per_task_hour: 0.036,
         launches_per_hour_max: None,
@@ -124,6 +125,7 @@ pub fn instance(pool: &str, instance_id: &str, size: usize, launched_ms: u64) ->
         ready_ms: None,
         terminated_ms: None,
         decision: None,
+        drain: None,
     }
 }
 

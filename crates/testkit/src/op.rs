@@ -2,6 +2,8 @@
 
 /// EC2's describe.
 pub const DESCRIBE: &str = "DescribeInstances";
+/// EC2's describe of one machine.
+pub const POOL_OF: &str = "DescribeInstances.one";
 /// EC2's launch.
 pub const LAUNCH: &str = "RunInstances";
 /// EC2's termination.
@@ -22,6 +24,8 @@ pub const INSTANCES_LAUNCHED: &str = "Instances.launched";
 pub const INSTANCES_PUT_NEW: &str = "Instances.put_new";
 /// Mark of a machine in service.
 pub const INSTANCES_MARK_READY: &str = "Instances.mark_ready";
+/// Mark of a machine that is to take no more tasks.
+pub const INSTANCES_MARK_DRAINING: &str = "Instances.mark_draining";
 /// A mark of being gone taken back.
 pub const INSTANCES_REOPEN: &str = "Instances.reopen";
 /// Mark of a machine gone.
@@ -74,7 +78,7 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 36] = [
+pub const ALL: [&str; 38] = [
     DESCRIBE,
     LAUNCH,
     TERMINATE,
@@ -86,6 +90,8 @@ pub const ALL: [&str; 36] = [
     INSTANCES_LAUNCHED,
     INSTANCES_PUT_NEW,
     INSTANCES_MARK_READY,
+    POOL_OF,
+    INSTANCES_MARK_DRAINING,
     INSTANCES_REOPEN,
     INSTANCES_MARK_TERMINATED,
     DECISIONS_PUT_ONCE,

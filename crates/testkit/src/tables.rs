@@ -4,7 +4,7 @@ use contract::control::{Head, KillSwitch};
 use contract::decision::{Decision, Intent, IntentState};
 use contract::limits::QUEUE_ROWS_MAX;
 use contract::pool::PoolConfig;
-use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
+use contract::record::{Drain, InstanceRecord, NoCapacity, TaskRecord, TaskState};
 use controller::ports::{Claim, Control, Decisions, Instances, Port, PortError, Tasks, Written};
 
 use crate::builders::pending;
@@ -106,9 +106,21 @@ impl Instances for World {
         .await
     }
 
+    async fn mark_draining(&self, record: &InstanceRecord, drain: Drain) -> Port<()> {
+        self.call(op::INSTANCES_MARK_DRAINING, |s| {
+            let stored = s.recorded(op::INSTANCES_MARK_DRAINING, record)?;
+            if stored.terminated_ms.is_none() {
+                stored.drain.get_or_insert(drain);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn reopen(&self, record: &InstanceRecord) -> Port<()> {
         self.call(op::INSTANCES_REOPEN, |s| {
-            s.recorded(op::INSTANCES_REOPEN, record)?.terminated_ms = None;
+            let stored = s.recorded(op::INSTANCES_REOPEN, record)?;
+            (stored.terminated_ms, stored.drain) = (None, None);
             Ok(())
         })
         .await

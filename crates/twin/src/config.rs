@@ -67,7 +67,7 @@ pub struct SimConfig {
     /// with three types.
     pub remember_no_capacity: bool,
     /// Whether a stop lets running tasks end: the machine takes no more, is billed until its last one ends, and counts
-    /// neither as ready nor as booting. An idle or booting one goes at once.
+    /// neither as ready nor as booting, but against the maximum. An idle or booting one goes at once.
     pub drain: bool,
     /// How much longer a stopped machine is billed; it is out of service at once. None means not at all.
     pub stop_delay: Option<TimeRange>,

@@ -70,6 +70,7 @@ pub(crate) struct Fleet {
     /// Ids of the booting and ready machines, ascending, by type.
     alive: Vec<Vec<u32>>,
     counts: Vec<Counts>,
+    draining: Vec<u32>,
     billed: Vec<Integral>,
     boots: BinaryHeap<Reverse<(u64, u32)>>,
     lives: Lives,
@@ -90,6 +91,7 @@ impl Fleet {
             machines: Vec::new(),
             alive: vec![Vec::new(); types.len()],
             counts: vec![Counts::default(); types.len()],
+            draining: vec![0; types.len()],
             billed: vec![Integral::default(); types.len()],
             boots: BinaryHeap::new(),
             lives: Lives::default(),
@@ -106,6 +108,7 @@ impl Fleet {
         self.machines.clear();
         self.alive.iter_mut().for_each(Vec::clear);
         self.counts.fill(Counts::default());
+        self.draining.fill(0);
         self.billed.fill(Integral::default());
         self.boots.clear();
         self.lives.reset(&self.types, seed);
@@ -277,7 +280,9 @@ impl Fleet {
     pub fn drain(&mut self, id: u32) {
         debug_assert!(self.machine(id).tasks > 0, "an idle machine is stopped");
         self.withdraw(id);
-        self.machines[id as usize].state = State::Draining;
+        let machine = &mut self.machines[id as usize];
+        machine.state = State::Draining;
+        self.draining[usize::from(machine.kind)] += 1;
     }
 
     /// Ends a machine, whose tasks have been released. It is billed for `delay_ms` longer, and for its minimum.
@@ -303,7 +308,9 @@ impl Fleet {
     fn remove(&mut self, id: u32) -> bool {
         let machine = *self.machine(id);
         assert!(machine.tasks == 0 && machine.state != State::Gone, "only an empty machine is removed, once");
-        if machine.state != State::Draining {
+        if machine.state == State::Draining {
+            self.draining[usize::from(machine.kind)] -= 1;
+        } else {
             self.withdraw(id);
         }
         self.machines[id as usize].state = State::Gone;
@@ -347,6 +354,11 @@ impl Fleet {
 
     pub fn counts(&self) -> &[Counts] {
         &self.counts
+    }
+
+    /// Machines that take no more tasks and still have some, by type.
+    pub fn draining(&self) -> &[u32] {
+        &self.draining
     }
 
     /// Billed time of a type so far, machine-milliseconds.

@@ -119,6 +119,7 @@ mod tests {
             ready_ms,
             terminated_ms,
             decision: None,
+            drain: None,
         }
     }
 

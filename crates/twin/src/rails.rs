@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use contract::Action;
-use contract::capacity::{Bounds, Counts};
+use contract::capacity::Bounds;
 use contract::control::Mode;
 use contract::record::NoCapacity;
 use controller::guard::Situation;
 
 use crate::config::SimConfig;
+use crate::fleet::Fleet;
 
 /// One hour, over which launches are counted for their budget.
 const LAUNCH_WINDOW_MS: u64 = 3_600_000;
@@ -98,11 +99,12 @@ impl Rails {
     }
 
     /// What the guard looks at.
-    pub fn situation<'a>(&'a self, fleet: &'a [Counts], now_ms: u64) -> Situation<'a> {
+    pub fn situation<'a>(&'a self, fleet: &'a Fleet, now_ms: u64) -> Situation<'a> {
         let used = self.launch_times_ms.len() as u32;
         Situation {
             mode: Mode::Active,
-            fleet,
+            fleet: fleet.counts(),
+            draining: fleet.draining(),
             bounds: &self.bounds,
             no_capacity: &self.no_capacity_flags,
             now_ms,

@@ -297,7 +297,7 @@ impl Sim {
 
     /// What the guard looks at now.
     pub fn situation(&self) -> Situation<'_> {
-        self.rails.situation(self.fleet.counts(), self.now_ms)
+        self.rails.situation(&self.fleet, self.now_ms)
     }
 
     /// Whether the data at hand are doubtful, so that the guard refuses stops until told otherwise.

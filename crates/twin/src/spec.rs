@@ -85,8 +85,8 @@ impl EnvSpec {
             machines_per_action_max: pool.machines_per_action_max,
             launches_per_hour_max: pool.launches_per_hour_max,
             remember_no_capacity: true,
-            // the executor interrupts what runs, and replays are held against what it did
-            drain: false,
+            // without the latest time that a draining machine has in production
+            drain: pool.drain_s.is_some(),
             stop_delay: None,
             metric_delay: None,
             metric_gap_probability: 0.0,

@@ -32,6 +32,8 @@ pub struct Collected {
     pub past: Vec<Decision>,
     /// Machines launched in the last hour; read only if the pool limits them.
     pub launched_last_hour: u32,
+    /// Machines by size that drain.
+    pub draining: [u32; SIZE_COUNT],
     /// What the network and the guard see.
     pub observation: Observation,
 }
@@ -67,12 +69,20 @@ where
         in_time(ports.metrics.latest(pool, &sources, METRIC_AGE_S_MAX * 1000, now_ms)),
     );
     let head = head?;
+    let alive = alive?;
     let observation = Observation {
-        fleet: fleet(&alive?),
+        fleet: fleet(&alive),
         ..observe(config, &head, no_capacity?, &known("tasks", open), &known("arrivals", arrivals), now_ms)
     };
     let observation = with_metrics(observation, known("metrics", metrics), now_ms);
-    Ok(Collected { head, switch: switch?, past: past?, launched_last_hour: launched?, observation })
+    Ok(Collected {
+        head,
+        switch: switch?,
+        past: past?,
+        launched_last_hour: launched?,
+        draining: draining(&alive),
+        observation,
+    })
 }
 
 /// A read that may take so long and no longer: a million new tasks must not cost the tick.
@@ -96,16 +106,23 @@ async fn launched_last_hour<I: Instances>(instances: &I, config: &PoolConfig, no
     Ok(records.iter().filter(|r| r.decision.is_some()).count() as u32)
 }
 
-/// Machines by size, by whether their worker takes tasks.
+/// Machines by size, by whether their worker takes tasks. Those that drain are as good as gone.
 fn fleet(alive: &[InstanceRecord]) -> [Counts; SIZE_COUNT] {
     let mut fleet = [Counts::default(); SIZE_COUNT];
-    for record in alive.iter().filter(|r| r.size < SIZE_COUNT) {
+    for record in alive.iter().filter(|r| r.size < SIZE_COUNT && r.drain.is_none()) {
         match record.ready_ms {
             Some(_) => fleet[record.size].ready += 1,
             None => fleet[record.size].booting += 1,
         }
     }
     fleet
+}
+
+/// Machines by size that drain.
+fn draining(alive: &[InstanceRecord]) -> [u32; SIZE_COUNT] {
+    let mut draining = [0; SIZE_COUNT];
+    alive.iter().filter(|r| r.size < SIZE_COUNT && r.drain.is_some()).for_each(|r| draining[r.size] += 1);
+    draining
 }
 
 /// The observation without machines and outside metrics.

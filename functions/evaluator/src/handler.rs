@@ -125,6 +125,7 @@ fn situation<'a>(
     Situation {
         mode: config.mode,
         fleet: &o.fleet,
+        draining: &collected.draining,
         bounds,
         no_capacity: &o.no_capacity,
         now_ms: tick * 1000,

@@ -1,7 +1,9 @@
-//! What starts the executor: records of the decision stream, or its own schedule.
+//! What starts the executor: records of the decision stream, its own schedule, or a notice of an interruption.
 
 use contract::event::Tick;
 use serde::{Deserialize, Serialize};
+
+use crate::interruption::{self, Notice};
 
 /// One invocation.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +12,8 @@ pub enum Event {
     Stream(Vec<Record>),
     /// Time to reconcile.
     Schedule(Tick),
+    /// EC2 takes a spot machine back.
+    Interruption(Notice),
 }
 
 /// The name of a decision in the stream. Its content is read from the table, so that a forged or stale record cannot
@@ -67,6 +71,9 @@ impl Event {
     /// # Errors
     /// Says what is missing or wrong.
     pub fn from_json(event: serde_json::Value) -> Result<Self, String> {
+        if event.get("detail-type").and_then(|kind| kind.as_str()) == Some(interruption::DETAIL_TYPE) {
+            return Notice::from_json(event).map(Event::Interruption);
+        }
         if event.get("Records").is_none() {
             return Tick::from_event(event).map(Event::Schedule);
         }

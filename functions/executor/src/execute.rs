@@ -8,13 +8,14 @@ use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::{LATE_TICKS, TICK_MAX};
 use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
-use contract::record::InstanceRecord;
+use contract::record::{Drain, DrainReason, InstanceRecord};
 use controller::check::check;
 use controller::earlier;
 use controller::health::health;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reason::{Dropped, Reason, Refused};
+use controller::reconcile::is_running_on;
 
 use crate::event::{BatchAnswer, Failure, Record};
 
@@ -202,8 +203,11 @@ where
     ) -> Port<Outcome> {
         let outcome = match &plan {
             Plan::Launch(launch) => self.launch(config, decision, launch).await?,
-            Plan::Terminate { instance_ids, .. } => {
+            Plan::Terminate { instance_ids, drain_until_ms: None, .. } => {
                 self.terminate(&decision.pool, instance_ids, claimed.now_ms).await?
+            }
+            Plan::Terminate { instance_ids, drain_until_ms: Some(until_ms), .. } => {
+                self.drain(&decision.pool, instance_ids, *until_ms, claimed.now_ms).await?
             }
         };
         self.settle(decision, claimed, Some(plan), outcome).await
@@ -230,6 +234,41 @@ where
             Err(error) if error.is_transient() => Err(error),
             Err(error) => Ok(Outcome::Failed { error: error.to_string() }),
         }
+    }
+
+    /// Tells the machines to take no more tasks, and terminates those that have none. The reconciler ends the others.
+    async fn drain(&self, pool: &str, instance_ids: &[String], until_ms: u64, now_ms: u64) -> Port<Outcome> {
+        let records = self.ports.instances.alive(pool).await?;
+        let drain = Drain { until_ms, why: DrainReason::Stop };
+        for record in records.iter().filter(|r| instance_ids.contains(&r.instance_id)) {
+            self.ports.instances.mark_draining(record, drain).await?;
+        }
+        // read after the marks, so that what a worker took before it saw them is seen
+        let tasks = self.ports.tasks.open(pool).await?;
+        let works = |id: &String| tasks.iter().any(|t| is_running_on(t, id));
+        let (busy, idle): (Vec<String>, Vec<String>) = instance_ids.iter().cloned().partition(works);
+        if busy.is_empty() {
+            return self.end_drain(pool, &idle, now_ms).await;
+        }
+        if !idle.is_empty() {
+            self.end_drain(pool, &idle, now_ms).await?;
+        }
+        Ok(Outcome::Draining { instance_ids: busy, until_ms })
+    }
+
+    /// Terminates machines that drain. One that EC2 does not let go is put back into service: as it is paid for, it may
+    /// as well work.
+    pub(crate) async fn end_drain(&self, pool: &str, instance_ids: &[String], now_ms: u64) -> Port<Outcome> {
+        let outcome = self.terminate(pool, instance_ids, now_ms).await?;
+        let gone = match &outcome {
+            Outcome::Terminated { instance_ids } => instance_ids.as_slice(),
+            _ => &[],
+        };
+        let stays = |id: &String| instance_ids.contains(id) && !gone.contains(id);
+        for record in self.ports.instances.alive(pool).await?.iter().filter(|r| stays(&r.instance_id)) {
+            self.ports.instances.reopen(record).await?;
+        }
+        Ok(outcome)
     }
 
     async fn terminate(&self, pool: &str, instance_ids: &[String], now_ms: u64) -> Port<Outcome> {
@@ -335,5 +374,6 @@ fn new_record(config: &PoolConfig, decision: &Decision, size: usize, machine: &C
         ready_ms: None,
         terminated_ms: None,
         decision: Some(decision.tick),
+        drain: None,
     }
 }

@@ -4,6 +4,8 @@
 
 pub mod event;
 pub mod execute;
+pub mod handle;
+pub mod interruption;
 pub mod metrics;
 pub mod reconcile;
 

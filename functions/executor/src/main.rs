@@ -1,17 +1,12 @@
-//! Wires the executor to AWS: clients once, then a stream batch or a reconciliation an invocation.
-
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+//! Wires the executor to AWS: clients once, then a stream batch, a reconciliation or a notice an invocation.
 
 use aws::ec2::Ec2;
 use aws::settings::Settings;
 use aws::tables::Tables;
-use controller::emf::Timing;
-use controller::ports::Port;
-use executor::event::{Event, Record};
-use executor::execute::Done;
-use executor::{Executor, Ports, metrics};
+use executor::event::Event;
+use executor::{Executor, Ports};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -31,30 +26,7 @@ async fn main() -> Result<(), Error> {
     let executor = &executor;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let event = Event::from_json(event.payload).inspect_err(|error| tracing::error!(error, "event refused"))?;
-        let mut begun = Instant::now();
-        Ok::<_, Error>(match event {
-            Event::Stream(records) => {
-                let report = |record: &Record, done: &Port<Done>| {
-                    println!("{}", metrics::executed(&record.pool, done, timing(begun)));
-                    begun = Instant::now();
-                };
-                serde_json::to_value(executor.batch(records, report).await)?
-            }
-            Event::Schedule(tick) => {
-                let done = executor.reconcile(&tick).await;
-                println!("{}", metrics::reconciled(&tick.pool, &done, timing(begun)));
-                let done = done.inspect_err(|error| {
-                    tracing::error!(pool = tick.pool, tick = tick.seconds(), %error, "reconciliation stopped");
-                })?;
-                json!({ "reconciled": done })
-            }
-        })
+        Ok::<_, Error>(executor.handle(event, |document| println!("{document}")).await?)
     }))
     .await
-}
-
-/// What a metric document says of time: the functions' own clock, which nothing is decided by.
-fn timing(begun: Instant) -> Timing {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timing { at_ms: at.as_millis() as u64, own_ms: begun.elapsed().as_secs_f64() * 1000.0 }
 }

@@ -31,7 +31,9 @@ fn settled(outcome: &Outcome) -> (Values, Option<&'static str>) {
     let of = |metric, n: usize| (vec![(emf::CLAIMS, 1.0), (metric, n as f64)], None);
     match outcome {
         Outcome::Launched { instance_ids } => of(emf::LAUNCHES, instance_ids.len()),
-        Outcome::Terminated { instance_ids } => of(emf::STOPS, instance_ids.len()),
+        Outcome::Terminated { instance_ids } | Outcome::Draining { instance_ids, .. } => {
+            of(emf::STOPS, instance_ids.len())
+        }
         Outcome::NoCapacity { .. } => of(emf::NO_CAPACITY, 1),
         Outcome::Nothing { .. } => of(emf::NOTHING_TO_DO, 1),
         Outcome::Failed { .. } => of(emf::FAILED_ACTIONS, 1),
@@ -54,14 +56,20 @@ pub fn reconciled(pool: &str, done: &Port<Reconciled>, timing: Timing) -> Value 
     emf::document(timing.at_ms, pool, reason, &values)
 }
 
+/// The document of a notice that a machine of the pool is taken back.
+pub fn interrupted(pool: &str, timing: Timing) -> Value {
+    emf::document(timing.at_ms, pool, None, &[(emf::INTERRUPTIONS, 1.0), (emf::EXECUTOR_TIME, timing.own_ms)])
+}
+
 fn steps(done: &Reconciled) -> Values {
-    let Reconciled { adopted, orphans, lost, finished, released, unhealthy, held } = *done;
+    let Reconciled { adopted, orphans, lost, drained, finished, released, unhealthy, held } = *done;
     let counts = [
         (emf::ADOPTED, adopted),
         (emf::ORPHANS, orphans),
         (emf::LOST, lost),
         (emf::UNHEALTHY, unhealthy),
         (emf::UNHEALTHY_HOLD, u32::from(held)),
+        (emf::DRAINED, drained),
         (emf::FINISHED, finished),
         (emf::RELEASED, released),
     ];
@@ -145,12 +153,22 @@ mod tests {
 
     #[test]
     fn a_reconciliation_reports_every_kind_of_step() {
-        let done = Reconciled { adopted: 1, orphans: 2, lost: 3, finished: 4, released: 5, unhealthy: 6, held: true };
+        let done = Reconciled {
+            adopted: 1,
+            orphans: 2,
+            lost: 3,
+            drained: 7,
+            finished: 4,
+            released: 5,
+            unhealthy: 6,
+            held: true,
+        };
         let document = reconciled("p", &Ok(done), TIMING);
         let expected = [
             ("Adopted", 1.0),
             ("Orphans", 2.0),
             ("Lost", 3.0),
+            ("Drained", 7.0),
             ("Finished", 4.0),
             ("Released", 5.0),
             ("Unhealthy", 6.0),
@@ -177,7 +195,8 @@ mod tests {
         let done = outcomes.into_iter().map(|o| Ok(Done::Settled(o)));
         let others = [Ok(Done::Pending(String::new())), Ok(Done::Dropped(Dropped::Duplicate)), Err(error())];
         let documents = done.chain(others).map(|d| executed("p", &d, TIMING));
-        for document in documents.chain([reconciled("p", &Ok(Reconciled::default()), TIMING)]) {
+        for document in documents.chain([reconciled("p", &Ok(Reconciled::default()), TIMING), interrupted("p", TIMING)])
+        {
             reported.extend(document.as_object().unwrap().keys().cloned());
         }
         let mut listed: std::collections::BTreeSet<String> = emf::EXECUTOR.iter().map(|m| m.name.to_owned()).collect();

@@ -4,6 +4,7 @@ use contract::control::Mode;
 use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
 use contract::pool::PoolConfig;
+use contract::record::{InstanceRecord, TaskRecord};
 use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, Tasks};
 use controller::reconcile::{Resume, Scene, Step, health_of, reconcile};
 
@@ -21,6 +22,8 @@ pub struct Reconciled {
     pub orphans: u32,
     /// Records whose machine was gone.
     pub lost: u32,
+    /// Machines whose time to work off their tasks ended.
+    pub drained: u32,
     /// Interrupted decisions that were brought to their end.
     pub finished: u32,
     /// Decisions that were settled without having been carried out.
@@ -55,8 +58,10 @@ where
         let may_launch = !killed && config.mode == Mode::Active;
         let may_stop = may_launch || (!killed && config.mode == Mode::Drain);
         let now_ms = now_s * 1000;
+        let tasks = self.tasks_of_draining(pool, &records).await;
         let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
-        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions, now_ms };
+        let tasks = tasks.as_deref();
+        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, tasks, decisions, now_ms };
         let health = health_of(&scene);
         if health.must_hold() {
             tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");
@@ -70,6 +75,17 @@ where
             }
         }
         failed.map_or(Ok(done), Err)
+    }
+
+    /// The tasks, if any machine drains. If they cannot be read, machines go when their time is over, and not before.
+    async fn tasks_of_draining(&self, pool: &str, records: &[InstanceRecord]) -> Option<Vec<TaskRecord>> {
+        if !records.iter().any(|r| r.drain.is_some()) {
+            return None;
+        }
+        let tasks = self.ports.tasks.open(pool).await;
+        tasks
+            .inspect_err(|error| tracing::warn!(pool, %error, "machines that drain stay until their time is over"))
+            .ok()
     }
 
     async fn take(&self, config: &PoolConfig, step: Step, now_ms: u64, done: &mut Reconciled) -> Port<()> {
@@ -89,6 +105,12 @@ where
                 tracing::warn!(pool = record.pool, instance = record.instance_id, "lost: EC2 no longer reports it");
                 self.ports.instances.mark_terminated(&record, now_ms).await?;
                 done.lost += 1;
+            }
+            Step::EndDrain(record) => {
+                let ids = std::slice::from_ref(&record.instance_id);
+                let outcome = self.end_drain(&record.pool, ids, now_ms).await?;
+                tracing::info!(pool = record.pool, instance = record.instance_id, ?outcome, "drained");
+                done.drained += 1;
             }
             Step::Resume(decision, how) => self.resume(config, &decision, how, done).await?,
             Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,

@@ -2,11 +2,13 @@
 
 use contract::decision::{IntentState, Outcome};
 use contract::event::Tick;
+use contract::record::{Drain, DrainReason, TaskRecord};
 use contract::{ACTION_COUNT, Action, Mask};
-use controller::ports::{Control, Decisions, Instances, Kind};
+use controller::ports::{Control, Decisions, Instances, Kind, Tasks};
 use executor::execute::Done;
+use executor::interruption::Notice;
 use executor::{Executor, Ports};
-use testkit::builders::{TICK, decision, instance, pool_config};
+use testkit::builders::{TICK, decision, instance, pool_config, task};
 use testkit::{World, fault, op};
 
 type OverWorld = Executor<World, World, World, World, World>;
@@ -242,6 +244,103 @@ async fn several_machines_come_and_go_in_one_action_but_for_the_protected_one() 
     assert_eq!(stopped, Done::Settled(Outcome::Terminated { instance_ids: vec![instance_ids[2].clone()] }));
     let alive: Vec<String> = world.alive("p").await.unwrap().into_iter().map(|r| r.instance_id).collect();
     assert_eq!(alive, [instance_ids[3].clone()]);
+}
+
+/// A pool whose machines have ten minutes to work off their tasks, two of size S, and a task that runs on the first.
+async fn with_drain() -> (World, OverWorld) {
+    let world = World::with_pool(&contract::pool::PoolConfig {
+        drain_s: Some(600),
+        machines_per_action_max: 2,
+        ..pool_config("p")
+    });
+    let executor = over(&world);
+    decided(&world, TICK, Action::Launch(0, 2)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let id = world.machines()[0].instance_id.clone();
+    let runs = TaskRecord { started_ms: Some(TICK * 1000), instance_id: Some(id), ..task("p", "t", TICK * 1000) };
+    world.put(&runs).await.unwrap();
+    (world, executor)
+}
+
+#[tokio::test]
+async fn a_busy_machine_works_off_its_tasks_and_an_idle_one_goes_at_once() {
+    let (world, executor) = with_drain().await;
+    let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    let until_ms = (TICK + 660) * 1000;
+    let draining = Done::Settled(Outcome::Draining { instance_ids: vec![ids[0].clone()], until_ms });
+    assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), draining);
+    assert_eq!(world.machines().iter().map(|m| m.alive).collect::<Vec<_>>(), [true, false]);
+    let stored = &world.alive("p").await.unwrap()[0];
+    assert_eq!(stored.drain, Some(Drain { until_ms, why: DrainReason::Stop }));
+    // it is not stopped while it works
+    assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().drained, 0);
+    let done = TaskRecord { finished_ms: Some((TICK + 150) * 1000), ..world.tasks()[0].clone() };
+    world.put(&done).await.unwrap();
+    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().drained, 1);
+    assert!(world.alive("p").await.unwrap().is_empty() && !world.machines()[0].alive);
+}
+
+#[tokio::test]
+async fn a_task_that_does_not_end_has_its_time_and_no_more() {
+    let (world, executor) = with_drain().await;
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    executor.execute("p", TICK + 60).await.unwrap();
+    world.take_down(op::TASKS_OPEN, Kind::Unavailable);
+    assert_eq!(executor.reconcile(&schedule(TICK + 659)).await.unwrap().drained, 0);
+    world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
+    assert_eq!(
+        executor.reconcile(&schedule(TICK + 660)).await.unwrap().drained,
+        0,
+        "behind the kill switch nothing goes"
+    );
+    world.put_kill_switch(contract::control::KillSwitch { engaged: false }).await.unwrap();
+    assert_eq!(executor.reconcile(&schedule(TICK + 660)).await.unwrap().drained, 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_ec2_does_not_let_go_works_again() {
+    let (world, executor) = with_drain().await;
+    let id = world.machines()[1].instance_id.clone();
+    world.change_machine(&id, |m| m.protected = true);
+    decided(&world, TICK + 60, Action::Stop(0, 1)).await;
+    let done = executor.execute("p", TICK + 60).await.unwrap();
+    assert!(
+        matches!(&done, Done::Settled(Outcome::Failed { error }) if error.contains("OperationNotPermitted")),
+        "{done:?}"
+    );
+    assert!(world.alive("p").await.unwrap().iter().all(|r| r.drain.is_none()));
+}
+
+#[tokio::test]
+async fn an_executor_that_stops_between_the_marks_and_the_outcome_is_finished() {
+    let (world, executor) = with_drain().await;
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    world.fail_after(op::INSTANCES_MARK_DRAINING, fault(op::INSTANCES_MARK_DRAINING, "Throttling", Kind::Throttled));
+    let done = executor.execute("p", TICK + 60).await.unwrap();
+    assert!(matches!(done, Done::Pending(_)), "{done:?}");
+    let reconciled = executor.reconcile(&schedule(TICK + 240)).await.unwrap();
+    assert_eq!((reconciled.finished, reconciled.drained), (1, 0), "{reconciled:?}");
+    let ids: Vec<String> = world.alive("p").await.unwrap().into_iter().map(|r| r.instance_id).collect();
+    assert_eq!(ids, [world.machines()[0].instance_id.clone()]);
+}
+
+#[tokio::test]
+async fn a_machine_that_ec2_takes_back_is_counted_on_no_more() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let id = world.machines()[0].instance_id.clone();
+    let notice = |id: &str| Notice { instance_id: id.into(), at_ms: (TICK + 70) * 1000 };
+    assert_eq!(executor.interrupted(&notice(&id)).await.unwrap().as_deref(), Some("p"));
+    let drain = Drain { until_ms: (TICK + 190) * 1000, why: DrainReason::Interruption };
+    assert_eq!(world.alive("p").await.unwrap()[0].drain, Some(drain));
+    // nobody stops it before its time: it may still finish something
+    assert_eq!(executor.reconcile(&schedule(TICK + 240)).await.unwrap().drained, 0);
+    let foreign = world.add_machine(Default::default());
+    assert_eq!(executor.interrupted(&notice(&foreign)).await.unwrap(), None);
+    let young = world.add_machine(testkit::builders::tags("p", TICK, 0));
+    assert_eq!(executor.interrupted(&notice(&young)).await.unwrap_err().kind, Kind::NotFound);
 }
 
 #[tokio::test]

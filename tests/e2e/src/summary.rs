@@ -200,7 +200,9 @@ impl Records {
             count("by a rule", &|d| matches!(d.decider, Decider::Rule { .. })),
             count("held back by the cooldown", &|d| d.refusals.iter().any(|r| r == "cooldown")),
             count("machines launched", &|d| matches!(outcome(d), Some(Outcome::Launched { .. }))),
-            count("machines stopped", &|d| matches!(outcome(d), Some(Outcome::Terminated { .. }))),
+            count("machines stopped", &|d| {
+                matches!(outcome(d), Some(Outcome::Terminated { .. } | Outcome::Draining { .. }))
+            }),
             count("refused, failed or without capacity", &|d| {
                 matches!(
                     outcome(d),

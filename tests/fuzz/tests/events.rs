@@ -34,8 +34,16 @@ fn both(bytes: &[u8]) {
     match read(bytes, BYTES_ALWAYS, of_executor) {
         Some(Event::Stream(records)) => assert!(records.len() <= bytes.len()),
         Some(Event::Schedule(tick)) => assert!(contract::pool::is_pool_name(&tick.pool)),
+        Some(Event::Interruption(notice)) => assert!(notice.instance_id.len() <= 32),
         None => {}
     }
+}
+
+fn notice() -> Vec<u8> {
+    json!({"detail-type": executor::interruption::DETAIL_TYPE, "source": "aws.ec2", "time": "2026-01-31T00:00:10Z",
+        "detail": {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}})
+    .to_string()
+    .into_bytes()
 }
 
 #[test]
@@ -43,6 +51,7 @@ fn the_events_are_valid_before_they_are_damaged() {
     assert!(of_evaluator(&schedule()).is_ok());
     assert!(matches!(of_executor(&schedule()), Ok(Event::Schedule(_))));
     assert!(matches!(of_executor(&stream()), Ok(Event::Stream(records)) if records.len() == 3));
+    assert!(matches!(of_executor(&notice()), Ok(Event::Interruption(_))));
 }
 
 #[test]
@@ -68,6 +77,11 @@ proptest! {
 
     #[test]
     fn a_damaged_event_of_the_stream(bytes in damaged(stream())) {
+        both(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_notice(bytes in damaged(notice())) {
         both(&bytes);
     }
 

@@ -17,7 +17,7 @@ use serde_dynamo::AttributeValue;
 use testkit::builders::{TICK, decision, instance, task};
 
 fn whole_decision() -> Decision {
-    let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
+    let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: Some(TICK * 1000) };
     let outcome = Outcome::Terminated { instance_ids: vec!["i-1".into()] };
     let (state, generation, claimed_ms) = (IntentState::Settled, 7, TICK * 1000);
     Decision {

@@ -121,7 +121,7 @@ fn the_schedules_carry_their_time_and_can_be_disabled() {
     let template = template();
     for (schedule, function, rate) in [
         ("EvaluatorSchedule", "EvaluatorFunction", "rate(1 minute)"),
-        ("ReconcileSchedule", "ExecutorFunction", "rate(5 minutes)"),
+        ("ReconcileSchedule", "ExecutorFunction", "rate(1 minute)"),
     ] {
         let properties = template.properties(schedule);
         assert_eq!(properties["ScheduleExpression"], rate);

@@ -54,6 +54,8 @@ pub enum Answer {
     Batch(BatchAnswer),
     /// The executor, on its schedule.
     Reconciled(Port<Reconciled>),
+    /// The executor, on a notice of an interruption: the pool, if the machine is one of ours.
+    Interrupted(Port<Option<String>>),
     /// The event was refused.
     Refused(String),
 }
@@ -69,6 +71,8 @@ pub enum For {
     Stale,
     /// A reconciliation.
     Reconciliation,
+    /// A notice of an interruption.
+    Notice,
 }
 
 /// How far an executor is with a decision, for the name of its crash.
@@ -124,6 +128,7 @@ impl Invocation {
             match Invoked::from_json(event) {
                 Ok(Invoked::Stream(records)) => Answer::Batch(executor.batch(records, |_, _| ()).await),
                 Ok(Invoked::Schedule(tick)) => Answer::Reconciled(executor.reconcile(&tick).await),
+                Ok(Invoked::Interruption(notice)) => Answer::Interrupted(executor.interrupted(&notice).await),
                 Err(error) => Answer::Refused(error),
             }
         })
@@ -156,6 +161,7 @@ impl Invocation {
         match (self.purpose, self.progress) {
             (For::Tick(_), _) => Event::CrashInEvaluator,
             (For::Reconciliation, _) => Event::CrashInReconciler,
+            (For::Notice, _) => Event::CrashOnNotice,
             (_, Progress::Nothing) => Event::CrashBeforeClaim,
             (_, Progress::Claimed) => Event::CrashAfterClaim,
             (_, Progress::Planned) => Event::CrashAfterPlan,
@@ -170,6 +176,13 @@ impl Invocation {
 pub fn scheduled(pool: &str, tick: u64) -> Value {
     let at = jiff::Timestamp::from_second(tick as i64).expect("a time of this century");
     json!({"pool": pool, "scheduled_time": at.to_string()})
+}
+
+/// EventBridge's notice that a machine is taken back.
+pub fn interrupted(id: &str, at_s: u64) -> Value {
+    let at = jiff::Timestamp::from_second(at_s as i64).expect("a time of this century");
+    json!({"detail-type": executor::interruption::DETAIL_TYPE, "source": "aws.ec2", "time": at.to_string(),
+        "detail": {"instance-id": id, "instance-action": "terminate"}})
 }
 
 /// The stream's event for these ticks; the sequence numbers are the positions in the stream.

@@ -63,6 +63,10 @@ pub struct Meddling {
     pub mode: Option<(Mode, u64)>,
     /// The simulation's moment.
     pub moment: u64,
+    /// Notices of interruptions to be delivered: the machine, and the minute.
+    pub notices: Vec<(String, u64)>,
+    /// Machines that EC2 takes back, and the minute.
+    doomed: Vec<(u64, String)>,
     /// Whether no invocation is under way.
     pub quiet: bool,
     /// How far EC2's clock is off, milliseconds.
@@ -78,6 +82,8 @@ impl Meddling {
             pool: pool.to_owned(),
             lags: BTreeMap::new(),
             down: Vec::new(),
+            notices: Vec::new(),
+            doomed: Vec::new(),
             stopped: Vec::new(),
             untagged: Vec::new(),
             mode_until: None,
@@ -108,6 +114,11 @@ impl Meddling {
     ) -> Vec<String> {
         let mut done = Vec::new();
         self.expire(world, config, plant, minute);
+        for (_, id) in self.doomed.extract_if(.., |(at, _)| *at <= minute).collect::<Vec<_>>() {
+            if world.with_machines(|all| all.iter().any(|m| m.instance_id == id && m.alive)) {
+                done.push(self.lose(world, &id, minute * 60_000, seen));
+            }
+        }
         if self.happens(self.rates.machine) {
             done.push(self.machine(world, config, minute * 60_000, seen));
         }
@@ -218,7 +229,13 @@ impl Meddling {
             return self.by_hand(world, config, at_ms, seen);
         };
         match what {
-            0 | 1 => self.lose(world, &id, at_ms, seen),
+            0 => self.lose(world, &id, at_ms, seen),
+            1 => {
+                seen.note(Event::SpotNotice);
+                self.notices.push((id.clone(), at_ms / 60_000));
+                self.doomed.push((at_ms / 60_000 + 2, id.clone()));
+                format!("EC2 announces that it takes {id} back")
+            }
             2 => {
                 seen.note(Event::ZoneLoss);
                 while let Some(machine) = self.alive(world).filter(|_| self.rng.random_bool(0.7)) {

@@ -190,6 +190,11 @@ impl Plant {
                 }
             }
         }
+        // a worker whose record says so takes no more tasks
+        let draining = outside.instances().into_iter().filter(|r| r.drain.is_some());
+        for record in draining {
+            free.remove(&record.instance_id);
+        }
         busy + begin(outside, waiting, &mut free, at_ms)
     }
 

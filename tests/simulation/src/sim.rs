@@ -16,7 +16,7 @@ use testkit::{World, op};
 use crate::SECRET;
 use crate::check::{Checked, Checker, Scene, at_rest, ensure, every_minute};
 use crate::faults::Faults;
-use crate::invocation::{Answer, Evaluating, For, Invocation, evaluator, executor, scheduled, streamed};
+use crate::invocation::{Answer, Evaluating, For, Invocation, evaluator, executor, interrupted, scheduled, streamed};
 use crate::journal::Journal;
 use crate::meddling::Meddling;
 use crate::plant::{Disasters, Plant};
@@ -80,6 +80,7 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
     config.cooldown_s = [0, 0, 120, 180][rng.random_range(0..4)];
     config.launches_per_hour_max = [None, None, Some(5), Some(12)][rng.random_range(0..4)];
     config.machines_per_action_max = [1, 2, 4][rng.random_range(0..3)];
+    config.drain_s = [None, None, Some(180), Some(1200)][rng.random_range(0..4)];
     config.subnets = (0..rng.random_range(0..3)).map(|i| format!("subnet-{i}")).collect();
     // A secret where people put them: it must never leave the configuration.
     let url = format!("https://reader:{SECRET}@graphite.example");
@@ -221,6 +222,9 @@ impl Sim {
             self.noted().note(Event::LateTick);
             self.evaluate(tick);
         }
+        for (id, minute) in std::mem::take(&mut self.meddling.notices) {
+            self.execute(For::Notice, interrupted(&id, minute * 60));
+        }
         let missing = self.happens(self.rates.event / 4.0);
         if self.minute.is_multiple_of(self.reconcile_minutes) && !missing {
             let twice = 1 + u32::from(self.happens(self.rates.event));
@@ -348,7 +352,7 @@ impl Sim {
         match invocation.purpose {
             For::Tick(container) => self.containers[container] = None,
             For::Stream(_) => self.stream.busy = false,
-            For::Stale | For::Reconciliation => {}
+            For::Stale | For::Reconciliation | For::Notice => {}
         }
     }
 

@@ -39,6 +39,7 @@ pub fn answer(id: u64, answer: &Answer) -> String {
         Answer::Evaluated(Err(error)) | Answer::Reconciled(Err(error)) => format!("  #{id} ends: {error}"),
         Answer::Batch(batch) => format!("  #{id} ends: to be delivered again {:?}", batch.failures),
         Answer::Reconciled(Ok(done)) => format!("  #{id} ends: {done:?}"),
+        Answer::Interrupted(done) => format!("  #{id} ends: taken out of service of {done:?}"),
         Answer::Refused(error) => format!("  #{id} refuses its event: {error}"),
     }
 }
@@ -46,6 +47,8 @@ pub fn answer(id: u64, answer: &Answer) -> String {
 /// Notes what an answer shows.
 pub fn note_answer(answer: &Answer, seen: &mut Seen) {
     seen.note_if(matches!(answer, Answer::Refused(_)), Event::MalformedEvent);
+    seen.note_if(matches!(answer, Answer::Interrupted(Ok(Some(_)))), Event::NoticeTaken);
+    seen.note_if(matches!(answer, Answer::Reconciled(Ok(done)) if done.drained > 0), Event::Drained);
 }
 
 /// Notes what the handlers' own log shows and nothing else does.
@@ -98,6 +101,7 @@ fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
     let event = match outcome {
         Outcome::Launched { .. } => Some(Event::Launched),
         Outcome::Terminated { .. } => Some(Event::Terminated),
+        Outcome::Draining { .. } => Some(Event::Draining),
         Outcome::NoCapacity { .. } => Some(Event::NoCapacity),
         Outcome::Nothing { .. } => Some(Event::NothingToStop),
         Outcome::Refused { because } => refused(because),

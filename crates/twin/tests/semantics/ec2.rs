@@ -53,11 +53,11 @@ mod drain {
     }
 
     #[test]
-    fn it_counts_in_no_bound_and_is_no_victim() {
+    fn it_counts_for_the_maximum_alone_and_is_no_victim() {
         let one = json!({"vm_types": [a_with(json!({"max": 1}))]});
         let r = run(draining(one), &[(0.0, 200.0)], &[0, 2, 1, 2, 2]);
-        // launched beside it at 120 s; stopped at 180 s, idle; nothing is left to stop at 240 s, which is past the end
-        assert_eq!((r.launches, r.rejected_actions, totals(&r).2), (1, 0, 200_000 + 60_000));
+        // nothing is launched beside it at 120 s, and nothing is left to stop
+        assert_eq!((r.launches, totals(&r).2), (0, 200_000));
         let r = run(draining(json!({})), &[(0.0, 200.0)], &[0, 2, 2]);
         assert_eq!((r.rejected_actions, r.interrupted, totals(&r)), (1, 0, (Some(200.0), 0, 200_000)));
     }

@@ -73,18 +73,24 @@ fn option_s(max_s: u32) -> impl Strategy<Value = f64> {
 }
 
 pub fn scenario() -> impl Strategy<Value = Value> {
-    let flags = (any::<bool>(), any::<bool>(), prop::collection::vec(any::<bool>(), 0..4));
+    let flags = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::collection::vec(any::<bool>(), 0..4),
+        prop::sample::select(vec![1, 1, 2, 4]),
+    );
     let times = (prop::sample::select(vec![60.0, 30.0, 45.5]), boot(), option_s(400), option_s(200));
     let rest = (types(), 0u64..80, prop::collection::vec(0u32..1000, 0..60));
     (flags, times, rest).prop_flat_map(|(flags, times, (types, max_steps, draws))| {
         jobs(types.clone()).prop_map(move |jobs| {
-            let (charge_lost_run, bill_boot, failures) = flags.clone();
+            let (charge_lost_run, bill_boot, failures, most) = flags.clone();
             let (step_s, boot, min_billed_s, cooldown_s) = times.clone();
-            let actions: Vec<u32> = draws.iter().map(|d| d % (1 + 2 * types.len() as u32)).collect();
+            let actions: Vec<u32> =
+                draws.iter().map(|d| 1000 * (d / 100 % most) + d % (1 + 2 * types.len() as u32)).collect();
             json!({"jobs": jobs, "actions": actions, "config": {"vm_types": types, "step_s": step_s, "boot": boot,
                 "max_steps": max_steps, "queue_usd_per_task_hour": 0.5, "charge_lost_run": charge_lost_run,
                 "bill_boot": bill_boot, "min_billed_s": min_billed_s, "cooldown_s": cooldown_s,
-                "launch_failures": failures}})
+                "launch_failures": failures, "machines_per_action_max": most}})
         })
     })
 }

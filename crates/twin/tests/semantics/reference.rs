@@ -87,7 +87,7 @@ impl Machine {
         Self { kind, asked, ready_at, draining: false, gone: None, reclaimed: false }
     }
 
-    /// Whether bounds and observations count it.
+    /// Whether the minimum and observations count it.
     fn counts(&self) -> bool {
         self.gone.is_none() && !self.draining
     }
@@ -104,6 +104,7 @@ struct World {
     drain: bool,
     stop_delay: u64,
     cooldown: u64,
+    machines_per_action: usize,
     failures: Vec<bool>,
     tasks: Vec<Task>,
     machines: Vec<Machine>,
@@ -154,6 +155,7 @@ impl World {
             drain: config["drain"].as_bool().unwrap_or(false),
             stop_delay: config.get("stop_delay_s").map_or(0, |range| ms(&range["low"])),
             cooldown: ms(&config["cooldown_s"]),
+            machines_per_action: config["machines_per_action_max"].as_u64().unwrap_or(1) as usize,
             failures: flags.iter().map(|f| f.as_bool().unwrap()).collect(),
             tasks: scenario["jobs"].as_array().unwrap().iter().map(task).collect(),
             machines,
@@ -277,36 +279,43 @@ impl World {
     }
 
     fn act(&mut self, action: u64) {
+        let (action, machines) = (action % 1000, (action / 1000 + 1) as usize);
         if action == 0 {
             return;
         }
         let kind = ((action - 1) / 2) as usize;
-        let count = self.machines.iter().filter(|m| m.kind == kind && m.counts()).count();
+        let of_kind = || self.machines.iter().filter(|m| m.kind == kind);
         let launches = action % 2 == 1;
         let in_bounds = match launches {
-            true => self.kinds[kind].max.is_none_or(|max| count < max),
-            false => count > self.kinds[kind].min,
+            // those that drain are there as well
+            true => {
+                let there = of_kind().filter(|m| m.gone.is_none()).count();
+                self.kinds[kind].max.is_none_or(|max| there + machines <= max)
+            }
+            false => of_kind().filter(|m| m.counts()).count() >= self.kinds[kind].min + machines,
         };
-        if !in_bounds || self.now < self.next_allowed {
+        if !in_bounds || machines > self.machines_per_action || self.now < self.next_allowed {
             self.out.rejected_actions += 1;
         } else if launches {
-            self.launch(kind);
+            self.launch(kind, machines);
         } else {
-            self.stop(kind);
+            (0..machines).for_each(|_| self.stop(kind));
             self.next_allowed = self.now + self.cooldown;
         }
     }
 
-    fn launch(&mut self, kind: usize) {
+    fn launch(&mut self, kind: usize, machines: usize) {
         let fails = !self.failures.is_empty() && self.failures[self.asked % self.failures.len()];
         self.asked += 1;
         if fails {
             self.out.failed_launches += 1;
             return;
         }
-        let boot = self.boots[self.out.launches as usize % self.boots.len()];
-        self.out.launches += 1;
-        self.machines.push(Machine::new(kind, self.now, self.now + boot));
+        for _ in 0..machines {
+            let boot = self.boots[self.out.launches as usize % self.boots.len()];
+            self.out.launches += 1;
+            self.machines.push(Machine::new(kind, self.now, self.now + boot));
+        }
         self.next_allowed = self.now + self.cooldown;
     }
 

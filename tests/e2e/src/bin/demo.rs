@@ -144,7 +144,11 @@ async fn improve(stack: &Stack, options: &Options, now_s: u64) -> Result<(), Err
 
 fn narrate(d: &contract::decision::Decision, start_s: u64) {
     let outcome = match d.intent.as_ref().and_then(|i| i.outcome.as_ref()) {
-        Some(Outcome::Launched { instance_ids } | Outcome::Terminated { instance_ids }) => instance_ids.join(" "),
+        Some(
+            Outcome::Launched { instance_ids }
+            | Outcome::Terminated { instance_ids }
+            | Outcome::Draining { instance_ids, .. },
+        ) => instance_ids.join(" "),
         Some(other) => format!("{other:?}"),
         None => "not settled".into(),
     };

@@ -7,7 +7,7 @@ use contract::control::Mode;
 use contract::decision::{Decision, Intent, IntentState, Verdict};
 use contract::limits::{BOOT_DEADLINE_S, LATE_TICKS, UNHEALTHY_MACHINES_MIN, UNHEALTHY_SHARE_MAX};
 use contract::plan::{LaunchPlan, Plan};
-use contract::record::InstanceRecord;
+use contract::record::{DrainReason, InstanceRecord};
 use controller::earlier::UNSEEN_S_MAX;
 use testkit::Machine;
 
@@ -45,9 +45,12 @@ impl Checker {
     }
 
     /// I6: what is settled stays, and a stored plan is never another one.
-    pub(super) fn stored(&mut self, _: Scene<'_>, tick: u64, before: Option<&Intent>, after: &Intent) -> Checked {
+    pub(super) fn stored(&mut self, scene: Scene<'_>, tick: u64, before: Option<&Intent>, after: &Intent) -> Checked {
         if let Some(settled) = self.settled.get(&tick) {
             ensure(settled == after, "I6", || format!("the settled intent of {tick} was rewritten: {after:?}"))?;
+        }
+        if before.is_none_or(|intent| intent.plan.is_none()) && after.state == IntentState::Pending {
+            self.may_drain(scene, tick, after.plan.as_ref())?;
         }
         let planned = before.and_then(|intent| intent.plan.as_ref());
         let kept = planned.is_none() || planned == after.plan.as_ref();
@@ -56,6 +59,19 @@ impl Checker {
             self.settled.insert(tick, after.clone());
         }
         Ok(())
+    }
+
+    /// I1 for machines that are to work off their tasks: they count as gone from here on.
+    fn may_drain(&self, scene: Scene<'_>, tick: u64, plan: Option<&Plan>) -> Checked {
+        let Some(Plan::Terminate { instance_ids, size, drain_until_ms: Some(_) }) = plan else { return Ok(()) };
+        let draining: BTreeSet<String> =
+            scene.world.instances().into_iter().filter(drains).map(|r| r.instance_id).collect();
+        let stays = |m: &Machine| !draining.contains(&m.instance_id) && !instance_ids.contains(&m.instance_id);
+        let have = counted(scene, *size, stays) + self.unknown_losses(scene, *size);
+        let min = scene.config.sizes[*size].bounds.min() as usize;
+        ensure(have >= min, "I1", || {
+            format!("{have} machines of size {size} stay after the plan of {tick}; {min} is the minimum")
+        })
     }
 
     /// I1, I2, I5 and I6 for a launch.
@@ -145,6 +161,9 @@ impl Checker {
         self.mostly_healthy(scene, &format!("the stop of {id}"))?;
         self.stopped.insert(id.to_owned(), scene.now_ms);
         let Some(size) = true_size(machine, scene.config) else { return Ok(()) };
+        if matches!(planned(&decision), Some(Plan::Terminate { drain_until_ms: Some(_), .. })) {
+            return Ok(()); // it was counted as gone when its plan was stored
+        }
         let min = scene.config.sizes[size].bounds.min() as usize;
         let have = counted_for_min(scene, size) + self.unknown_losses(scene, size);
         ensure(have >= min, "I1", || {
@@ -165,6 +184,11 @@ impl Checker {
             all.iter().filter(left).count()
         })
     }
+}
+
+/// Whether a decision has taken a machine out of service.
+fn drains(record: &InstanceRecord) -> bool {
+    record.drain.is_some_and(|drain| drain.why == DrainReason::Stop)
 }
 
 /// The mode that the pool was in when the invocation began, if it was not active.
