@@ -15,6 +15,7 @@ pub mod pool;
 pub mod record;
 pub mod reward;
 pub mod schema;
+pub mod shadow;
 
 pub use action::{ACTION_COUNT, Action, Mask, SIZE_COUNT};
 pub use observation::{FEATURE_COUNT, Features, Observation};

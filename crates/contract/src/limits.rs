@@ -8,6 +8,9 @@ pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
 pub const WARM_UP_TICKS: usize = 60;
 /// Ticks missing before a recurrent state is too old to go on from.
 pub const LSTM_GAP_TICKS_MAX: u64 = 3;
+/// Ticks missing before a shadow ledger begins anew: a quarter of an hour at one tick a minute. What either fleet would have
+/// done in a longer gap nobody knows.
+pub const SHADOW_GAP_TICKS_MAX: u64 = 15;
 /// Seconds in which nothing is stopped after the load was gone at once: longer than most outages of a service, and no more
 /// than ten minutes of idle machines if it was none.
 pub const OUTAGE_HOLD_S: u64 = 600;

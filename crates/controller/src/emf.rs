@@ -5,6 +5,7 @@
 //! metric with what to watch it for.
 
 use contract::decision::{Decider, Decision};
+use contract::shadow::Shadow;
 use serde_json::{Map, Value, json};
 
 use crate::reason::{Hold, Reason};
@@ -27,6 +28,8 @@ pub enum Unit {
     Seconds,
     /// A short time.
     Milliseconds,
+    /// Dollars: CloudWatch has no unit for money.
+    None,
 }
 
 impl Unit {
@@ -36,6 +39,7 @@ impl Unit {
             Unit::Count => "Count",
             Unit::Seconds => "Seconds",
             Unit::Milliseconds => "Milliseconds",
+            Unit::None => "None",
         }
     }
 }
@@ -63,6 +67,10 @@ const fn time(name: &'static str, unit: Unit) -> Metric {
     Metric { unit, ..count(name) }
 }
 
+const fn dollars(name: &'static str) -> Metric {
+    Metric { unit: Unit::None, ..count(name) }
+}
+
 macro_rules! metrics {
     ($(#[$doc:meta])* $list:ident: $($name:ident = $metric:expr;)+) => {
         $(
@@ -86,6 +94,9 @@ metrics! {
     OLDEST_WAIT = time("OldestWait", Unit::Seconds);
     MACHINES_READY = count("MachinesReady");
     MACHINES_BOOTING = count("MachinesBooting");
+    REAL_DOLLARS = dollars("RealDollars");
+    SHADOW_DOLLARS = dollars("ShadowDollars");
+    SHADOW_SAVING = dollars("ShadowSaving");
     TICK_LAG = time("TickLag", Unit::Milliseconds);
     EVALUATOR_TIME = time("EvaluatorTime", Unit::Milliseconds);
     EVALUATOR_FAILURES = by_reason("EvaluatorFailures");
@@ -162,13 +173,20 @@ pub fn decided(decision: &Decision, timing: Timing) -> Value {
         (MISSING_METRICS, decision.missing.len() as f64),
     ];
     values.extend(seen(decision));
+    values.extend(decision.shadow.iter().flat_map(books));
     values.extend(times(decision.tick, timing));
     document(timing.at_ms, &decision.pool, holds.then(|| hold.unwrap_or(OTHER)), &values)
 }
 
-/// What a decision saw. What was missing is left out, never reported as zero.
+/// The books of a pool that only observes, since its ledger began.
+fn books(shadow: &Shadow) -> Values {
+    let (real, paper) = (shadow.real.total_usd(), shadow.shadow.total_usd());
+    vec![(REAL_DOLLARS, real), (SHADOW_DOLLARS, paper), (SHADOW_SAVING, shadow.saved_usd())]
+}
+
+/// What was measured at a tick. What was missing is left out, never reported as zero.
 fn seen(decision: &Decision) -> Values {
-    let o = &decision.observation;
+    let o = decision.measured();
     let machines =
         |n: fn(&contract::capacity::Counts) -> u32| o.fleet.iter().map(|counts| f64::from(n(counts))).sum::<f64>();
     let queue = o.queue_depth.map(|n| (QUEUE_DEPTH, f64::from(n)));

@@ -15,3 +15,4 @@ pub mod reconcile;
 pub mod rule;
 #[cfg(test)]
 mod samples;
+pub mod shadow;

@@ -24,6 +24,7 @@ pub fn decided(tick: u64) -> Decision {
         verdict: Verdict::Act,
         reason: String::new(),
         lstm: None,
+        shadow: None,
         schema_hash: String::new(),
         expires_at: 0,
         intent: None,

@@ -86,6 +86,7 @@ pub fn decision(pool: &str, tick: u64, action: Action) -> Decision {
         verdict: if action == Action::Nothing { Verdict::Hold } else { Verdict::Act },
         reason: "the test says so".into(),
         lstm: None,
+        shadow: None,
         schema_hash: schema_hash().into(),
         expires_at: tick + 86_400,
         intent: None,

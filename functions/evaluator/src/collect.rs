@@ -32,8 +32,12 @@ pub struct Collected {
     pub past: Vec<Decision>,
     /// Machines launched in the last hour; read only if the pool limits them.
     pub launched_last_hour: u32,
-    /// What the network and the guard see.
+    /// What was measured. It is what the network and the guard see, unless the pool only observes.
     pub observation: Observation,
+    /// Cores that the tasks that wait or run want.
+    pub cores_wanted: Option<f64>,
+    /// When the tasks of the last window were submitted, milliseconds, ascending.
+    pub arrivals_ms: Option<Vec<u64>>,
 }
 
 /// Reads all sources concurrently.
@@ -67,12 +71,25 @@ where
         in_time(ports.metrics.latest(pool, &sources, METRIC_AGE_S_MAX * 1000, now_ms)),
     );
     let head = head?;
-    let observation = Observation {
-        fleet: fleet(&alive?),
-        ..observe(config, &head, no_capacity?, &known("tasks", open), &known("arrivals", arrivals), now_ms)
-    };
+    let (open, arrivals_ms) = (known("tasks", open), known("arrivals", arrivals));
+    let observation =
+        Observation { fleet: fleet(&alive?), ..observe(config, &head, no_capacity?, &open, &arrivals_ms, now_ms) };
     let observation = with_metrics(observation, known("metrics", metrics), now_ms);
-    Ok(Collected { head, switch: switch?, past: past?, launched_last_hour: launched?, observation })
+    Ok(Collected {
+        head,
+        switch: switch?,
+        past: past?,
+        launched_last_hour: launched?,
+        observation,
+        cores_wanted: open.map(|tasks| cores_wanted(&tasks, now_ms)),
+        arrivals_ms,
+    })
+}
+
+/// Cores of the tasks that the observation counts as waiting or running.
+fn cores_wanted(open: &[TaskRecord], now_ms: u64) -> f64 {
+    let counted = open.iter().filter(|t| t.state() != TaskState::Finished && t.submitted_ms <= now_ms);
+    counted.map(|t| f64::from(t.cores)).sum()
 }
 
 /// A read that may take so long and no longer: a million new tasks must not cost the tick.

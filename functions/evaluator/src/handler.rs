@@ -8,15 +8,17 @@ use contract::event::Tick;
 use contract::limits::DECISION_DAYS;
 use contract::observation::encode;
 use contract::pool::PoolConfig;
-use contract::{Action, schema_hash};
+use contract::shadow::Shadow;
+use contract::{Action, Observation, schema_hash};
 use controller::guard::{Refusal, Situation, verdicts};
 use controller::outage::{self, Look, Vanished};
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, PolicyStore, Port, PortError, Tasks, Written};
 use controller::reason::{Hold, Reason};
+use controller::shadow::{self, Read};
 
 use crate::collect::{Collected, collect};
-use crate::ladder::{Choice, PolicyStep, choose};
-use crate::policies::{self, At, Policies};
+use crate::ladder::{Choice, choose};
+use crate::policies::{self, At, InCharge, Policies};
 
 /// The evaluator's outside world.
 pub struct Ports<T, I, D, C, M, P> {
@@ -82,51 +84,66 @@ where
 
     async fn decide(&self, config: &PoolConfig, tick: u64) -> Port<Decision> {
         let collected = collect(&self.ports, config, tick).await?;
-        let verdicts = verdicts(&situation(config, &config.bounds(), &collected, tick));
+        let last = collected.past.first();
+        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await;
+        let basis = Basis::of(config, &collected, tick, in_charge.as_ref().ok().map(|p| p.policy.sha256()));
+        let verdicts = verdicts(&basis.situation(config, &config.bounds(), tick));
         let mask = verdicts.map(|verdict| verdict.is_ok());
-        let step = self.infer(config, &collected, tick, &mask).await;
-        let (step, warning) = match step {
-            Ok((step, warning)) => (Ok(step), warning),
+        let (step, warning) = match in_charge {
+            Ok(InCharge { policy, warning }) => {
+                let (at, features) =
+                    (At { pool: &config.pool, tick, tick_s: config.tick_s }, encode(&basis.observation));
+                let step = policies::step(&policy, &self.ports.decisions, last, at, &features, &mask).await;
+                (step, warning)
+            }
             Err(problem) => (Err(problem), None),
         };
-        let choice = choose(step, &collected.observation, &mask, config);
-        Ok(record(config, tick, collected, verdicts, choice, warning))
-    }
-
-    /// One step of the policy in charge, with a warning if that is not the promoted one.
-    async fn infer(
-        &self,
-        config: &PoolConfig,
-        collected: &Collected,
-        tick: u64,
-        mask: &contract::Mask,
-    ) -> Result<(PolicyStep, Option<String>), String> {
-        let last = collected.past.first();
-        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await?;
-        let at = At { pool: &config.pool, tick, tick_s: config.tick_s };
-        let features = encode(&collected.observation);
-        let step = policies::step(&in_charge.policy, &self.ports.decisions, last, at, &features, mask).await?;
-        Ok((step, in_charge.warning))
+        let warning = warning.filter(|_| step.is_ok());
+        let choice = choose(step, &basis.observation, &mask, config);
+        Ok(record(config, tick, collected, basis, verdicts, choice, warning))
     }
 }
 
-/// What the guard looks at.
-fn situation<'a>(
-    config: &PoolConfig,
-    bounds: &'a [Bounds; SIZE_COUNT],
-    collected: &'a Collected,
-    tick: u64,
-) -> Situation<'a> {
-    let o = &collected.observation;
-    Situation {
-        mode: config.mode,
-        fleet: &o.fleet,
-        bounds,
-        no_capacity: &o.no_capacity,
-        now_ms: tick * 1000,
-        next_allowed_ms: collected.head.next_allowed_ms,
-        doubtful: o.is_doubtful(),
-        launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(collected.launched_last_hour)),
+/// What a decision is made on: what was measured, or in mode `observe` the shadow fleet.
+struct Basis {
+    observation: Observation,
+    next_allowed_ms: u64,
+    launches_left: Option<u32>,
+    shadow: Option<Shadow>,
+}
+
+impl Basis {
+    fn of(config: &PoolConfig, collected: &Collected, tick: u64, policy: Option<&str>) -> Self {
+        if config.mode != Mode::Observe {
+            let used = collected.launched_last_hour;
+            return Self {
+                observation: collected.observation.clone(),
+                next_allowed_ms: collected.head.next_allowed_ms,
+                launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(used)),
+                shadow: None,
+            };
+        }
+        let Collected { observation: measured, head, cores_wanted, arrivals_ms, .. } = collected;
+        let (cores_wanted, arrivals_ms) = (*cores_wanted, arrivals_ms.as_deref());
+        let read = Read { tick, config, measured, head, cores_wanted, arrivals_ms, policy };
+        let (shadow, observation) = shadow::at_tick(collected.past.first(), &read);
+        let launches_left = shadow::launches_left(&shadow, config);
+        Self { observation, next_allowed_ms: shadow.head.next_allowed_ms, launches_left, shadow: Some(shadow) }
+    }
+
+    /// What the guard looks at.
+    fn situation<'a>(&'a self, config: &PoolConfig, bounds: &'a [Bounds; SIZE_COUNT], tick: u64) -> Situation<'a> {
+        let o = &self.observation;
+        Situation {
+            mode: config.mode,
+            fleet: &o.fleet,
+            bounds,
+            no_capacity: &o.no_capacity,
+            now_ms: tick * 1000,
+            next_allowed_ms: self.next_allowed_ms,
+            doubtful: o.is_doubtful(),
+            launches_left: self.launches_left,
+        }
     }
 }
 
@@ -135,17 +152,23 @@ fn record(
     config: &PoolConfig,
     tick: u64,
     collected: Collected,
+    basis: Basis,
     verdicts: [Result<(), Refusal>; contract::ACTION_COUNT],
     choice: Choice,
     warning: Option<String>,
 ) -> Decision {
-    let (verdict, reason) = verdict(config, tick, &collected, &choice, verdicts);
+    let held = held(config, tick, &collected, &choice, verdicts);
+    let mut shadow = basis.shadow;
+    if let Some(shadow) = shadow.as_mut().filter(|_| held.is_none()) {
+        shadow::act(shadow, choice.action, tick, config);
+    }
+    let (verdict, reason) = verdict(config, &choice, held);
     Decision {
         version: DECISION_VERSION,
         pool: config.pool.clone(),
         tick,
-        missing: collected.observation.missing().into_iter().map(str::to_owned).collect(),
-        observation: collected.observation,
+        missing: basis.observation.missing().into_iter().map(str::to_owned).collect(),
+        observation: basis.observation,
         mask: verdicts.map(|v| v.is_ok()),
         refusals: verdicts.iter().map(|v| v.err().map(|r| r.to_string()).unwrap_or_default()).collect(),
         decider: choice.decider,
@@ -158,43 +181,56 @@ fn record(
             None => reason,
         },
         lstm: choice.lstm,
+        shadow,
         schema_hash: schema_hash().to_owned(),
         expires_at: tick + DECISION_DAYS * 86_400,
         intent: None,
     }
 }
 
-/// Whether the choice is to be carried out, and why or why not.
-fn verdict(
+/// Whether the choice is to be carried out, and why or why not. In mode `observe` it is carried out on the shadow only.
+fn verdict(config: &PoolConfig, choice: &Choice, held: Option<String>) -> (Verdict, String) {
+    match held {
+        Some(reason) => (Verdict::Hold, reason),
+        None if config.mode == Mode::Observe => {
+            (Verdict::Hold, format!("{}; {} would {}", Hold::Observe.word(), by(choice), choice.action))
+        }
+        None => (Verdict::Act, format!("{} wanted by {}", choice.action, by(choice))),
+    }
+}
+
+fn by(choice: &Choice) -> String {
+    match &choice.decider {
+        Decider::Policy { .. } => "the policy".to_owned(),
+        Decider::Rule { name, because } => format!("rule {name}, because {because}"),
+    }
+}
+
+/// Why the choice would not be carried out in any mode, if so.
+fn held(
     config: &PoolConfig,
     tick: u64,
     collected: &Collected,
     choice: &Choice,
     verdicts: [Result<(), Refusal>; contract::ACTION_COUNT],
-) -> (Verdict, String) {
-    let by = match &choice.decider {
-        Decider::Policy { .. } => "the policy".to_owned(),
-        Decider::Rule { name, because } => format!("rule {name}, because {because}"),
-    };
+) -> Option<String> {
+    let by = by(choice);
     if choice.action == Action::Nothing {
         let cooling = verdicts.contains(&Err(Refusal::Cooldown));
         let hold = if cooling { Hold::Cooldown } else { Hold::NoChange };
-        (Verdict::Hold, format!("{}; {by}", hold.word()))
-    } else if collected.switch.engaged {
-        (Verdict::Hold, format!("{}; {by} would {}", Hold::KillSwitch.word(), choice.action))
-    } else if config.mode == Mode::Observe {
-        (Verdict::Hold, format!("{}; {by} would {}", Hold::Observe.word(), choice.action))
-    } else if let Some(vanished) = vanished_load(config, tick, collected, choice.action) {
-        (Verdict::Hold, format!("{}: {vanished}; {by} would {}", Hold::LoadVanished.word(), choice.action))
-    } else {
-        (Verdict::Act, format!("{} wanted by {by}", choice.action))
+        return Some(format!("{}; {by}", hold.word()));
     }
+    if collected.switch.engaged {
+        return Some(format!("{}; {by} would {}", Hold::KillSwitch.word(), choice.action));
+    }
+    let vanished = vanished_load(config, tick, collected, choice.action)?;
+    Some(format!("{}: {vanished}; {by} would {}", Hold::LoadVanished.word(), choice.action))
 }
 
 /// Why nothing is stopped now although nothing is there to do, if so.
 fn vanished_load(config: &PoolConfig, tick: u64, collected: &Collected, action: Action) -> Option<Vanished> {
     let now = Look { tick, observation: &collected.observation };
-    let past = collected.past.iter().map(|d| Look { tick: d.tick, observation: &d.observation });
+    let past = collected.past.iter().map(|d| Look { tick: d.tick, observation: d.measured() });
     matches!(action, Action::Stop(_)).then(|| outage::vanished(now, past, config.tick_s))?
 }
 
@@ -207,7 +243,7 @@ fn log(d: &Decision) {
         action = %d.action,
         verdict,
         reason = d.reason,
-        queue = d.observation.queue_depth,
+        queue = d.measured().queue_depth,
         "decided"
     );
 }

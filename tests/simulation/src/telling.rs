@@ -113,6 +113,10 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
     let held = d.verdict == Verdict::Hold;
     seen.note_if(held && d.reason.starts_with("kill switch"), Event::HeldKilled);
     seen.note_if(held && d.reason.starts_with("observe"), Event::HeldObserve);
+    let on_paper = Hold::of_decision(d) == Some(Hold::Observe);
+    seen.note_if(on_paper && matches!(d.action, Action::Launch(_)), Event::ShadowLaunched);
+    seen.note_if(on_paper && matches!(d.action, Action::Stop(_)), Event::ShadowStopped);
+    seen.note_if(d.measured().fleet != d.observation.fleet, Event::ShadowApart);
     let vanished = Hold::of_decision(d) == Some(Hold::LoadVanished);
     seen.note_if(vanished && matches!(d.action, Action::Stop(_)), Event::HeldVanished);
     for package in BAD.iter() {

@@ -68,7 +68,8 @@ fn a_document_by_hand() {
 #[test]
 fn a_decision_reports_what_it_saw_and_what_became_of_it() {
     let found = decided(&held("cooldown; the policy"), TIMING);
-    let all: Vec<String> = EVALUATOR.iter().map(|m| m.name.to_owned()).filter(|n| n != "EvaluatorFailures").collect();
+    let elsewhere = [EVALUATOR_FAILURES, REAL_DOLLARS, SHADOW_DOLLARS, SHADOW_SAVING];
+    let all: Vec<String> = EVALUATOR.iter().filter(|m| !elsewhere.contains(m)).map(|m| m.name.to_owned()).collect();
     let (mut reported, mut all) = (names(&found), all);
     reported.sort();
     all.sort();
@@ -91,6 +92,31 @@ fn a_decision_reports_what_it_saw_and_what_became_of_it() {
     assert_eq!((&found["Pool"], &found["Reason"]), (&json!("p"), &json!("Cooldown")));
     assert_eq!(dimensions_of(&found, HOLDS), [vec!["Pool"], vec!["Pool", "Reason"]]);
     assert_eq!(dimensions_of(&found, QUEUE_DEPTH), [vec!["Pool"]]);
+}
+
+#[test]
+fn a_pool_that_observes_reports_its_books_and_what_was_measured() {
+    let mut observed = held("observe; the policy would stop S");
+    let (config, head, measured) = (crate::samples::config(), Default::default(), observed.observation.clone());
+    let (cores_wanted, arrivals_ms, policy) = (None, None, None);
+    let read = crate::shadow::Read {
+        tick: 60,
+        config: &config,
+        measured: &measured,
+        head: &head,
+        cores_wanted,
+        arrivals_ms,
+        policy,
+    };
+    let (mut shadow, _) = crate::shadow::at_tick(None, &read);
+    shadow.real = contract::shadow::Account { machines_usd: 7.0, waiting_usd: 0.5 };
+    shadow.shadow = contract::shadow::Account { machines_usd: 5.5, waiting_usd: 1.0 };
+    observed.shadow = Some(shadow);
+    observed.observation = Observation { queue_depth: Some(99), ..Observation::empty([2, 4, 8]) };
+    let found = decided(&observed, TIMING);
+    let reported = ["RealDollars", "ShadowDollars", "ShadowSaving", "QueueDepth", "MachinesReady"].map(|n| &found[n]);
+    assert_eq!(reported, [7.5, 6.5, 1.0, 7.0, 3.0]);
+    assert!(metrics(&found).iter().any(|(name, unit, _)| name == "ShadowSaving" && unit == "None"));
 }
 
 #[test]

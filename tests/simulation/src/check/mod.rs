@@ -3,6 +3,7 @@
 mod act;
 mod decide;
 mod rest;
+mod shadow;
 
 use std::collections::BTreeMap;
 
