@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ACTION_COUNT, Action, Mask};
+use crate::money::Spending;
 use crate::observation::Observation;
 use crate::plan::Plan;
 use crate::shadow::Shadow;
@@ -129,6 +130,9 @@ pub struct Decision {
     pub mask: Mask,
     /// Why each refused action was refused, by action number; empty for allowed ones.
     pub refusals: Vec<String>,
+    /// The pool's money, if it has caps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spending: Option<Spending>,
     /// Who chose.
     pub decider: Decider,
     /// The network's probabilities, if a policy chose.

@@ -3,12 +3,14 @@
 //! No IO, no clock, no randomness: plain data, its validation, and the one encoding of it for the network.
 
 pub mod action;
+pub mod calendar;
 pub mod capacity;
 pub mod control;
 pub mod decision;
 pub mod event;
 pub mod limits;
 pub mod manifest;
+pub mod money;
 pub mod observation;
 pub mod plan;
 pub mod pool;

@@ -5,6 +5,7 @@
 //! metric with what to watch it for.
 
 use contract::decision::{Decider, Decision};
+use contract::money::Spending;
 use contract::shadow::Shadow;
 use serde_json::{Map, Value, json};
 
@@ -97,6 +98,11 @@ metrics! {
     REAL_DOLLARS = dollars("RealDollars");
     SHADOW_DOLLARS = dollars("ShadowDollars");
     SHADOW_SAVING = dollars("ShadowSaving");
+    DOLLARS_PER_HOUR = dollars("DollarsPerHour");
+    SPENT_TODAY = dollars("SpentToday");
+    SPENT_THIS_MONTH = dollars("SpentThisMonth");
+    LAUNCHES_CAPPED = count("LaunchesCapped");
+    MONEY_USED_UP = count("MoneyUsedUp");
     TICK_LAG = time("TickLag", Unit::Milliseconds);
     EVALUATOR_TIME = time("EvaluatorTime", Unit::Milliseconds);
     EVALUATOR_FAILURES = by_reason("EvaluatorFailures");
@@ -174,6 +180,7 @@ pub fn decided(decision: &Decision, timing: Timing) -> Value {
     ];
     values.extend(seen(decision));
     values.extend(decision.shadow.iter().flat_map(books));
+    values.extend(decision.spending.iter().flat_map(money));
     values.extend(times(decision.tick, timing));
     document(timing.at_ms, &decision.pool, holds.then(|| hold.unwrap_or(OTHER)), &values)
 }
@@ -182,6 +189,15 @@ pub fn decided(decision: &Decision, timing: Timing) -> Value {
 fn books(shadow: &Shadow) -> Values {
     let (real, paper) = (shadow.real.total_usd(), shadow.shadow.total_usd());
     vec![(REAL_DOLLARS, real), (SHADOW_DOLLARS, paper), (SHADOW_SAVING, shadow.saved_usd())]
+}
+
+/// The money of a pool with caps.
+fn money(spending: &Spending) -> Values {
+    let known = [(SPENT_TODAY, spending.usd_today), (SPENT_THIS_MONTH, spending.usd_this_month)];
+    let flags = [(LAUNCHES_CAPPED, spending.is_full), (MONEY_USED_UP, spending.is_used_up())];
+    let known = known.into_iter().filter_map(|(metric, usd)| Some((metric, usd?)));
+    let flags = flags.map(|(metric, on)| (metric, f64::from(u8::from(on))));
+    [(DOLLARS_PER_HOUR, spending.usd_per_hour)].into_iter().chain(known).chain(flags).collect()
 }
 
 /// What was measured at a tick. What was missing is left out, never reported as zero.

@@ -6,7 +6,10 @@ use std::fmt;
 
 use contract::capacity::{Bounds, Counts};
 use contract::control::Mode;
+use contract::money::Cap;
 use contract::{ACTION_COUNT, Action, Mask, SIZE_COUNT};
+
+use crate::money::Room;
 
 /// Everything that the guard looks at. Slices have one entry a machine type; the twin may have any number of them.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,8 @@ pub struct Situation<'a> {
     pub doubtful: bool,
     /// Launches still allowed in this hour; none means no limit.
     pub launches_left: Option<u32>,
+    /// What the money caps leave; none without caps.
+    pub money: Option<Room<'a>>,
 }
 
 /// Why an action is refused.
@@ -48,11 +53,14 @@ pub enum Refusal {
     Budget,
     /// Data are missing or doubtful: nothing is stopped.
     Doubtful,
+    /// A money cap leaves no room for the launch.
+    Money(Cap),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Refusal::Money(cap) => return cap.fmt(f),
             Refusal::UnknownType => "unknown type",
             Refusal::Mode => "mode",
             Refusal::Cooldown => "cooldown",
@@ -80,7 +88,8 @@ pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
     if launches {
         refuse_if(!bounds.may_grow(counts.total()), Refusal::AtMax)?;
         refuse_if(s.no_capacity.get(size).copied().unwrap_or(false), Refusal::NoCapacity)?;
-        refuse_if(s.launches_left == Some(0), Refusal::Budget)
+        refuse_if(s.launches_left == Some(0), Refusal::Budget)?;
+        s.money.and_then(|room| room.refuses(size, 1)).map_or(Ok(()), |cap| Err(Refusal::Money(cap)))
     } else {
         refuse_if(!bounds.may_shrink(counts.total()), Refusal::AtMin)?;
         refuse_if(s.doubtful, Refusal::Doubtful)
@@ -140,6 +149,7 @@ mod tests {
             next_allowed_ms: 0,
             doubtful: false,
             launches_left: None,
+            money: None,
         }
     }
 

@@ -11,6 +11,7 @@ use contract::record::InstanceRecord;
 use crate::check::check;
 use crate::earlier::{self, may_be_unseen};
 use crate::health::{Health, health, is_missing};
+use crate::money;
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
 use crate::reason::{Reason, Refused};
@@ -52,6 +53,8 @@ pub struct Scene<'a> {
     pub records: &'a [InstanceRecord],
     /// Machines with our tags, from a fresh and complete describe.
     pub cloud: &'a [CloudInstance],
+    /// Records of machines that ended or were launched in the time that money caps count; none if they cannot be read.
+    pub ended: Option<&'a [InstanceRecord]>,
     /// The recent decisions.
     pub decisions: &'a [Decision],
     /// Now, milliseconds since the epoch.
@@ -107,7 +110,8 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     let earlier = earlier::before(scene.decisions, generation);
     let Scene { now_ms, records, cloud, .. } = *scene;
     let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier };
-    let notes = check(plan, scene.config, &inventory);
+    let mut notes = check(plan, scene.config, &inventory);
+    notes.extend(money::check(plan, scene.config, &inventory, scene.ended));
     let health = health(scene.config, &inventory);
     let failed = |error: String| Resume::Settle(Outcome::Failed { error });
     if is_late(decision, scene) {
@@ -203,6 +207,7 @@ mod tests {
             may_stop: true,
             records,
             cloud,
+            ended: None,
             decisions: &[],
             now_ms: NOW,
         })
@@ -240,7 +245,16 @@ mod tests {
     /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows.
     fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
         let config = config();
-        let scene = Scene { config: &config, may_launch: true, may_stop, records, cloud, decisions: &[], now_ms: NOW };
+        let scene = Scene {
+            config: &config,
+            may_launch: true,
+            may_stop,
+            records,
+            cloud,
+            ended: None,
+            decisions: &[],
+            now_ms: NOW,
+        };
         let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0 };
         resume(&decided(tick), &plan, &scene)
     }
@@ -261,6 +275,34 @@ mod tests {
     }
 
     #[test]
+    fn an_interrupted_launch_is_carried_out_only_while_there_is_money_for_it() {
+        let resumed = |usd_per_hour_max: f64, ended: Option<&[InstanceRecord]>| {
+            let (usd_per_hour_max, usd_per_day_max) = (Some(usd_per_hour_max), Some(1000.0));
+            let config = PoolConfig { usd_per_hour_max, usd_per_day_max, ..config() };
+            let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+            let decision = Decision { action: Action::Launch(0), ..decided(NOW / 1000 - 200) };
+            let plan = crate::plan::plan(decision.action, decision.tick, &config, &none).unwrap();
+            let scene = Scene {
+                config: &config,
+                may_launch: true,
+                may_stop: true,
+                records: &[],
+                cloud: &[],
+                ended,
+                decisions: &[],
+                now_ms: NOW,
+            };
+            match resume(&decision, &plan, &scene) {
+                Resume::Settle(Outcome::Failed { error }) => error,
+                other => format!("{other:?}").chars().take(5).collect(),
+            }
+        };
+        assert_eq!(resumed(0.2, Some(&[])), "Again");
+        assert!(resumed(0.19, Some(&[])).contains("money cap of the hour"), "{}", resumed(0.19, Some(&[])));
+        assert!(resumed(0.2, None).contains("spending that cannot be read"));
+    }
+
+    #[test]
     fn a_decision_that_nobody_claimed_is_settled_once_it_is_late() {
         let config = config();
         let fresh = decided(NOW / 1000 - 60);
@@ -271,6 +313,7 @@ mod tests {
             may_launch: true,
             may_stop: true,
             records: &[],
+            ended: None,
             cloud: &[],
             decisions: &decisions,
             now_ms: NOW,
@@ -296,7 +339,16 @@ mod tests {
     fn steps_for(decision: Decision, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
         let (config, decisions) = (config(), [decision]);
         let decisions = decisions.as_slice();
-        let scene = Scene { config: &config, may_launch: true, may_stop: true, records, cloud, decisions, now_ms: NOW };
+        let scene = Scene {
+            config: &config,
+            may_launch: true,
+            may_stop: true,
+            records,
+            cloud,
+            ended: None,
+            decisions,
+            now_ms: NOW,
+        };
         reconcile(&scene)
     }
 
@@ -361,7 +413,16 @@ mod tests {
         let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
             let config = config();
             let (records, cloud) = (two.as_slice(), cloud.as_slice());
-            let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions: &[], now_ms: NOW };
+            let scene = Scene {
+                config: &config,
+                may_launch,
+                may_stop,
+                records,
+                cloud,
+                ended: None,
+                decisions: &[],
+                now_ms: NOW,
+            };
             matches!(resume(&decided(NOW / 1000 - 200), plan, &scene), Resume::Again(_))
         };
         assert!(again(&launch, true, false) && !again(&launch, false, true));

@@ -17,6 +17,7 @@ pub fn decided(tick: u64) -> Decision {
         missing: Vec::new(),
         mask: [true; 7],
         refusals: Vec::new(),
+        spending: None,
         decider: Decider::Policy { sha256: "0".into() },
         probabilities: None,
         value: None,

@@ -18,6 +18,8 @@ pub const TASKS_PUT: &str = "Tasks.put";
 pub const INSTANCES_ALIVE: &str = "Instances.alive";
 /// Records of machines by launch.
 pub const INSTANCES_LAUNCHED: &str = "Instances.launched";
+/// Records of machines by their end.
+pub const INSTANCES_ENDED: &str = "Instances.ended";
 /// Record of a new machine.
 pub const INSTANCES_PUT_NEW: &str = "Instances.put_new";
 /// Mark of a machine in service.
@@ -74,7 +76,7 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 36] = [
+pub const ALL: [&str; 37] = [
     DESCRIBE,
     LAUNCH,
     TERMINATE,
@@ -84,6 +86,7 @@ pub const ALL: [&str; 36] = [
     TASKS_PUT,
     INSTANCES_ALIVE,
     INSTANCES_LAUNCHED,
+    INSTANCES_ENDED,
     INSTANCES_PUT_NEW,
     INSTANCES_MARK_READY,
     INSTANCES_REOPEN,

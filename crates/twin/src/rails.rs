@@ -1,4 +1,5 @@
-//! What the production guard needs to know of the past: the cooldown, the last action, failed launches, the budget.
+//! What the production guard needs to know of the past: the cooldown, the last action, failed launches, the budget; and the
+//! cap on dollars an hour. Those of a day and a month are not simulated: an episode has no calendar, and is shorter.
 
 use std::collections::VecDeque;
 
@@ -7,6 +8,7 @@ use contract::capacity::{Bounds, Counts};
 use contract::control::Mode;
 use contract::record::NoCapacity;
 use controller::guard::Situation;
+use controller::money::{NanoUsd, Room};
 
 use crate::config::SimConfig;
 
@@ -19,6 +21,8 @@ pub(crate) struct Rails {
     bounds: Vec<Bounds>,
     cooldown_ms: u64,
     launches_per_hour_max: Option<u32>,
+    prices: Vec<NanoUsd>,
+    usd_per_hour_max: Option<NanoUsd>,
     remembers_no_capacity: bool,
     next_allowed_ms: u64,
     last_action: Option<(Action, u64)>,
@@ -36,6 +40,8 @@ impl Rails {
             bounds: config.types.iter().map(|t| t.bounds).collect(),
             cooldown_ms: config.cooldown_ms,
             launches_per_hour_max: config.launches_per_hour_max,
+            prices: config.types.iter().map(|t| NanoUsd::of(t.usd_per_hour)).collect(),
+            usd_per_hour_max: config.usd_per_hour_max.map(NanoUsd::of),
             remembers_no_capacity: config.remember_no_capacity,
             next_allowed_ms: 0,
             last_action: None,
@@ -107,6 +113,7 @@ impl Rails {
             next_allowed_ms: self.next_allowed_ms,
             doubtful: self.doubtful,
             launches_left: self.launches_per_hour_max.map(|max| max.saturating_sub(used)),
+            money: self.usd_per_hour_max.map(|max| Room::below(max, &self.prices, fleet)),
         }
     }
 }

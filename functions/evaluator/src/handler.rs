@@ -1,21 +1,20 @@
 //! One tick: collect, observe, infer, guard, write the decision once.
 
-use contract::action::SIZE_COUNT;
-use contract::capacity::Bounds;
 use contract::control::Mode;
 use contract::decision::{DECISION_VERSION, Decider, Decision, Verdict};
 use contract::event::Tick;
 use contract::limits::DECISION_DAYS;
 use contract::observation::encode;
 use contract::pool::PoolConfig;
-use contract::shadow::Shadow;
-use contract::{Action, Observation, schema_hash};
-use controller::guard::{Refusal, Situation, verdicts};
+use contract::{Action, schema_hash};
+use controller::guard::{Refusal, verdicts};
+use controller::money::Room;
 use controller::outage::{self, Look, Vanished};
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, PolicyStore, Port, PortError, Tasks, Written};
 use controller::reason::{Hold, Reason};
-use controller::shadow::{self, Read};
+use controller::shadow;
 
+use crate::basis::Basis;
 use crate::collect::{Collected, collect};
 use crate::ladder::{Choice, choose};
 use crate::policies::{self, At, InCharge, Policies};
@@ -104,49 +103,6 @@ where
     }
 }
 
-/// What a decision is made on: what was measured, or in mode `observe` the shadow fleet.
-struct Basis {
-    observation: Observation,
-    next_allowed_ms: u64,
-    launches_left: Option<u32>,
-    shadow: Option<Shadow>,
-}
-
-impl Basis {
-    fn of(config: &PoolConfig, collected: &Collected, tick: u64, policy: Option<&str>) -> Self {
-        if config.mode != Mode::Observe {
-            let used = collected.launched_last_hour;
-            return Self {
-                observation: collected.observation.clone(),
-                next_allowed_ms: collected.head.next_allowed_ms,
-                launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(used)),
-                shadow: None,
-            };
-        }
-        let Collected { observation: measured, head, cores_wanted, arrivals_ms, .. } = collected;
-        let (cores_wanted, arrivals_ms) = (*cores_wanted, arrivals_ms.as_deref());
-        let read = Read { tick, config, measured, head, cores_wanted, arrivals_ms, policy };
-        let (shadow, observation) = shadow::at_tick(collected.past.first(), &read);
-        let launches_left = shadow::launches_left(&shadow, config);
-        Self { observation, next_allowed_ms: shadow.head.next_allowed_ms, launches_left, shadow: Some(shadow) }
-    }
-
-    /// What the guard looks at.
-    fn situation<'a>(&'a self, config: &PoolConfig, bounds: &'a [Bounds; SIZE_COUNT], tick: u64) -> Situation<'a> {
-        let o = &self.observation;
-        Situation {
-            mode: config.mode,
-            fleet: &o.fleet,
-            bounds,
-            no_capacity: &o.no_capacity,
-            now_ms: tick * 1000,
-            next_allowed_ms: self.next_allowed_ms,
-            doubtful: o.is_doubtful(),
-            launches_left: self.launches_left,
-        }
-    }
-}
-
 /// The record of the choice.
 fn record(
     config: &PoolConfig,
@@ -158,6 +114,7 @@ fn record(
     warning: Option<String>,
 ) -> Decision {
     let held = held(config, tick, &collected, &choice, verdicts);
+    let (spending, no_money) = (basis.spending(&collected), no_money(&basis));
     let mut shadow = basis.shadow;
     if let Some(shadow) = shadow.as_mut().filter(|_| held.is_none()) {
         shadow::act(shadow, choice.action, tick, config);
@@ -171,15 +128,13 @@ fn record(
         observation: basis.observation,
         mask: verdicts.map(|v| v.is_ok()),
         refusals: verdicts.iter().map(|v| v.err().map(|r| r.to_string()).unwrap_or_default()).collect(),
+        spending,
         decider: choice.decider,
         probabilities: choice.probabilities,
         value: choice.value,
         action: choice.action,
         verdict,
-        reason: match warning {
-            Some(warning) => format!("{reason} ({warning})"),
-            None => reason,
-        },
+        reason: warning.into_iter().chain(no_money).fold(reason, |reason, note| format!("{reason} ({note})")),
         lstm: choice.lstm,
         shadow,
         schema_hash: schema_hash().to_owned(),
@@ -197,6 +152,12 @@ fn verdict(config: &PoolConfig, choice: &Choice, held: Option<String>) -> (Verdi
         }
         None => (Verdict::Act, format!("{} wanted by {}", choice.action, by(choice))),
     }
+}
+
+/// That there is no money for any launch, if so.
+fn no_money(basis: &Basis) -> Option<String> {
+    let room = basis.room().filter(Room::is_full)?;
+    Some(format!("no launch: {} leaves ${:.3} an hour", room.cap, room.left.usd()))
 }
 
 fn by(choice: &Choice) -> String {

@@ -56,7 +56,9 @@ where
         let may_stop = may_launch || (!killed && config.mode == Mode::Drain);
         let now_ms = now_s * 1000;
         let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
-        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, decisions, now_ms };
+        let ended = self.ended(&config, now_ms).await;
+        let ended = ended.as_deref();
+        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, ended, decisions, now_ms };
         let health = health_of(&scene);
         if health.must_hold() {
             tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");

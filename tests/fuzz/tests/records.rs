@@ -6,6 +6,7 @@ use contract::control::Head;
 use contract::decision::{Decision, Intent, IntentState, LstmState, Outcome};
 use contract::limits::TICK_MAX;
 use contract::manifest::{Golden, MANIFEST_VERSION, Manifest, Pointer};
+use contract::money::{Cap, Spending};
 use contract::observation::encode;
 use contract::plan::Plan;
 use contract::record::{InstanceRecord, TaskRecord};
@@ -29,6 +30,14 @@ fn whole_decision() -> Decision {
         value: Some(-1.5),
         lstm: Some(LstmState { policy: "ab".repeat(32), h: vec![0.5; 4], c: vec![-0.5; 4] }),
         shadow: Some(ledger(None, TICK)),
+        spending: Some(Spending {
+            usd_per_hour: 1.4,
+            usd_today: Some(3.5),
+            usd_this_month: None,
+            room_usd_per_hour: 0.25,
+            cap: Cap::Day,
+            is_full: false,
+        }),
         intent: Some(Intent { state, generation, claimed_ms, plan: Some(plan), outcome: Some(outcome) }),
         ..decision("p", TICK, Action::Stop(0))
     }

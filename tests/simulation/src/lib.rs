@@ -15,7 +15,7 @@
 //! | invariant | checked by | on |
 //! |---|---|---|
 //! | I1 bounds | `check::act` (`launched`, `terminated`) | every launch and termination that takes effect, against what really runs, visible or not |
-//! | I2 cooldown, budget | `check::act` (`claimed`, `within_budget`) | every claim and launch; budgets in dollars do not exist in the code |
+//! | I2 cooldown, budgets | `check::act` (`claimed`, `within_budget`), `check::money` | every claim and launch; dollars by what really runs and what the records say was spent |
 //! | I3 only ours, not protected | `check::act` (`termination_asked`, `terminated`) | every id that is even asked for |
 //! | I4 one record a machine | `check::rest` | after every minute (no two), and at rest (exactly one, or an orphan) |
 //! | I5 one launch a decision | `check::act` (`launched`, `claimed`) | every launch and claim |

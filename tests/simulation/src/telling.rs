@@ -2,6 +2,7 @@
 
 use contract::Action;
 use contract::decision::{Decider, Decision, Outcome, Verdict};
+use contract::money::Cap;
 use controller::reason::Hold;
 use controller::rule;
 use testkit::fate::Happened;
@@ -88,6 +89,8 @@ fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
         Outcome::Failed { error } => refused(error),
     };
     event.into_iter().for_each(|event| seen.note(event));
+    let without_money = matches!(outcome, Outcome::Refused { because } if because.contains("money cap"));
+    seen.note_if(without_money, Event::PlanWithoutMoney);
     let never_ready = matches!(outcome, Outcome::Refused { because } if because.ends_with("and 0 are gone from EC2"));
     seen.note_if(never_ready && event == Some(Event::RefusedUnhealthy), Event::RefusedNeverReady);
 }
@@ -127,4 +130,12 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
         }
     }
     seen.note_if(d.reason.contains("policy 000000000000"), Event::PointerToNothing);
+    for (cap, event) in [
+        (Cap::Hour, Event::NoMoneyHour),
+        (Cap::Day, Event::NoMoneyDay),
+        (Cap::Month, Event::NoMoneyMonth),
+        (Cap::Unknown, Event::NoMoneyUnknown),
+    ] {
+        seen.note_if(d.refusals.contains(&cap.to_string()), event);
+    }
 }

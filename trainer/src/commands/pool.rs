@@ -117,7 +117,7 @@ pub async fn status<C: Control, D: Decisions, P: PolicyPublisher>(
     let shadow = last.as_ref().and_then(shadow);
     let last = last.map(|d| {
         json!({"tick": d.tick, "action": d.action.to_string(), "verdict": d.verdict, "reason": d.reason,
-            "fleet": d.measured().fleet, "queue": d.measured().queue_depth})
+            "fleet": d.measured().fleet, "queue": d.measured().queue_depth, "spending": d.spending})
     });
     let status = json!({"pool": pool, "mode": config.mode, "kill_switch": control.kill_switch().await?.engaged,
         "generation": head.generation, "next_allowed_ms": head.next_allowed_ms, "policy": pointer, "last": last,

@@ -276,6 +276,7 @@ fn permitted(books: &Books, shadow: &Shadow, tick: u64, action: u16) -> Action {
         next_allowed_ms: shadow.head.next_allowed_ms,
         doubtful: false,
         launches_left: launches_left(shadow, &books.config),
+        money: None,
     };
     let action = Action::from(action);
     if permit(action, &situation).is_ok() { action } else { Action::Nothing }

@@ -11,7 +11,7 @@ use contract::record::InstanceRecord;
 use controller::earlier::UNSEEN_S_MAX;
 use testkit::Machine;
 
-use super::{Checked, Checker, Scene, ensure};
+use super::{Checked, Checker, Scene, ensure, money};
 use crate::plant::{is_ours, true_size};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -72,6 +72,7 @@ impl Checker {
         self.launched.entry(tick).or_default().extend(ids.iter().cloned());
         ensure(self.launched[&tick].len() <= 1, "I5", || format!("{tick} launched {:?}", self.launched[&tick]))?;
         self.within_budget(scene, tick)?;
+        money::within_caps(scene, tick)?;
         self.mostly_healthy(scene, &format!("the launch of {tick}"))?;
         let max = scene.config.sizes[plan.size].bounds.max();
         let have = counted_for_max(scene, plan.size);

@@ -2,6 +2,7 @@
 
 mod act;
 mod decide;
+mod money;
 mod rest;
 mod shadow;
 
