@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
-use contract::limits::{HISTORY_ROWS_MAX, MACHINES_MAX};
+use contract::limits::{HISTORY_ROWS_MAX, MACHINES_MAX, MONTH_MACHINES_MAX};
 use contract::record::{Drain, InstanceRecord};
 use controller::ports::{Instances, Kind, Port, PortError};
 
@@ -13,6 +13,8 @@ use crate::tables::{Item, n, records, s, time_id_key, time_key, to_item};
 
 /// The index of machines that were not terminated.
 const ALIVE_INDEX: &str = "alive";
+/// The index of machines that were, by when.
+const ENDED_INDEX: &str = "ended";
 
 /// The adapter of the table of machines.
 #[derive(Clone, Debug)]
@@ -92,6 +94,24 @@ impl Instances for InstanceTable {
             .expression_attribute_values(":from", s(time_key(from_ms)))
             .expression_attribute_values(":to", s(time_key(to_ms)));
         records(query, HISTORY_ROWS_MAX).await
+    }
+
+    async fn ended(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
+        if from_ms > to_ms {
+            return Ok(Vec::new());
+        }
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(ENDED_INDEX)
+            .key_condition_expression("#p = :p AND #t BETWEEN :from AND :to")
+            .expression_attribute_names("#p", "pool")
+            .expression_attribute_names("#t", "terminated_ms")
+            .expression_attribute_values(":p", s(pool))
+            .expression_attribute_values(":from", n(from_ms))
+            .expression_attribute_values(":to", n(to_ms));
+        records(query, MONTH_MACHINES_MAX).await
     }
 
     async fn put_new(&self, record: &InstanceRecord) -> Port<()> {

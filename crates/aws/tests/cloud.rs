@@ -66,6 +66,8 @@ struct Keys {
     partition: &'static str,
     sort: (&'static str, ScalarAttributeType),
     index: Option<(&'static str, &'static str)>,
+    /// An index with the table's own partition and a number to sort by.
+    by_number: Option<(&'static str, &'static str)>,
 }
 
 fn schema(partition: &str, sort: &str) -> Vec<KeySchemaElement> {
@@ -78,31 +80,35 @@ async fn create(client: &aws_sdk_dynamodb::Client, keys: Keys) {
     let text = ScalarAttributeType::S;
     let mut attributes = vec![(keys.partition, text.clone()), keys.sort.clone()];
     attributes.extend(keys.index.map(|(_, partition)| (partition, text)));
+    attributes.extend(keys.by_number.map(|(_, sort)| (sort, ScalarAttributeType::N)));
     let attributes = attributes
         .into_iter()
         .map(|(name, of)| AttributeDefinition::builder().attribute_name(name).attribute_type(of).build().unwrap());
-    let index = keys.index.map(|(name, partition)| {
+    let of_index = |name, schema| {
         let all = Projection::builder().projection_type(ProjectionType::All).build();
-        let schema = schema(partition, keys.sort.0);
         let index = GlobalSecondaryIndex::builder().index_name(name).set_key_schema(Some(schema)).projection(all);
-        vec![index.build().unwrap()]
-    });
+        index.build().unwrap()
+    };
+    let index = keys.index.map(|(name, partition)| of_index(name, schema(partition, keys.sort.0)));
+    let by_number = keys.by_number.map(|(name, sort)| of_index(name, schema(keys.partition, sort)));
+    let indexes: Vec<_> = index.into_iter().chain(by_number).collect();
     let call = client
         .create_table()
         .table_name(keys.table)
         .billing_mode(BillingMode::PayPerRequest)
         .set_attribute_definitions(Some(attributes.collect()))
         .set_key_schema(Some(schema(keys.partition, keys.sort.0)))
-        .set_global_secondary_indexes(index);
+        .set_global_secondary_indexes((!indexes.is_empty()).then_some(indexes));
     call.send().await.unwrap();
 }
 
 async fn create_tables(config: &SdkConfig) -> Tables {
     let client = aws_sdk_dynamodb::Client::new(config);
     let (text, number) = (ScalarAttributeType::S, ScalarAttributeType::N);
-    let key = |table, partition, sort, index| Keys { table, partition, sort, index };
+    let key = |table, partition, sort, index| Keys { table, partition, sort, index, by_number: None };
     create(&client, key("tasks", "pool_hour", ("submitted_task", text.clone()), Some(("open", "open_pool")))).await;
-    create(&client, key("instances", "pool", ("launched_instance", text.clone()), Some(("alive", "alive_pool")))).await;
+    let instances = key("instances", "pool", ("launched_instance", text.clone()), Some(("alive", "alive_pool")));
+    create(&client, Keys { by_number: Some(("ended", "terminated_ms")), ..instances }).await;
     create(&client, key("decisions", "pool", ("tick", number), None)).await;
     create(&client, key("control", "pool", ("item", text), None)).await;
     let names = TableNames {
@@ -169,7 +175,12 @@ async fn instances(tables: &Tables) {
     assert_eq!(instances.alive("p").await.unwrap().len(), 2);
     instances.mark_terminated(&record, 3000).await.unwrap();
     assert_eq!(instances.alive("p").await.unwrap(), [later]);
-    assert_eq!(instances.launched("p", 1000, 2000).await.unwrap()[0].terminated_ms, Some(3000));
+    let gone = instances.launched("p", 1000, 2000).await.unwrap();
+    assert_eq!(gone[0].terminated_ms, Some(3000));
+    for (from_ms, to_ms, found) in [(3000, 3000, 1), (0, 2999, 0), (3001, u64::MAX / 2, 0), (4000, 3000, 0)] {
+        assert_eq!(instances.ended("p", from_ms, to_ms).await.unwrap(), gone[..found], "{from_ms} {to_ms}");
+    }
+    assert_eq!(instances.ended("other", 0, 9000).await.unwrap(), []);
     let unknown = builders::instance("p", "i-9", 0, 1000);
     assert_eq!(instances.mark_ready(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);
     assert_eq!(instances.mark_terminated(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);

@@ -205,7 +205,7 @@ pub fn metric(recorded: &Recorded) -> Option<MetricFit> {
     let in_window = |d: &&Decision| d.tick * 1000 >= recorded.window.from_ms;
     let decisions: Vec<&Decision> = recorded.decisions.iter().filter(in_window).collect();
     let seen: Vec<(u64, f64)> =
-        decisions.iter().filter_map(|d| Some((d.tick * 1000, d.observation.cpu_util_avg?))).collect();
+        decisions.iter().filter_map(|d| Some((d.tick * 1000, d.measured().cpu_util_avg?))).collect();
     let usable = seen.iter().filter(|(at_ms, _)| *at_ms >= recorded.window.from_ms + LAG_TICKS_MAX as u64 * tick_ms);
     let usable: Vec<&(u64, f64)> = usable.collect();
     if usable.len() < OBSERVATIONS_MIN {

@@ -65,7 +65,7 @@ impl Recorded {
     pub fn begun_with_the_fleet(mut self) -> Self {
         let bounds = self.config.bounds();
         let whole = |d: &&Decision| {
-            let mut sizes = d.observation.fleet.iter().zip(bounds);
+            let mut sizes = d.measured().fleet.iter().zip(bounds);
             sizes.all(|(counts, bounds)| counts.booting == 0 && counts.ready >= bounds.min())
         };
         let first = self.decisions.iter().filter(|d| d.tick * 1000 >= self.window.from_ms).find(whole);

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ACTION_COUNT, Action, Mask};
+use crate::money::Spending;
 use crate::observation::Observation;
 use crate::plan::Plan;
+use crate::shadow::Shadow;
 
 /// Version of the stored form of [`Decision`].
 pub const DECISION_VERSION: u32 = 1;
@@ -128,7 +130,7 @@ pub struct Decision {
     pub pool: String,
     /// The scheduled time of the tick, seconds since the epoch: with the pool, the decision's id.
     pub tick: u64,
-    /// What was known.
+    /// What was decided on: what was measured, or in mode `observe` what would have been seen of the shadow fleet.
     pub observation: Observation,
     /// Names of what was missing.
     pub missing: Vec<String>,
@@ -136,6 +138,9 @@ pub struct Decision {
     pub mask: Mask,
     /// Why each refused action was refused, by action number; empty for allowed ones.
     pub refusals: Vec<String>,
+    /// The pool's money, if it has caps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spending: Option<Spending>,
     /// Who chose.
     pub decider: Decider,
     /// The network's probabilities, if a policy chose.
@@ -153,6 +158,9 @@ pub struct Decision {
     /// The recurrent state to go on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lstm: Option<LstmState>,
+    /// The shadow ledger, in mode `observe` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
     /// Schema that the evaluator was built with.
     pub schema_hash: String,
     /// Seconds since the epoch at which the table may forget the record.
@@ -169,6 +177,11 @@ impl Decision {
             Decider::Policy { sha256 } => sha256.clone(),
             Decider::Rule { name, .. } => format!("rule:{name}"),
         }
+    }
+
+    /// What was really measured, whatever the decision was made on.
+    pub fn measured(&self) -> &Observation {
+        self.shadow.as_ref().map_or(&self.observation, |shadow| &shadow.measured)
     }
 
     /// Whether it asked for something and the executor is done with it.

@@ -8,6 +8,9 @@ pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
 pub const WARM_UP_TICKS: usize = 60;
 /// Ticks missing before a recurrent state is too old to go on from.
 pub const LSTM_GAP_TICKS_MAX: u64 = 3;
+/// Ticks missing before a shadow ledger begins anew: a quarter of an hour at one tick a minute. What either fleet would have
+/// done in a longer gap nobody knows.
+pub const SHADOW_GAP_TICKS_MAX: u64 = 15;
 /// Seconds in which nothing is stopped after the load was gone at once: longer than most outages of a service, and no more
 /// than ten minutes of idle machines if it was none.
 pub const OUTAGE_HOLD_S: u64 = 600;
@@ -23,6 +26,8 @@ pub const UNHEALTHY_SHARE_MAX: f64 = 0.5;
 pub const UNHEALTHY_MACHINES_MIN: u32 = 3;
 /// A page of waiting tasks that one tick reads at most; deeper queues are counted as this many ("at least").
 pub const QUEUE_ROWS_MAX: usize = 50_000;
+/// Machines of one pool that ended or were launched in a month, for its money caps: a launch a minute is 44 640.
+pub const MONTH_MACHINES_MAX: usize = 100_000;
 /// Machines of one pool that one describe returns at most, all pages together.
 pub const MACHINES_MAX: usize = 10_000;
 /// EC2's client tokens hold at most 64 ASCII characters.

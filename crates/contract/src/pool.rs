@@ -43,6 +43,16 @@ pub struct PoolConfig {
     /// Launches in any hour at most; none means no limit.
     #[serde(default)]
     pub launches_per_hour_max: Option<u32>,
+    /// Dollars an hour of all machines together that no launch may lead above; none means no limit. See
+    /// `docs/reference/money.md` for the three caps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_hour_max: Option<f64>,
+    /// Dollars of a day of UTC that no launch may lead above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_day_max: Option<f64>,
+    /// Dollars of a month of UTC that no launch may lead above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_month_max: Option<f64>,
     /// Subnets to launch in, tried in order; none means the launch template's own.
     #[serde(default)]
     pub subnets: Vec<String>,
@@ -181,6 +191,22 @@ impl PoolConfig {
                 format!("sizes[{i}].usd_per_hour: must be a number above 0"),
             );
         }
+        let caps = [
+            ("usd_per_hour_max", self.usd_per_hour_max),
+            ("usd_per_day_max", self.usd_per_day_max),
+            ("usd_per_month_max", self.usd_per_month_max),
+        ];
+        for (name, cap) in caps {
+            let is_money = cap.is_none_or(|usd| usd.is_finite() && usd > 0.0);
+            check(is_money, format!("{name}: must be a number above 0"));
+        }
+        let least = self.usd_per_hour_min();
+        check(
+            self.usd_per_hour_max.is_none_or(|max| max > least - 1e-9 || !least.is_finite()),
+            format!(
+                "usd_per_hour_max: the machines that the bounds ask for cost {least:.3} an hour; raise it or lower a min"
+            ),
+        );
         for name in OUTSIDE_METRICS {
             check(self.metrics.contains_key(name), format!("metrics.{name}: no source is given"));
         }
@@ -197,6 +223,11 @@ impl PoolConfig {
     /// Cores of one machine of each size.
     pub fn cores(&self) -> [u32; SIZE_COUNT] {
         std::array::from_fn(|i| self.sizes[i].cores)
+    }
+
+    /// What an hour of the smallest fleet costs that the bounds allow.
+    fn usd_per_hour_min(&self) -> f64 {
+        self.sizes.iter().map(|size| f64::from(size.bounds.min()) * size.usd_per_hour).sum()
     }
 
     /// Bounds of each size.
@@ -254,6 +285,26 @@ mod tests {
         ] {
             assert!(problems.iter().any(|p| p.starts_with(field)), "{field} in {problems:?}");
         }
+    }
+
+    #[test]
+    fn money_caps_are_dollars_and_leave_room_for_the_minimum() {
+        let with = |name: &str, usd: serde_json::Value| {
+            let mut v = json();
+            v[name] = usd;
+            PoolConfig::from_json(&v.to_string()).map_err(|e| e.problems.join("; "))
+        };
+        assert_eq!(with("usd_per_day_max", 12.5.into()).unwrap().usd_per_day_max, Some(12.5));
+        for name in ["usd_per_hour_max", "usd_per_day_max", "usd_per_month_max"] {
+            for bad in [0.0, -1.0] {
+                let problems = with(name, bad.into()).unwrap_err();
+                assert!(problems.contains(&format!("{name}: must be a number above 0")), "{problems}");
+            }
+        }
+        // One of each size is kept: 0.2, 0.4 and 0.8 dollars an hour, of which the sum is not quite 1.4.
+        assert!(with("usd_per_hour_max", 1.4.into()).is_ok());
+        let problems = with("usd_per_hour_max", 1.39.into()).unwrap_err();
+        assert!(problems.contains("usd_per_hour_max: the machines that the bounds ask for cost 1.400"), "{problems}");
     }
 
     #[test]

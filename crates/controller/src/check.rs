@@ -1,10 +1,12 @@
 //! Checks any plan against the configuration and the fleet before it is carried out: the last line before EC2.
 
 use contract::limits::CLIENT_TOKEN_LEN_MAX;
+use contract::money::Cap;
 use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
 
 use crate::earlier::{launches_of_last_hour, stops_without_plan, unseen_launches};
+use crate::money::NanoUsd;
 use crate::plan::{Inventory, stoppable};
 use crate::ports::CloudInstance;
 
@@ -54,6 +56,16 @@ pub enum Note {
         have: u32,
         /// The budget.
         max: u32,
+    },
+    /// The launch would pass a money cap; see [`crate::money::check`].
+    #[error("{cap} leaves ${:.3} an hour, and the launch adds ${:.3}", left.usd(), asked.usd())]
+    Money {
+        /// Which.
+        cap: Cap,
+        /// What may be added an hour.
+        left: NanoUsd,
+        /// What the launch adds an hour.
+        asked: NanoUsd,
     },
 }
 

@@ -5,6 +5,8 @@
 //! metric with what to watch it for.
 
 use contract::decision::{Decider, Decision};
+use contract::money::Spending;
+use contract::shadow::Shadow;
 use serde_json::{Map, Value, json};
 
 use crate::reason::{Hold, Reason};
@@ -27,6 +29,8 @@ pub enum Unit {
     Seconds,
     /// A short time.
     Milliseconds,
+    /// Dollars: CloudWatch has no unit for money.
+    None,
 }
 
 impl Unit {
@@ -36,6 +40,7 @@ impl Unit {
             Unit::Count => "Count",
             Unit::Seconds => "Seconds",
             Unit::Milliseconds => "Milliseconds",
+            Unit::None => "None",
         }
     }
 }
@@ -63,6 +68,10 @@ const fn time(name: &'static str, unit: Unit) -> Metric {
     Metric { unit, ..count(name) }
 }
 
+const fn dollars(name: &'static str) -> Metric {
+    Metric { unit: Unit::None, ..count(name) }
+}
+
 macro_rules! metrics {
     ($(#[$doc:meta])* $list:ident: $($name:ident = $metric:expr;)+) => {
         $(
@@ -86,6 +95,14 @@ metrics! {
     OLDEST_WAIT = time("OldestWait", Unit::Seconds);
     MACHINES_READY = count("MachinesReady");
     MACHINES_BOOTING = count("MachinesBooting");
+    REAL_DOLLARS = dollars("RealDollars");
+    SHADOW_DOLLARS = dollars("ShadowDollars");
+    SHADOW_SAVING = dollars("ShadowSaving");
+    DOLLARS_PER_HOUR = dollars("DollarsPerHour");
+    SPENT_TODAY = dollars("SpentToday");
+    SPENT_THIS_MONTH = dollars("SpentThisMonth");
+    LAUNCHES_CAPPED = count("LaunchesCapped");
+    MONEY_USED_UP = count("MoneyUsedUp");
     TICK_LAG = time("TickLag", Unit::Milliseconds);
     EVALUATOR_TIME = time("EvaluatorTime", Unit::Milliseconds);
     EVALUATOR_FAILURES = by_reason("EvaluatorFailures");
@@ -164,13 +181,30 @@ pub fn decided(decision: &Decision, timing: Timing) -> Value {
         (MISSING_METRICS, decision.missing.len() as f64),
     ];
     values.extend(seen(decision));
+    values.extend(decision.shadow.iter().flat_map(books));
+    values.extend(decision.spending.iter().flat_map(money));
     values.extend(times(decision.tick, timing));
     document(timing.at_ms, &decision.pool, holds.then(|| hold.unwrap_or(OTHER)), &values)
 }
 
-/// What a decision saw. What was missing is left out, never reported as zero.
+/// The books of a pool that only observes, since its ledger began.
+fn books(shadow: &Shadow) -> Values {
+    let (real, paper) = (shadow.real.total_usd(), shadow.shadow.total_usd());
+    vec![(REAL_DOLLARS, real), (SHADOW_DOLLARS, paper), (SHADOW_SAVING, shadow.saved_usd())]
+}
+
+/// The money of a pool with caps.
+fn money(spending: &Spending) -> Values {
+    let known = [(SPENT_TODAY, spending.usd_today), (SPENT_THIS_MONTH, spending.usd_this_month)];
+    let flags = [(LAUNCHES_CAPPED, spending.is_full), (MONEY_USED_UP, spending.is_used_up())];
+    let known = known.into_iter().filter_map(|(metric, usd)| Some((metric, usd?)));
+    let flags = flags.map(|(metric, on)| (metric, f64::from(u8::from(on))));
+    [(DOLLARS_PER_HOUR, spending.usd_per_hour)].into_iter().chain(known).chain(flags).collect()
+}
+
+/// What was measured at a tick. What was missing is left out, never reported as zero.
 fn seen(decision: &Decision) -> Values {
-    let o = &decision.observation;
+    let o = decision.measured();
     let machines =
         |n: fn(&contract::capacity::Counts) -> u32| o.fleet.iter().map(|counts| f64::from(n(counts))).sum::<f64>();
     let queue = o.queue_depth.map(|n| (QUEUE_DEPTH, f64::from(n)));

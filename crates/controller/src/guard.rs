@@ -6,7 +6,10 @@ use std::fmt;
 
 use contract::capacity::{Bounds, Counts};
 use contract::control::Mode;
+use contract::money::Cap;
 use contract::{ACTION_COUNT, Action, Mask, SIZE_COUNT};
+
+use crate::money::Room;
 
 /// Everything that the guard looks at. Slices have one entry a machine type; the twin may have any number of them.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,8 @@ pub struct Situation<'a> {
     pub machines_per_action_max: u16,
     /// Launches still allowed in this hour; none means no limit.
     pub launches_left: Option<u32>,
+    /// What the money caps leave; none without caps.
+    pub money: Option<Room<'a>>,
 }
 
 /// Why an action is refused.
@@ -55,11 +60,14 @@ pub enum Refusal {
     Budget,
     /// Data are missing or doubtful: nothing is stopped.
     Doubtful,
+    /// A money cap leaves no room for the launch.
+    Money(Cap),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Refusal::Money(cap) => return cap.fmt(f),
             Refusal::UnknownType => "unknown type",
             Refusal::Mode => "mode",
             Refusal::Cooldown => "cooldown",
@@ -90,7 +98,8 @@ pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
     if launches {
         refuse_if(!bounds.may_grow(counts.total().saturating_add(draining), machines), Refusal::AtMax)?;
         refuse_if(s.no_capacity.get(size).copied().unwrap_or(false), Refusal::NoCapacity)?;
-        refuse_if(s.launches_left.is_some_and(|left| left < machines), Refusal::Budget)
+        refuse_if(s.launches_left.is_some_and(|left| left < machines), Refusal::Budget)?;
+        s.money.and_then(|room| room.refuses(size, machines)).map_or(Ok(()), |cap| Err(Refusal::Money(cap)))
     } else {
         refuse_if(!bounds.may_shrink(counts.total(), machines), Refusal::AtMin)?;
         refuse_if(s.doubtful, Refusal::Doubtful)
@@ -152,6 +161,7 @@ mod tests {
             doubtful: false,
             machines_per_action_max: 1,
             launches_left: None,
+            money: None,
         }
     }
 

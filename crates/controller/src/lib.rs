@@ -7,6 +7,7 @@ pub mod earlier;
 pub mod emf;
 pub mod guard;
 pub mod health;
+pub mod money;
 pub mod outage;
 pub mod plan;
 pub mod ports;
@@ -15,3 +16,4 @@ pub mod reconcile;
 pub mod rule;
 #[cfg(test)]
 mod samples;
+pub mod shadow;

@@ -96,12 +96,27 @@ pub trait Tasks: Send + Sync {
     fn put(&self, task: &TaskRecord) -> impl Future<Output = Port<()>> + Send;
 }
 
+/// The latest time that keys can hold: milliseconds in 13 digits.
+const TIME_MS_MAX: u64 = 9_999_999_999_999;
+
 /// The instance records: what the bill is computed from.
 pub trait Instances: Send + Sync {
     /// Machines that were not terminated yet, by launch time.
     fn alive(&self, pool: &str) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
     /// Machines launched in `[from_ms, to_ms)`, by launch time.
     fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
+    /// Machines terminated in `[from_ms, to_ms]`, by that time; more than [`contract::limits::MONTH_MACHINES_MAX`] are an
+    /// error.
+    fn ended(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
+    /// Machines launched or terminated since `from_ms`: with those alive, all that cost anything since then. A machine
+    /// may be among them twice.
+    fn since(&self, pool: &str, from_ms: u64) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send {
+        async move {
+            let mut records = self.launched(pool, from_ms, TIME_MS_MAX).await?;
+            records.extend(self.ended(pool, from_ms, TIME_MS_MAX).await?);
+            Ok(records)
+        }
+    }
     /// Writes the record of a new machine, if there is none yet; a machine's launch is recorded once.
     fn put_new(&self, record: &InstanceRecord) -> impl Future<Output = Port<()>> + Send;
     /// Marks a machine as taking tasks.

@@ -11,6 +11,7 @@ use contract::record::{DrainReason, InstanceRecord, TaskRecord, TaskState};
 use crate::check::check;
 use crate::earlier::{self, may_be_unseen};
 use crate::health::{Health, health, is_missing};
+use crate::money;
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
 use crate::reason::{Reason, Refused};
@@ -56,6 +57,8 @@ pub struct Scene<'a> {
     pub cloud: &'a [CloudInstance],
     /// Tasks that wait or run now, if they could be read; read only where a machine drains.
     pub tasks: Option<&'a [TaskRecord]>,
+    /// Records of machines that ended or were launched in the time that money caps count; none if they cannot be read.
+    pub ended: Option<&'a [InstanceRecord]>,
     /// The recent decisions.
     pub decisions: &'a [Decision],
     /// Now, milliseconds since the epoch.
@@ -128,7 +131,9 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     let earlier = earlier::before(scene.decisions, generation);
     let Scene { now_ms, records, cloud, .. } = *scene;
     let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier };
-    let notes = check(&left_to_do(plan, scene), scene.config, &inventory);
+    let left = left_to_do(plan, scene);
+    let mut notes = check(&left, scene.config, &inventory);
+    notes.extend(money::check(&left, scene.config, &inventory, scene.ended));
     let health = health(scene.config, &inventory);
     let failed = |error: String| Resume::Settle(Outcome::Failed { error });
     if is_late(decision, scene) {
@@ -250,6 +255,7 @@ mod tests {
             records,
             cloud,
             tasks: None,
+            ended: None,
             decisions: &[],
             now_ms: NOW,
         })
@@ -294,6 +300,7 @@ mod tests {
             records,
             cloud,
             tasks: None,
+            ended: None,
             decisions: &[],
             now_ms: NOW,
         };
@@ -317,6 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn an_interrupted_launch_is_carried_out_only_while_there_is_money_for_it() {
+        let resumed = |usd_per_hour_max: f64, ended: Option<&[InstanceRecord]>| {
+            let (usd_per_hour_max, usd_per_day_max) = (Some(usd_per_hour_max), Some(1000.0));
+            let config = PoolConfig { usd_per_hour_max, usd_per_day_max, ..config() };
+            let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+            let decision = Decision { action: Action::Launch(0, 1), ..decided(NOW / 1000 - 200) };
+            let plan = crate::plan::plan(decision.action, decision.tick, &config, &none).unwrap();
+            let scene = Scene {
+                config: &config,
+                may_launch: true,
+                may_stop: true,
+                records: &[],
+                cloud: &[],
+                tasks: None,
+                ended,
+                decisions: &[],
+                now_ms: NOW,
+            };
+            match resume(&decision, &plan, &scene) {
+                Resume::Settle(Outcome::Failed { error }) => error,
+                other => format!("{other:?}").chars().take(5).collect(),
+            }
+        };
+        assert_eq!(resumed(0.2, Some(&[])), "Again");
+        assert!(resumed(0.19, Some(&[])).contains("money cap of the hour"), "{}", resumed(0.19, Some(&[])));
+        assert!(resumed(0.2, None).contains("spending that cannot be read"));
+    }
+
+    #[test]
     fn a_decision_that_nobody_claimed_is_settled_once_it_is_late() {
         let config = config();
         let fresh = decided(NOW / 1000 - 60);
@@ -327,6 +363,7 @@ mod tests {
             may_launch: true,
             may_stop: true,
             records: &[],
+            ended: None,
             cloud: &[],
             tasks: None,
             decisions: &decisions,
@@ -360,6 +397,7 @@ mod tests {
             records,
             cloud,
             tasks: None,
+            ended: None,
             decisions,
             now_ms: NOW,
         };
@@ -434,6 +472,7 @@ mod tests {
                 records,
                 cloud,
                 tasks: None,
+                ended: None,
                 decisions: &[],
                 now_ms: NOW,
             };

@@ -20,6 +20,8 @@ pub const TASKS_PUT: &str = "Tasks.put";
 pub const INSTANCES_ALIVE: &str = "Instances.alive";
 /// Records of machines by launch.
 pub const INSTANCES_LAUNCHED: &str = "Instances.launched";
+/// Records of machines by their end.
+pub const INSTANCES_ENDED: &str = "Instances.ended";
 /// Record of a new machine.
 pub const INSTANCES_PUT_NEW: &str = "Instances.put_new";
 /// Mark of a machine in service.
@@ -78,7 +80,7 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 38] = [
+pub const ALL: [&str; 39] = [
     DESCRIBE,
     LAUNCH,
     TERMINATE,
@@ -88,6 +90,7 @@ pub const ALL: [&str; 38] = [
     TASKS_PUT,
     INSTANCES_ALIVE,
     INSTANCES_LAUNCHED,
+    INSTANCES_ENDED,
     INSTANCES_PUT_NEW,
     INSTANCES_MARK_READY,
     POOL_OF,

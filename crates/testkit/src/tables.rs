@@ -27,9 +27,21 @@ impl State {
 
     /// The index of machines alive, as far as it has caught up.
     fn shown_alive(&self, pool: &str) -> Vec<InstanceRecord> {
+        self.shown().filter(|r| r.pool == pool && r.terminated_ms.is_none()).cloned().collect()
+    }
+
+    /// The index of machines that have ended, as far as it has caught up.
+    fn shown_ended(&self, pool: &str, from_ms: u64, to_ms: u64) -> Vec<InstanceRecord> {
+        let inside = |r: &&InstanceRecord| r.terminated_ms.is_some_and(|at_ms| (from_ms..=to_ms).contains(&at_ms));
+        let mut ended: Vec<_> = self.shown().filter(|r| r.pool == pool).filter(inside).cloned().collect();
+        ended.sort_by_key(|r| r.terminated_ms);
+        ended
+    }
+
+    /// Records as the indices show them.
+    fn shown(&self) -> impl Iterator<Item = &InstanceRecord> {
         let old = |key: &Key| self.alive_index_old.get(key);
-        let shown = self.instances.iter().filter_map(|(key, record)| old(key).map_or(Some(record), Option::as_ref));
-        shown.filter(|r| r.pool == pool && r.terminated_ms.is_none()).cloned().collect()
+        self.instances.iter().filter_map(move |(key, record)| old(key).map_or(Some(record), Option::as_ref))
     }
 
     /// Remembers what the index of machines alive goes on showing while it is behind.
@@ -87,6 +99,10 @@ impl Instances for World {
             Ok(s.instances.values().filter(inside).cloned().collect())
         })
         .await
+    }
+
+    async fn ended(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
+        self.call(op::INSTANCES_ENDED, |s| Ok(s.shown_ended(pool, from_ms, to_ms))).await
     }
 
     async fn put_new(&self, record: &InstanceRecord) -> Port<()> {

@@ -63,6 +63,8 @@ pub struct SimConfig {
     pub machines_per_action_max: u16,
     /// Launches in any hour at most; none means no limit.
     pub launches_per_hour_max: Option<u32>,
+    /// Dollars an hour of all machines together that no launch may lead above; none means no limit.
+    pub usd_per_hour_max: Option<f64>,
     /// Whether a failed launch is remembered, so that the guard masks its type for a while as production does. Only
     /// with three types.
     pub remember_no_capacity: bool,
@@ -93,6 +95,7 @@ impl Default for SimConfig {
             launch_failures: LaunchFailures::Never,
             machines_per_action_max: 1,
             launches_per_hour_max: None,
+            usd_per_hour_max: None,
             remember_no_capacity: false,
             drain: false,
             stop_delay: None,
@@ -146,6 +149,8 @@ impl SimConfig {
         };
         check(self.step_ms > 0, "step_s: must be above 0");
         check(is_price(self.queue_usd_per_task_hour), "queue_usd_per_task_hour: must be a number at or above 0");
+        let is_cap = self.usd_per_hour_max.is_none_or(|usd| usd.is_finite() && usd > 0.0);
+        check(is_cap, "usd_per_hour_max: must be a number above 0");
         check(!self.types.is_empty(), "vm_types: give at least one");
         check(self.types.len() <= TYPES_MAX, "vm_types: there are more than an action's number can name");
         check(STEPS.contains(&self.machines_per_action_max), "machines_per_action_max: must be 1, 2 or 4");

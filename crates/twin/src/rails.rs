@@ -1,4 +1,5 @@
-//! What the production guard needs to know of the past: the cooldown, the last action, failed launches, the budget.
+//! What the production guard needs to know of the past: the cooldown, the last action, failed launches, the budget; and the
+//! cap on dollars an hour. Those of a day and a month are not simulated: an episode has no calendar, and is shorter.
 
 use std::collections::VecDeque;
 
@@ -7,6 +8,7 @@ use contract::capacity::Bounds;
 use contract::control::Mode;
 use contract::record::NoCapacity;
 use controller::guard::Situation;
+use controller::money::{NanoUsd, Room};
 
 use crate::config::SimConfig;
 use crate::fleet::Fleet;
@@ -21,6 +23,8 @@ pub(crate) struct Rails {
     cooldown_ms: u64,
     machines_per_action_max: u16,
     launches_per_hour_max: Option<u32>,
+    prices: Vec<NanoUsd>,
+    usd_per_hour_max: Option<NanoUsd>,
     remembers_no_capacity: bool,
     next_allowed_ms: u64,
     last_action: Option<(Action, u64)>,
@@ -39,6 +43,8 @@ impl Rails {
             cooldown_ms: config.cooldown_ms,
             machines_per_action_max: config.machines_per_action_max,
             launches_per_hour_max: config.launches_per_hour_max,
+            prices: config.types.iter().map(|t| NanoUsd::of(t.usd_per_hour)).collect(),
+            usd_per_hour_max: config.usd_per_hour_max.map(NanoUsd::of),
             remembers_no_capacity: config.remember_no_capacity,
             next_allowed_ms: 0,
             last_action: None,
@@ -98,6 +104,11 @@ impl Rails {
         self.last_action
     }
 
+    /// What the cap on dollars an hour leaves, beside the machines that drain and are paid for.
+    fn room(&self, max: NanoUsd, fleet: &Fleet) -> Room<'_> {
+        Room::below(max, &self.prices, fleet.counts(), fleet.draining())
+    }
+
     /// What the guard looks at.
     pub fn situation<'a>(&'a self, fleet: &'a Fleet, now_ms: u64) -> Situation<'a> {
         let used = self.launch_times_ms.len() as u32;
@@ -112,6 +123,7 @@ impl Rails {
             doubtful: self.doubtful,
             machines_per_action_max: self.machines_per_action_max,
             launches_left: self.launches_per_hour_max.map(|max| max.saturating_sub(used)),
+            money: self.usd_per_hour_max.map(|max| self.room(max, fleet)),
         }
     }
 }

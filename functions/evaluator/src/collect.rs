@@ -13,6 +13,7 @@ use contract::limits::{METRIC_AGE_S_MAX, WAIT_WINDOW_S};
 use contract::observation::{OBSERVATION_VERSION, Observation};
 use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
+use controller::money::{self, NanoUsd, Spent};
 use controller::outage::looks_back;
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, Point, Port, PortError, Tasks};
 
@@ -34,8 +35,16 @@ pub struct Collected {
     pub launched_last_hour: u32,
     /// Machines by size that drain.
     pub draining: [u32; SIZE_COUNT],
-    /// What the network and the guard see.
+    /// What was measured. It is what the network and the guard see, unless the pool only observes.
     pub observation: Observation,
+    /// What an hour of all machines costs, by their records.
+    pub rate: NanoUsd,
+    /// What was spent, if money caps need to know it and it can be read.
+    pub spent: Option<Spent>,
+    /// Cores that the tasks that wait or run want.
+    pub cores_wanted: Option<f64>,
+    /// When the tasks of the last window were submitted, milliseconds, ascending.
+    pub arrivals_ms: Option<Vec<u64>>,
 }
 
 /// Reads all sources concurrently.
@@ -57,23 +66,23 @@ where
     let (pool, now_ms) = (config.pool.as_str(), tick * 1000);
     let window_ms = WAIT_WINDOW_S * 1000;
     let sources: Vec<MetricSource> = OUTSIDE_METRICS.iter().map(|name| config.metrics[*name].clone()).collect();
-    let (head, switch, no_capacity, past, alive, launched, open, arrivals, metrics) = tokio::join!(
+    let (head, switch, no_capacity, past, alive, launched, ended, open, arrivals, metrics) = tokio::join!(
         ports.control.head(pool),
         ports.control.kill_switch(),
         ports.control.no_capacity(pool),
         ports.decisions.before(pool, tick, looks_back(config.tick_s)),
         ports.instances.alive(pool),
         launched_last_hour(&ports.instances, config, now_ms),
+        in_time(ended(&ports.instances, config, now_ms)),
         in_time(ports.tasks.open(pool)),
         in_time(ports.tasks.arrival_times(pool, now_ms.saturating_sub(window_ms), now_ms)),
         in_time(ports.metrics.latest(pool, &sources, METRIC_AGE_S_MAX * 1000, now_ms)),
     );
     let head = head?;
-    let alive = alive?;
-    let observation = Observation {
-        fleet: fleet(&alive),
-        ..observe(config, &head, no_capacity?, &known("tasks", open), &known("arrivals", arrivals), now_ms)
-    };
+    let (open, arrivals_ms) = (known("tasks", open), known("arrivals", arrivals));
+    let (alive, ended) = (alive?, known("spending", ended).flatten());
+    let observation =
+        Observation { fleet: fleet(&alive), ..observe(config, &head, no_capacity?, &open, &arrivals_ms, now_ms) };
     let observation = with_metrics(observation, known("metrics", metrics), now_ms);
     Ok(Collected {
         head,
@@ -82,7 +91,17 @@ where
         launched_last_hour: launched?,
         draining: draining(&alive),
         observation,
+        rate: alive.iter().map(|r| NanoUsd::of(r.usd_per_hour)).sum(),
+        spent: ended.and_then(|ended| money::spent_by(alive.iter().chain(&ended), now_ms)),
+        cores_wanted: open.map(|tasks| cores_wanted(&tasks, now_ms)),
+        arrivals_ms,
     })
+}
+
+/// Cores of the tasks that the observation counts as waiting or running.
+fn cores_wanted(open: &[TaskRecord], now_ms: u64) -> f64 {
+    let counted = open.iter().filter(|t| t.state() != TaskState::Finished && t.submitted_ms <= now_ms);
+    counted.map(|t| f64::from(t.cores)).sum()
 }
 
 /// A read that may take so long and no longer: a million new tasks must not cost the tick.
@@ -104,6 +123,14 @@ async fn launched_last_hour<I: Instances>(instances: &I, config: &PoolConfig, no
     }
     let records = instances.launched(&config.pool, (now_ms + 1).saturating_sub(3_600_000), now_ms).await?;
     Ok(records.iter().filter(|r| r.decision.is_some()).count() as u32)
+}
+
+/// Machines that ended or were launched in the time that money caps count; none if the pool has no such caps.
+async fn ended<I: Instances>(instances: &I, config: &PoolConfig, now_ms: u64) -> Port<Option<Vec<InstanceRecord>>> {
+    match money::spending_since_ms(config, now_ms) {
+        Some(from_ms) => instances.since(&config.pool, from_ms).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Machines by size, by whether their worker takes tasks. Those that drain are as good as gone.

@@ -1,7 +1,5 @@
 //! One tick: collect, observe, infer, guard, write the decision once.
 
-use contract::action::SIZE_COUNT;
-use contract::capacity::Bounds;
 use contract::control::Mode;
 use contract::decision::{DECISION_VERSION, Decider, Decision, Verdict};
 use contract::event::Tick;
@@ -10,12 +8,15 @@ use contract::observation::encode;
 use contract::pool::PoolConfig;
 use contract::{Action, schema_hash};
 use controller::guard::{Refusal, Situation, verdicts};
+use controller::money::Room;
 use controller::outage::{self, Look, Vanished};
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, PolicyStore, Port, PortError, Tasks, Written};
 use controller::reason::{Hold, Reason};
+use controller::shadow;
 
+use crate::basis::Basis;
 use crate::collect::{Collected, collect};
-use crate::ladder::{Choice, PolicyStep, choose};
+use crate::ladder::{Choice, choose};
 use crate::policies::{self, At, InCharge, Policies};
 
 /// The evaluator's outside world.
@@ -84,55 +85,22 @@ where
         let collected = collect(&self.ports, config, tick).await?;
         let last = collected.past.first();
         let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await;
+        let basis = Basis::of(config, &collected, tick, in_charge.as_ref().ok().map(|p| p.policy.sha256()));
         let bounds = config.bounds();
-        let situation = learned_steps(situation(config, &bounds, &collected, tick), in_charge.as_ref().ok());
-        let verdicts = verdicts(&situation);
+        let verdicts = verdicts(&learned_steps(basis.situation(config, &bounds, tick), in_charge.as_ref().ok()));
         let mask = verdicts.map(|verdict| verdict.is_ok());
-        let step = self.infer(in_charge, config, &collected, tick, &mask).await;
-        let (step, warning) = match step {
-            Ok((step, warning)) => (Ok(step), warning),
+        let (step, warning) = match in_charge {
+            Ok(InCharge { policy, warning }) => {
+                let (at, features) =
+                    (At { pool: &config.pool, tick, tick_s: config.tick_s }, encode(&basis.observation));
+                let step = policies::step(&policy, &self.ports.decisions, last, at, &features, &mask).await;
+                (step, warning)
+            }
             Err(problem) => (Err(problem), None),
         };
-        let choice = choose(step, &collected.observation, &mask, config);
-        Ok(record(config, tick, collected, verdicts, choice, warning))
-    }
-
-    /// One step of the policy in charge, with a warning if that is not the promoted one.
-    async fn infer(
-        &self,
-        in_charge: Result<InCharge, String>,
-        config: &PoolConfig,
-        collected: &Collected,
-        tick: u64,
-        mask: &contract::Mask,
-    ) -> Result<(PolicyStep, Option<String>), String> {
-        let (in_charge, last) = (in_charge?, collected.past.first());
-        let at = At { pool: &config.pool, tick, tick_s: config.tick_s };
-        let features = encode(&collected.observation);
-        let step = policies::step(&in_charge.policy, &self.ports.decisions, last, at, &features, mask).await?;
-        Ok((step, in_charge.warning))
-    }
-}
-
-/// What the guard looks at.
-fn situation<'a>(
-    config: &PoolConfig,
-    bounds: &'a [Bounds; SIZE_COUNT],
-    collected: &'a Collected,
-    tick: u64,
-) -> Situation<'a> {
-    let o = &collected.observation;
-    Situation {
-        mode: config.mode,
-        fleet: &o.fleet,
-        draining: &collected.draining,
-        bounds,
-        no_capacity: &o.no_capacity,
-        now_ms: tick * 1000,
-        next_allowed_ms: collected.head.next_allowed_ms,
-        doubtful: o.is_doubtful(),
-        machines_per_action_max: config.machines_per_action_max,
-        launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(collected.launched_last_hour)),
+        let warning = warning.filter(|_| step.is_ok());
+        let choice = choose(step, &basis.observation, &mask, config);
+        Ok(record(config, tick, collected, basis, verdicts, choice, warning))
     }
 }
 
@@ -147,66 +115,90 @@ fn record(
     config: &PoolConfig,
     tick: u64,
     collected: Collected,
+    basis: Basis,
     verdicts: [Result<(), Refusal>; contract::ACTION_COUNT],
     choice: Choice,
     warning: Option<String>,
 ) -> Decision {
-    let (verdict, reason) = verdict(config, tick, &collected, &choice, verdicts);
+    let held = held(config, tick, &collected, &choice, verdicts);
+    let (spending, no_money) = (basis.spending(&collected), no_money(&basis));
+    let mut shadow = basis.shadow;
+    if let Some(shadow) = shadow.as_mut().filter(|_| held.is_none()) {
+        shadow::act(shadow, choice.action, tick, config);
+    }
+    let (verdict, reason) = verdict(config, &choice, held);
     Decision {
         version: DECISION_VERSION,
         pool: config.pool.clone(),
         tick,
-        missing: collected.observation.missing().into_iter().map(str::to_owned).collect(),
-        observation: collected.observation,
+        missing: basis.observation.missing().into_iter().map(str::to_owned).collect(),
+        observation: basis.observation,
         mask: verdicts.map(|v| v.is_ok()),
         refusals: verdicts.iter().map(|v| v.err().map(|r| r.to_string()).unwrap_or_default()).collect(),
+        spending,
         decider: choice.decider,
         probabilities: choice.probabilities,
         value: choice.value,
         action: choice.action,
         verdict,
-        reason: match warning {
-            Some(warning) => format!("{reason} ({warning})"),
-            None => reason,
-        },
+        reason: warning.into_iter().chain(no_money).fold(reason, |reason, note| format!("{reason} ({note})")),
         lstm: choice.lstm,
+        shadow,
         schema_hash: schema_hash().to_owned(),
         expires_at: tick + DECISION_DAYS * 86_400,
         intent: None,
     }
 }
 
-/// Whether the choice is to be carried out, and why or why not.
-fn verdict(
+/// Whether the choice is to be carried out, and why or why not. In mode `observe` it is carried out on the shadow only.
+fn verdict(config: &PoolConfig, choice: &Choice, held: Option<String>) -> (Verdict, String) {
+    match held {
+        Some(reason) => (Verdict::Hold, reason),
+        None if config.mode == Mode::Observe => {
+            (Verdict::Hold, format!("{}; {} would {}", Hold::Observe.word(), by(choice), choice.action))
+        }
+        None => (Verdict::Act, format!("{} wanted by {}", choice.action, by(choice))),
+    }
+}
+
+/// That there is no money for any launch, if so.
+fn no_money(basis: &Basis) -> Option<String> {
+    let room = basis.room().filter(Room::is_full)?;
+    Some(format!("no launch: {} leaves ${:.3} an hour", room.cap, room.left.usd()))
+}
+
+fn by(choice: &Choice) -> String {
+    match &choice.decider {
+        Decider::Policy { .. } => "the policy".to_owned(),
+        Decider::Rule { name, because } => format!("rule {name}, because {because}"),
+    }
+}
+
+/// Why the choice would not be carried out in any mode, if so.
+fn held(
     config: &PoolConfig,
     tick: u64,
     collected: &Collected,
     choice: &Choice,
     verdicts: [Result<(), Refusal>; contract::ACTION_COUNT],
-) -> (Verdict, String) {
-    let by = match &choice.decider {
-        Decider::Policy { .. } => "the policy".to_owned(),
-        Decider::Rule { name, because } => format!("rule {name}, because {because}"),
-    };
+) -> Option<String> {
+    let by = by(choice);
     if choice.action == Action::Nothing {
         let cooling = verdicts.contains(&Err(Refusal::Cooldown));
         let hold = if cooling { Hold::Cooldown } else { Hold::NoChange };
-        (Verdict::Hold, format!("{}; {by}", hold.word()))
-    } else if collected.switch.engaged {
-        (Verdict::Hold, format!("{}; {by} would {}", Hold::KillSwitch.word(), choice.action))
-    } else if config.mode == Mode::Observe {
-        (Verdict::Hold, format!("{}; {by} would {}", Hold::Observe.word(), choice.action))
-    } else if let Some(vanished) = vanished_load(config, tick, collected, choice.action) {
-        (Verdict::Hold, format!("{}: {vanished}; {by} would {}", Hold::LoadVanished.word(), choice.action))
-    } else {
-        (Verdict::Act, format!("{} wanted by {by}", choice.action))
+        return Some(format!("{}; {by}", hold.word()));
     }
+    if collected.switch.engaged {
+        return Some(format!("{}; {by} would {}", Hold::KillSwitch.word(), choice.action));
+    }
+    let vanished = vanished_load(config, tick, collected, choice.action)?;
+    Some(format!("{}: {vanished}; {by} would {}", Hold::LoadVanished.word(), choice.action))
 }
 
 /// Why nothing is stopped now although nothing is there to do, if so.
 fn vanished_load(config: &PoolConfig, tick: u64, collected: &Collected, action: Action) -> Option<Vanished> {
     let now = Look { tick, observation: &collected.observation };
-    let past = collected.past.iter().map(|d| Look { tick: d.tick, observation: &d.observation });
+    let past = collected.past.iter().map(|d| Look { tick: d.tick, observation: d.measured() });
     matches!(action, Action::Stop(..)).then(|| outage::vanished(now, past, config.tick_s))?
 }
 
@@ -219,7 +211,7 @@ fn log(d: &Decision) {
         action = %d.action,
         verdict,
         reason = d.reason,
-        queue = d.observation.queue_depth,
+        queue = d.measured().queue_depth,
         "decided"
     );
 }

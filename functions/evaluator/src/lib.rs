@@ -2,6 +2,7 @@
 //!
 //! It never changes EC2 and writes nothing but decisions. `main.rs` wires the adapters; [`handler`] is the whole logic.
 
+pub mod basis;
 pub mod collect;
 pub mod handler;
 pub mod ladder;

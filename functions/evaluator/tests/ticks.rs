@@ -238,3 +238,50 @@ async fn finished_and_running_tasks_do_not_wait() {
     let o = decide(&evaluator, TICK).await.observation;
     assert_eq!((o.queue_depth, o.running, o.arrivals), (Some(1), Some(1), Some(2)));
 }
+
+/// A pool whose fleet is below its minimum by an S, under these caps of the hour and the day.
+async fn below_minimum(usd_per_hour_max: Option<f64>, usd_per_day_max: Option<f64>) -> (World, Decision) {
+    let (world, evaluator) = setup().await;
+    let mut config = PoolConfig { usd_per_hour_max, usd_per_day_max, ..pool_config("p") };
+    config.sizes[0].bounds = Bounds::new(2, Some(4)).unwrap();
+    world.put_config(&config).await.unwrap();
+    let made = decide(&evaluator, TICK).await;
+    (world, made)
+}
+
+#[tokio::test]
+async fn the_hours_money_cap_masks_launches_even_those_for_the_minimum() {
+    let (_, made) = below_minimum(Some(1.6), None).await;
+    assert_eq!((made.action, made.refusals[1].as_str()), (Action::Launch(0, 1), ""), "1.4 dollars an hour run");
+    assert_eq!(made.refusals[3], "the money cap of the hour");
+    let spending = made.spending.unwrap();
+    assert!((spending.room_usd_per_hour - 0.2).abs() < 1e-9 && !spending.is_full, "{spending:?}");
+    assert_eq!((spending.usd_per_hour, spending.usd_today), (1.4, None));
+    let (_, made) = below_minimum(Some(1.599_999), None).await;
+    assert!(!made.mask[1] && !matches!(made.action, Action::Launch(..)), "{:?}", made.action);
+    assert!(made.reason.contains("no launch: the money cap of the hour leaves $0.200 an hour"), "{}", made.reason);
+    assert!(made.mask[4], "stops are free");
+}
+
+#[tokio::test]
+async fn the_days_money_counts_what_ran_since_midnight_and_what_will_run_until_the_next() {
+    // Three machines for a quarter of an hour at 1.4 dollars; the rest of the day is 106 minutes at 1.6.
+    let exactly = 1.4 / 4.0 + 1.6 * 106.0 / 60.0;
+    let (_, made) = below_minimum(None, Some(exactly + 1e-6)).await;
+    assert_eq!(made.action, Action::Launch(0, 1));
+    assert!((made.spending.unwrap().usd_today.unwrap() - 0.35).abs() < 1e-8);
+    let (_, made) = below_minimum(None, Some(exactly - 1e-6)).await;
+    assert_eq!(made.refusals[1], "the money cap of the day");
+    assert!(made.spending.unwrap().is_used_up());
+}
+
+#[tokio::test]
+async fn what_was_spent_and_cannot_be_read_forbids_launches_and_nothing_else() {
+    let (world, evaluator) = setup().await;
+    world.put_config(&PoolConfig { usd_per_month_max: Some(1e6), ..pool_config("p") }).await.unwrap();
+    world.take_down(op::INSTANCES_ENDED, Kind::Throttled);
+    let made = decide(&evaluator, TICK).await;
+    assert_eq!([1, 3, 5].map(|launch| made.refusals[launch].as_str()), ["spending that cannot be read"; 3]);
+    assert!(made.mask[2] && made.mask[4] && made.mask[6]);
+    assert!(matches!(made.decider, Decider::Policy { .. }));
+}

@@ -12,6 +12,7 @@ use contract::record::{Drain, DrainReason, InstanceRecord};
 use controller::check::check;
 use controller::earlier;
 use controller::health::health;
+use controller::money;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reason::{Dropped, Reason, Refused};
@@ -176,7 +177,11 @@ where
                 return self.settle(decision, claimed, None, outcome).await;
             }
         };
-        let notes = check(&plan, config, &inventory);
+        let mut notes = check(&plan, config, &inventory);
+        if matches!(plan, Plan::Launch(_)) {
+            let ended = self.ended(config, now_ms).await;
+            notes.extend(money::check(&plan, config, &inventory, ended.as_deref()));
+        }
         if !notes.is_empty() {
             let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
             let outcome = Outcome::Refused { because: format!("{}: {}", Refused::Plan.word(), notes.join("; ")) };
@@ -191,6 +196,14 @@ where
         };
         self.ports.decisions.put_intent(pool, decision.tick, &pending).await?;
         self.act_and_settle(config, decision, claimed, plan).await
+    }
+
+    /// The records of machines that ended or were launched in the time that money caps count, if there are such caps; none
+    /// if they cannot be read, and then nothing is launched.
+    pub(crate) async fn ended(&self, config: &PoolConfig, now_ms: u64) -> Option<Vec<InstanceRecord>> {
+        let Some(from_ms) = money::spending_since_ms(config, now_ms) else { return Some(Vec::new()) };
+        let ended = self.ports.instances.since(&config.pool, from_ms).await;
+        ended.inspect_err(|error| tracing::warn!(pool = config.pool, %error, "what was spent cannot be read")).ok()
     }
 
     /// Carries a stored plan out, for the first time or again, and settles.

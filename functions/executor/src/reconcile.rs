@@ -60,8 +60,9 @@ where
         let now_ms = now_s * 1000;
         let tasks = self.tasks_of_draining(pool, &records).await;
         let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
-        let tasks = tasks.as_deref();
-        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, tasks, decisions, now_ms };
+        let ended = self.ended(&config, now_ms).await;
+        let (tasks, ended) = (tasks.as_deref(), ended.as_deref());
+        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, tasks, ended, decisions, now_ms };
         let health = health_of(&scene);
         if health.must_hold() {
             tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");

@@ -370,6 +370,49 @@ async fn a_plan_that_is_not_allowed_any_more_is_refused_and_nothing_is_done() {
     assert_eq!(world.machines().len(), 1);
 }
 
+/// A pool with this cap on dollars a day, and an L that ran for an hour of this day and is gone.
+async fn spent(usd_per_day_max: f64) -> (World, OverWorld) {
+    let config = contract::pool::PoolConfig { usd_per_day_max: Some(usd_per_day_max), ..pool_config("p") };
+    let world = World::with_pool(&config);
+    let gone = instance("p", "i-gone", 2, (TICK - 7200) * 1000);
+    world.put_new(&gone).await.unwrap();
+    world.mark_terminated(&gone, (TICK - 3600) * 1000).await.unwrap();
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    let executor = over(&world);
+    (world, executor)
+}
+
+/// What is left of the day of [`TICK`]: 22:14 o'clock.
+const REST_H: f64 = 1.0 + 46.0 / 60.0;
+
+#[tokio::test]
+async fn a_launch_that_the_days_money_cannot_pay_until_midnight_is_refused_at_the_claim() {
+    // The L cost 0.8 dollars; the S would cost 0.2 an hour.
+    let (world, executor) = spent(0.8 + 0.2 * REST_H + 1e-6).await;
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
+    assert_eq!(world.machines().len(), 1);
+    let (world, executor) = spent(0.8 + 0.2 * REST_H - 1e-6).await;
+    let Done::Settled(Outcome::Refused { because }) = executor.execute("p", TICK).await.unwrap() else {
+        panic!("refused")
+    };
+    assert!(
+        because.contains("the money cap of the day leaves $0.200 an hour, and the launch adds $0.200"),
+        "{because}"
+    );
+    assert!(world.machines().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_launched_while_what_was_spent_cannot_be_read() {
+    let (world, executor) = spent(1000.0).await;
+    world.take_down(op::INSTANCES_ENDED, Kind::Unavailable);
+    let Done::Settled(Outcome::Refused { because }) = executor.execute("p", TICK).await.unwrap() else {
+        panic!("refused")
+    };
+    assert!(because.contains("spending that cannot be read"), "{because}");
+    assert!(world.machines().is_empty());
+}
+
 #[tokio::test]
 async fn a_machine_that_neither_describe_nor_the_index_shows_counts_against_the_maximum() {
     let mut config = pool_config("p");

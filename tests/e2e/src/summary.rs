@@ -167,8 +167,8 @@ impl Records {
         let start_s = self.window.from_ms / 1000;
         let point = |d: &Decision| FleetPoint {
             t_s: d.tick.saturating_sub(start_s) as f64,
-            machines: d.observation.fleet.map(|c| c.total()),
-            queue: d.observation.queue_depth.unwrap_or(0),
+            machines: d.measured().fleet.map(|c| c.total()),
+            queue: d.measured().queue_depth.unwrap_or(0),
         };
         self.decisions.iter().map(point).collect()
     }

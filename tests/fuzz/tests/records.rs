@@ -2,19 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use contract::control::Head;
 use contract::decision::{Decision, Intent, IntentState, LstmState, Outcome};
+use contract::limits::TICK_MAX;
 use contract::manifest::{Golden, MANIFEST_VERSION, Manifest, Pointer};
+use contract::money::{Cap, Spending};
 use contract::observation::encode;
 use contract::plan::Plan;
 use contract::record::{InstanceRecord, TaskRecord};
+use contract::shadow::Shadow;
 use contract::{ACTION_COUNT, Action, FEATURE_COUNT};
 use controller::emf::{self, Timing};
 use controller::outage::{Look, vanished};
+use controller::shadow::{self, Read};
 use fuzz::{BYTES_ALWAYS, arbitrary, cases, damaged, read};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_dynamo::AttributeValue;
-use testkit::builders::{TICK, decision, instance, task};
+use testkit::builders::{TICK, decision, instance, observation, pool_config, task};
 
 fn whole_decision() -> Decision {
     let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: Some(TICK * 1000) };
@@ -24,9 +29,30 @@ fn whole_decision() -> Decision {
         probabilities: Some([0.1; ACTION_COUNT]),
         value: Some(-1.5),
         lstm: Some(LstmState { policy: "ab".repeat(32), h: vec![0.5; 4], c: vec![-0.5; 4] }),
+        shadow: Some(ledger(None, TICK)),
+        spending: Some(Spending {
+            usd_per_hour: 1.4,
+            usd_today: Some(3.5),
+            usd_this_month: None,
+            room_usd_per_hour: 0.25,
+            cap: Cap::Day,
+            is_full: false,
+        }),
         intent: Some(Intent { state, generation, claimed_ms, plan: Some(plan), outcome: Some(outcome) }),
         ..decision("p", TICK, Action::Stop(0, 1))
     }
+}
+
+/// The shadow ledger at a tick, after a launch.
+fn ledger(last: Option<&Decision>, tick: u64) -> Shadow {
+    let (config, measured, head) = (pool_config("p"), observation(), Head::default());
+    let (cores_wanted, arrivals_ms) = (Some(7.0), Some(&[(TICK - 30) * 1000, TICK * 1000 + 5][..]));
+    let read =
+        Read { tick, config: &config, measured: &measured, head: &head, cores_wanted, arrivals_ms, policy: None };
+    let (mut shadow, seen) = shadow::at_tick(last, &read);
+    assert!(encode(&seen).iter().all(|x| (0.0..=1.0).contains(x)));
+    shadow::act(&mut shadow, Action::Launch(1, 1), tick, &config);
+    shadow
 }
 
 fn whole_task() -> TaskRecord {
@@ -71,8 +97,11 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 fn used(d: &Decision) {
     assert!(encode(&d.observation).iter().all(|x| (0.0..=1.0).contains(x)));
     assert!(d.action == contract::Action::Nothing || d.action.size().is_some());
-    let look = Look { tick: d.tick, observation: &d.observation };
+    let look = Look { tick: d.tick, observation: d.measured() };
     let _ = (vanished(look, [look], 60), d.policy_name(), d.is_settled());
+    let next = ledger(Some(d), d.tick.saturating_add(60).min(TICK_MAX));
+    let finite = [next.real, next.shadow].map(|account| account.total_usd().is_finite());
+    assert_eq!(finite, [true; 2], "{next:?}");
     let document = emf::decided(d, Timing { at_ms: TICK * 1000, own_ms: 1.0 });
     assert!(document["_aws"]["CloudWatchMetrics"].is_array());
 }

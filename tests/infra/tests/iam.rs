@@ -168,6 +168,21 @@ fn the_trainer_reads_history_writes_policies_and_never_touches_machines() {
     assert!(with_action(&statements, true, "dynamodb:Query").iter().any(|s| s.resources.contains(&alive)));
 }
 
+#[test]
+fn both_functions_may_read_what_money_caps_count() {
+    let template = template();
+    for role in ["EvaluatorRole", "ExecutorRole"] {
+        let queries: Vec<Value> = with_action(&statements(&template, role), true, "dynamodb:Query")
+            .iter()
+            .flat_map(|s| s.resources.clone())
+            .collect();
+        for index in ["alive", "ended"] {
+            let arn = json!({"Fn::Sub": format!("${{InstancesTable.Arn}}/index/{index}")});
+            assert!(queries.contains(&arn), "{role} {index}");
+        }
+    }
+}
+
 /// `*` only where the service has no resource-level permission, or with a condition.
 #[test]
 fn no_role_may_do_everything_or_touch_everything() {

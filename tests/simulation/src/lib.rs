@@ -15,7 +15,7 @@
 //! | invariant | checked by | on |
 //! |---|---|---|
 //! | I1 bounds | `check::act` (`launched`, `terminated`) | every launch and termination that takes effect, against what really runs, visible or not |
-//! | I2 cooldown, budget | `check::act` (`claimed`, `within_budget`) | every claim and launch; budgets in dollars do not exist in the code |
+//! | I2 cooldown, budgets | `check::act` (`claimed`, `within_budget`), `check::money` | every claim and launch; dollars by what really runs and what the records say was spent |
 //! | I3 only ours, not protected | `check::act` (`termination_asked`, `terminated`) | every id that is even asked for |
 //! | I4 one record a machine | `check::rest` | after every minute (no two), and at rest (exactly one, or an orphan) |
 //! | I5 one launch a decision | `check::act` (`launched`, `claimed`) | every launch and claim |
@@ -24,6 +24,7 @@
 //! | I8 doubtful data, warming up | `check::decide` (`decided`, `finite`, `blacked_out`, `warming_up`), `check::act` (`terminated`) | every decision and termination; that booting machines may be stopped is the twin's rule V2 |
 //! | I9 replay | `check::decide` (`replayed`) | every decision in which a policy ran |
 //! | I10 kill switch, modes, unhealthy fleets | `check::act` (`claimed`, `mostly_healthy`, `launched`, `terminated`) | every claim and action |
+//! | nothing done and books that balance in mode observe | `check::shadow` | every decision with a shadow ledger |
 //! | I11 last good policy | `check::decide` (`attributed`), `check::rest` (`good_policy_in_charge`) | every decision, and at rest behind bad pointers; the promoter itself is not part of these runs |
 //! | I12 same seed, same log | `tests/seeds.rs` | six seeds a profile, alone and side by side |
 //! | I13 liveness | `check::rest` (`at_rest`) | an hour or two after the faults have stopped |

@@ -13,7 +13,7 @@ use testkit::builders::tags;
 use testkit::{Machine, World, op};
 
 use crate::now;
-use crate::plant::{Broken, Plant, is_ours};
+use crate::plant::{Broken, Plant, is_ours, true_size};
 use crate::profile::Rates;
 use crate::promotions::Promotions;
 use crate::seen::{Event, Seen};
@@ -23,7 +23,7 @@ const SERVICES: [&[&str]; 6] = [
     &[op::DESCRIBE, op::LAUNCH, op::TERMINATE],
     &[op::DECISIONS_GET, op::DECISIONS_PUT_ONCE, op::DECISIONS_CLAIM, op::DECISIONS_PUT_INTENT, op::DECISIONS_RANGE],
     &[op::CONTROL_CONFIG, op::CONTROL_HEAD, op::CONTROL_KILL_SWITCH],
-    &[op::INSTANCES_ALIVE, op::INSTANCES_PUT_NEW, op::INSTANCES_MARK_TERMINATED],
+    &[op::INSTANCES_ALIVE, op::INSTANCES_ENDED, op::INSTANCES_PUT_NEW, op::INSTANCES_MARK_TERMINATED],
     &[op::POLICIES_POINTER, op::POLICIES_MANIFEST, op::POLICIES_FILE],
     &[op::METRICS_LATEST, op::TASKS_OPEN],
 ];
@@ -412,7 +412,12 @@ impl Meddling {
         self.promotions.heal(world);
         self.expire(world, config, plant, minute);
         for machine in world.machines() {
-            world.change_machine(&machine.instance_id, |m| m.protected = false);
+            let is_orphan = is_ours(&machine, &self.pool) && true_size(&machine, config).is_none();
+            world.change_machine(&machine.instance_id, |m| {
+                m.protected = false;
+                // what is reported as an orphan costs money, and somebody ends it
+                (m.alive, m.visible) = (m.alive && !is_orphan, m.visible && !is_orphan);
+            });
         }
     }
 }

@@ -88,13 +88,25 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
     config
 }
 
+/// Money caps for some of the seeds, with a randomness of their own, so that they change no other chance. Each leaves room
+/// for the smallest fleet, and little more: a day has 24 hours, and the run begins in a month's last 16 days.
+fn with_caps(config: PoolConfig, seed: u64) -> PoolConfig {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6d6f_6e65_7900);
+    PoolConfig {
+        usd_per_hour_max: [None, None, Some(1.6), Some(2.4)][rng.random_range(0..4)],
+        usd_per_day_max: [None, None, None, Some(40.0)][rng.random_range(0..4)],
+        usd_per_month_max: [None, None, None, Some(620.0)][rng.random_range(0..4)],
+        ..config
+    }
+}
+
 impl Sim {
     /// A run of a profile and a seed, before its first minute.
     pub fn new(profile: Profile, seed: u64, journal: Journal) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ ((profile as u64) << 56));
         let mut fork = || ChaCha8Rng::seed_from_u64(rng.random());
         let (faults, plant, meddling, mut setup, disasters) = (fork(), fork(), fork(), fork(), fork());
-        let config = config(&mut setup);
+        let config = with_caps(config(&mut setup), seed);
         let world = World::with_pool(&config);
         let (rates, seen) = (profile.rates(), Arc::<Mutex<Seen>>::default());
         world.direct(Faults::new(faults, rates, seen.clone()));
@@ -104,7 +116,8 @@ impl Sim {
             meddling.promotions.promote(&world, &crate::policies::GOOD[0]);
         }
         journal.watch_for(SECRET);
-        journal.line(format!("profile {profile} seed {seed}: {:?}", config.bounds()));
+        let caps = [config.usd_per_hour_max, config.usd_per_day_max, config.usd_per_month_max];
+        journal.line(format!("profile {profile} seed {seed}: {:?} caps {caps:?}", config.bounds()));
         Self {
             reconcile_minutes: [1, 5][setup.random_range(0..2)],
             plant: Plant::new(plant, POOL, rates.unhealthy, Disasters::new(disasters, rates)),

@@ -2,6 +2,7 @@
 
 use contract::Action;
 use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
+use contract::money::Cap;
 use contract::plan::Plan;
 use controller::reason::Hold;
 use controller::rule;
@@ -109,6 +110,8 @@ fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
         Outcome::Failed { error } => refused(error),
     };
     event.into_iter().for_each(|event| seen.note(event));
+    let without_money = matches!(outcome, Outcome::Refused { because } if because.contains("money cap"));
+    seen.note_if(without_money, Event::PlanWithoutMoney);
     let never_ready = matches!(outcome, Outcome::Refused { because } if because.ends_with("and 0 are gone from EC2"));
     seen.note_if(never_ready && event == Some(Event::RefusedUnhealthy), Event::RefusedNeverReady);
 }
@@ -134,6 +137,10 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
     let held = d.verdict == Verdict::Hold;
     seen.note_if(held && d.reason.starts_with("kill switch"), Event::HeldKilled);
     seen.note_if(held && d.reason.starts_with("observe"), Event::HeldObserve);
+    let on_paper = Hold::of_decision(d) == Some(Hold::Observe);
+    seen.note_if(on_paper && matches!(d.action, Action::Launch(..)), Event::ShadowLaunched);
+    seen.note_if(on_paper && matches!(d.action, Action::Stop(..)), Event::ShadowStopped);
+    seen.note_if(d.measured().fleet != d.observation.fleet, Event::ShadowApart);
     let vanished = Hold::of_decision(d) == Some(Hold::LoadVanished);
     seen.note_if(vanished && matches!(d.action, Action::Stop(..)), Event::HeldVanished);
     for package in BAD.iter() {
@@ -144,4 +151,12 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
         }
     }
     seen.note_if(d.reason.contains("policy 000000000000"), Event::PointerToNothing);
+    for (cap, event) in [
+        (Cap::Hour, Event::NoMoneyHour),
+        (Cap::Day, Event::NoMoneyDay),
+        (Cap::Month, Event::NoMoneyMonth),
+        (Cap::Unknown, Event::NoMoneyUnknown),
+    ] {
+        seen.note_if(d.refusals.contains(&cap.to_string()), event);
+    }
 }

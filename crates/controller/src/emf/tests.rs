@@ -1,5 +1,6 @@
 use contract::capacity::Counts;
 use contract::decision::Verdict;
+use contract::money::Cap;
 use contract::{Action, Observation};
 
 use super::*;
@@ -68,7 +69,10 @@ fn a_document_by_hand() {
 #[test]
 fn a_decision_reports_what_it_saw_and_what_became_of_it() {
     let found = decided(&held("cooldown; the policy"), TIMING);
-    let all: Vec<String> = EVALUATOR.iter().map(|m| m.name.to_owned()).filter(|n| n != "EvaluatorFailures").collect();
+    let of_modes = [REAL_DOLLARS, SHADOW_DOLLARS, SHADOW_SAVING, EVALUATOR_FAILURES];
+    let of_caps = [DOLLARS_PER_HOUR, SPENT_TODAY, SPENT_THIS_MONTH, LAUNCHES_CAPPED, MONEY_USED_UP];
+    let elsewhere = [&of_modes[..], &of_caps].concat();
+    let all: Vec<String> = EVALUATOR.iter().filter(|m| !elsewhere.contains(m)).map(|m| m.name.to_owned()).collect();
     let (mut reported, mut all) = (names(&found), all);
     reported.sort();
     all.sort();
@@ -91,6 +95,47 @@ fn a_decision_reports_what_it_saw_and_what_became_of_it() {
     assert_eq!((&found["Pool"], &found["Reason"]), (&json!("p"), &json!("Cooldown")));
     assert_eq!(dimensions_of(&found, HOLDS), [vec!["Pool"], vec!["Pool", "Reason"]]);
     assert_eq!(dimensions_of(&found, QUEUE_DEPTH), [vec!["Pool"]]);
+}
+
+#[test]
+fn a_pool_that_observes_reports_its_books_and_what_was_measured() {
+    let mut observed = held("observe; the policy would stop S");
+    let (config, head, measured) = (crate::samples::config(), Default::default(), observed.observation.clone());
+    let (cores_wanted, arrivals_ms, policy) = (None, None, None);
+    let read = crate::shadow::Read {
+        tick: 60,
+        config: &config,
+        measured: &measured,
+        head: &head,
+        cores_wanted,
+        arrivals_ms,
+        policy,
+    };
+    let (mut shadow, _) = crate::shadow::at_tick(None, &read);
+    shadow.real = contract::shadow::Account { machines_usd: 7.0, waiting_usd: 0.5 };
+    shadow.shadow = contract::shadow::Account { machines_usd: 5.5, waiting_usd: 1.0 };
+    observed.shadow = Some(shadow);
+    observed.observation = Observation { queue_depth: Some(99), ..Observation::empty([2, 4, 8]) };
+    let found = decided(&observed, TIMING);
+    let reported = ["RealDollars", "ShadowDollars", "ShadowSaving", "QueueDepth", "MachinesReady"].map(|n| &found[n]);
+    assert_eq!(reported, [7.5, 6.5, 1.0, 7.0, 3.0]);
+    assert!(metrics(&found).iter().any(|(name, unit, _)| name == "ShadowSaving" && unit == "None"));
+}
+
+#[test]
+fn a_pool_with_money_caps_reports_what_it_spends_and_when_a_budget_is_used_up() {
+    let spending = |usd_today: Option<f64>, cap: Cap, is_full: bool| {
+        let (usd_this_month, room_usd_per_hour) = (usd_today.map(|usd| usd + 30.0), 0.5);
+        let spending = Spending { usd_per_hour: 1.4, usd_today, usd_this_month, room_usd_per_hour, cap, is_full };
+        decided(&Decision { spending: Some(spending), ..held("no change; the policy") }, TIMING)
+    };
+    let of = |found: &Value| {
+        ["DollarsPerHour", "SpentToday", "SpentThisMonth", "LaunchesCapped", "MoneyUsedUp"].map(|n| found[n].as_f64())
+    };
+    assert_eq!(of(&spending(Some(12.0), Cap::Day, true)), [1.4, 12.0, 42.0, 1.0, 1.0].map(Some));
+    assert_eq!(of(&spending(Some(12.0), Cap::Month, false)), [1.4, 12.0, 42.0, 0.0, 0.0].map(Some));
+    assert_eq!(of(&spending(None, Cap::Hour, true)), [Some(1.4), None, None, Some(1.0), Some(0.0)]);
+    assert_eq!(of(&spending(None, Cap::Unknown, true)), [Some(1.4), None, None, Some(1.0), Some(1.0)]);
 }
 
 #[test]

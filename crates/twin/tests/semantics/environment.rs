@@ -166,6 +166,23 @@ fn the_launch_budget_counts_the_last_hour() {
 }
 
 #[test]
+fn no_launch_leads_above_the_cap_on_dollars_an_hour() {
+    // S, M and L run for 1.4 dollars an hour: one more L is 2.2, and then an M is exactly 2.6.
+    let spec = spec(batch(1, 7_200_000, 1000, 0), |config| config.usd_per_hour_max = Some(2.6));
+    let mut env = TwinEnv::new(spec);
+    let (s, m, l) = (1, 3, 5);
+    assert!([s, m, l].iter().all(|launch| env.reset(0).mask[*launch]));
+    assert!(env.step(Action::Launch(2, 1)).seen.mask[m]);
+    assert_eq!([s, m, l].map(|launch| env.mask()[launch]), [true, true, false]);
+    env.step(Action::Launch(2, 1));
+    assert_eq!(env.outcome().launches, 1, "a refused launch does nothing");
+    let after = env.step(Action::Launch(1, 1)).seen;
+    assert_eq!([s, m, l].map(|launch| after.mask[launch]), [false; 3]);
+    let after = env.step(Action::Stop(2, 1)).seen;
+    assert_eq!([s, m, l].map(|launch| after.mask[launch]), [true; 3], "a stop makes room");
+}
+
+#[test]
 fn seeds_take_turns_with_the_workloads() {
     let mut env = TwinEnv::new(Arc::new(EnvSpec::published()));
     let queues = [0, 1, 2, 3].map(|seed| {

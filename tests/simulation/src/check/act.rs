@@ -11,7 +11,7 @@ use contract::record::{DrainReason, InstanceRecord};
 use controller::earlier::UNSEEN_S_MAX;
 use testkit::Machine;
 
-use super::{Checked, Checker, Scene, ensure};
+use super::{Checked, Checker, Scene, ensure, money};
 use crate::plant::{is_ours, true_size};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -91,6 +91,7 @@ impl Checker {
             format!("{tick} launched {:?}", self.launched[&tick])
         })?;
         self.within_budget(scene, tick)?;
+        money::within_caps(scene, tick)?;
         self.mostly_healthy(scene, &format!("the launch of {tick}"))?;
         let max = scene.config.sizes[plan.size].bounds.max();
         let have = counted_for_max(scene, plan.size);

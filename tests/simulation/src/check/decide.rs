@@ -8,7 +8,7 @@ use controller::ports::Decisions;
 use controller::rule;
 use policy::{Policy, State, StepOut};
 
-use super::{Checked, Checker, Scene, ensure};
+use super::{Checked, Checker, Scene, ensure, shadow};
 use crate::SECRET;
 use crate::now;
 use crate::policies::LOADED;
@@ -37,6 +37,7 @@ fn decided(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
     blacked_out(scene, d, recent)?;
     warming_up(scene, d)?;
     attributed(scene, d)?;
+    shadow::balanced(scene, d, recent)?;
     replayed(scene, d, recent)
 }
 
@@ -63,7 +64,7 @@ fn blacked_out(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
 
 /// Tasks that a decision saw, if it could see them.
 fn tasks(d: &Decision) -> Option<u32> {
-    let o = &d.observation;
+    let o = d.measured();
     Some((o.queue_depth? + o.running?).max(o.arrivals?))
 }
 
@@ -81,7 +82,7 @@ fn finite(d: &Decision) -> Checked {
 /// I8: no machine counts as ready before its worker said so.
 fn warming_up(scene: Scene<'_>, d: &Decision) -> Checked {
     let records = scene.world.instances();
-    for (size, counts) in d.observation.fleet.iter().enumerate() {
+    for (size, counts) in d.measured().fleet.iter().enumerate() {
         let ever_ready = records.iter().filter(|r| r.size == size && r.ready_ms.is_some()).count();
         ensure(counts.ready as usize <= ever_ready, "I8", || {
             format!("{} machines of size {size} ready at {}, and {ever_ready} ever were", counts.ready, d.tick)

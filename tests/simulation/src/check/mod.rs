@@ -2,7 +2,9 @@
 
 mod act;
 mod decide;
+mod money;
 mod rest;
+mod shadow;
 
 use std::collections::BTreeMap;
 
