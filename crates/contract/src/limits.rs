@@ -26,6 +26,9 @@ pub const UNHEALTHY_SHARE_MAX: f64 = 0.5;
 pub const UNHEALTHY_MACHINES_MIN: u32 = 3;
 /// A page of waiting tasks that one tick reads at most; deeper queues are counted as this many ("at least").
 pub const QUEUE_ROWS_MAX: usize = 50_000;
+/// Seconds in which a launch that a plan's check refused for money is not asked for again: the check knows of machines that
+/// no record shows, and they do not go in a minute.
+pub const MONEY_MEMORY_S: u64 = 600;
 /// Machines of one pool that ended or were launched in a month, for its money caps: a launch a minute is 44 640.
 pub const MONTH_MACHINES_MAX: usize = 100_000;
 /// Machines of one pool that one describe returns at most, all pages together.

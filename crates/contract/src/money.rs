@@ -18,6 +18,16 @@ pub enum Cap {
     Unknown,
 }
 
+impl Cap {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Cap::Hour, Cap::Day, Cap::Month, Cap::Unknown];
+
+    /// The cap that a text speaks of, such as why a plan was refused.
+    pub fn named_in(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cap| text.contains(&cap.to_string()))
+    }
+}
+
 impl fmt::Display for Cap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

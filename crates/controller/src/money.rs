@@ -14,7 +14,8 @@ use std::ops::Add;
 use contract::action::SIZE_COUNT;
 use contract::calendar::{Period, day, month};
 use contract::capacity::Counts;
-use contract::limits::LATE_TICKS;
+use contract::decision::{Decision, Outcome};
+use contract::limits::{LATE_TICKS, MONEY_MEMORY_S};
 use contract::money::{Cap, Spending};
 use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
@@ -204,6 +205,32 @@ pub fn left(config: &PoolConfig, rate: NanoUsd, spent: Option<Spent>, now_ms: u6
     let today = of(config.usd_per_day_max, Cap::Day, spent.map(|s| s.today), day(now_ms));
     let this_month = of(config.usd_per_month_max, Cap::Month, spent.map(|s| s.this_month), month(now_ms));
     [hour, today, this_month].into_iter().flatten().min()
+}
+
+/// What may be added at most after launches that the check refused for money a short while ago, by the log; `past` is
+/// newest first. The check counts machines that the evaluator cannot see (orphans, for one), so that it would otherwise ask
+/// for the same again and again. A stop since then makes room, and ends the memory.
+pub fn left_after_refusals<'a>(
+    past: impl IntoIterator<Item = &'a Decision>,
+    config: &PoolConfig,
+    now_ms: u64,
+) -> Option<(NanoUsd, Cap)> {
+    let young = |d: &&Decision| d.tick.saturating_add(MONEY_MEMORY_S).saturating_mul(1000) > now_ms;
+    let ended = |d: &&Decision| !matches!(outcome(d), Some(Outcome::Terminated { .. }));
+    past.into_iter().take_while(young).take_while(ended).filter_map(|d| refused(d, config)).min()
+}
+
+fn outcome(decision: &Decision) -> Option<&Outcome> {
+    decision.intent.as_ref()?.outcome.as_ref()
+}
+
+/// A billionth less than what a launch asked for that was refused for money.
+fn refused(decision: &Decision, config: &PoolConfig) -> Option<(NanoUsd, Cap)> {
+    let Some(Outcome::Refused { because }) = outcome(decision) else { return None };
+    let cap = Cap::named_in(because).filter(|cap| *cap != Cap::Unknown)?;
+    let Some(Plan::Launch(LaunchPlan { size, count, .. })) = &decision.intent.as_ref()?.plan else { return None };
+    let asked = prices(config).get(*size)?.times(*count);
+    Some((asked.minus(NanoUsd(1)), cap))
 }
 
 /// The money of a pool with caps, for the decision's record.

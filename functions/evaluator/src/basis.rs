@@ -39,6 +39,8 @@ impl Basis {
 
     fn real(config: &PoolConfig, collected: &Collected, tick: u64) -> Self {
         let used = collected.launched_last_hour;
+        let now_ms = tick * 1000;
+        let left = money::left(config, collected.rate, collected.spent, now_ms);
         Self {
             observation: collected.observation.clone(),
             shadow: None,
@@ -46,7 +48,8 @@ impl Basis {
             next_allowed_ms: collected.head.next_allowed_ms,
             launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(used)),
             prices: money::prices(config),
-            left: money::left(config, collected.rate, collected.spent, tick * 1000),
+            left: left
+                .map(|left| left.min(money::left_after_refusals(&collected.past, config, now_ms).unwrap_or(left))),
         }
     }
 

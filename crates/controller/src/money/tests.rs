@@ -254,6 +254,34 @@ fn every_machine_of_a_plan_needs_its_money() {
     assert_eq!((of(1.2), of(1.1)), (None, Some(Note::Money { cap: Cap::Hour, left: usd(1.1), asked })));
 }
 
+/// A decision so many seconds before noon that was settled so.
+fn settled(age_s: u64, action: Action, outcome: Outcome) -> Decision {
+    let none = Inventory { now_ms: NOON_MS, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+    let mut decision = claimed(NOON_MS / 1000 - age_s, action, 1);
+    let intent = decision.intent.as_mut().unwrap();
+    intent.plan = plan(action, decision.tick, &config(), &none).ok();
+    intent.outcome = Some(outcome);
+    decision
+}
+
+#[test]
+fn what_was_refused_for_money_is_not_asked_for_again_for_a_while() {
+    let refused = |age_s: u64, size: u16, cap: Cap| {
+        let because = format!("the plan was refused: {}", Note::Money { cap, left: usd(0.1), asked: usd(0.4) });
+        settled(age_s, Action::Launch(size, 1), Outcome::Refused { because })
+    };
+    let left = |past: &[Decision]| left_after_refusals(past, &config(), NOON_MS);
+    assert_eq!(left(&[refused(60, 2, Cap::Hour)]), Some((NanoUsd(799_999_999), Cap::Hour)));
+    assert_eq!(left(&[refused(60, 2, Cap::Hour), refused(120, 1, Cap::Day)]), Some((NanoUsd(399_999_999), Cap::Day)));
+    assert_eq!((left(&[refused(599, 0, Cap::Day)]).is_some(), left(&[refused(600, 0, Cap::Day)])), (true, None));
+    let stop = settled(90, Action::Stop(0, 1), Outcome::Terminated { instance_ids: vec!["i-1".into()] });
+    assert_eq!(left(&[stop.clone(), refused(120, 0, Cap::Hour)]), None, "there is room again");
+    assert!(left(&[refused(60, 0, Cap::Hour), stop]).is_some());
+    assert_eq!(left(&[refused(60, 0, Cap::Unknown)]), None, "it may be read in a moment");
+    let other = Outcome::Refused { because: "cooldown".into() };
+    assert_eq!(left(&[settled(60, Action::Launch(0, 1), other), claimed(NOON_MS / 1000, Action::Launch(0, 1), 1)]), None);
+}
+
 #[test]
 fn a_stop_needs_no_money_and_a_note_says_what_is_missing() {
     let stop = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: None };
