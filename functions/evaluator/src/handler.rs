@@ -13,6 +13,7 @@ use controller::guard::{Refusal, Situation, verdicts};
 use controller::outage::{self, Look, Vanished};
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, PolicyStore, Port, PortError, Tasks, Written};
 use controller::reason::{Hold, Reason};
+use signing::PublicKeys;
 
 use crate::collect::{Collected, collect};
 use crate::ladder::{Choice, PolicyStep, choose};
@@ -52,6 +53,11 @@ where
     /// An evaluator over these ports, with no policy loaded yet.
     pub fn new(ports: Ports<T, I, D, C, M, P>) -> Self {
         Self { ports, policies: Policies::default() }
+    }
+
+    /// The same, for policies that one of these keys has signed and no others; without keys, for all.
+    pub fn trusting(self, keys: Option<PublicKeys>) -> Self {
+        Self { policies: Policies::trusting(keys), ..self }
     }
 
     /// Decides one tick. The same tick again gives the decision that stands.

@@ -7,3 +7,4 @@ pub mod handler;
 pub mod ladder;
 pub mod metrics;
 pub mod policies;
+pub mod signed;
