@@ -6,6 +6,7 @@ use contract::control::Mode;
 use contract::decision::{DECISION_VERSION, Decider, Decision, Verdict};
 use contract::event::Tick;
 use contract::limits::DECISION_DAYS;
+use contract::manifest::Pointer;
 use contract::observation::encode;
 use contract::pool::PoolConfig;
 use contract::{Action, schema_hash};
@@ -87,10 +88,12 @@ where
     }
 
     async fn decide(&self, config: &PoolConfig, tick: u64) -> Port<Decision> {
-        let collected = collect(&self.ports, config, tick).await?;
+        let (collected, pointer) =
+            tokio::join!(collect(&self.ports, config, tick), self.ports.policies.pointer(&config.pool));
+        let collected = collected?;
         let verdicts = verdicts(&situation(config, &config.bounds(), &collected, tick));
         let mask = verdicts.map(|verdict| verdict.is_ok());
-        let step = self.infer(config, &collected, tick, &mask).await;
+        let step = self.infer(config, &collected, pointer, tick, &mask).await;
         let (step, warning) = match step {
             Ok((step, warning)) => (Ok(step), warning),
             Err(problem) => (Err(problem), None),
@@ -104,11 +107,12 @@ where
         &self,
         config: &PoolConfig,
         collected: &Collected,
+        pointer: Port<Option<(Pointer, String)>>,
         tick: u64,
         mask: &contract::Mask,
     ) -> Result<(PolicyStep, Option<String>), String> {
         let last = collected.past.first();
-        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await?;
+        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, pointer, last).await?;
         let at = At { pool: &config.pool, tick, tick_s: config.tick_s };
         let features = encode(&collected.observation);
         let step = policies::step(&in_charge.policy, &self.ports.decisions, last, at, &features, mask).await?;

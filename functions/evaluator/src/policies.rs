@@ -41,8 +41,8 @@ impl Policies {
         Self { trusted, ..Self::default() }
     }
 
-    /// The policy for this tick: the pointer's if it can be verified, else the last good one: this process's, the last
-    /// decision's, or the pointer's predecessor.
+    /// The policy for this tick: that of the pointer, as it was read, if it can be verified, else the last good one: this
+    /// process's, the last decision's, or the pointer's predecessor.
     ///
     /// # Errors
     /// Says why there is none, for the decision's record.
@@ -50,10 +50,11 @@ impl Policies {
         &self,
         store: &P,
         pool: &str,
+        pointer: Port<Option<(Pointer, String)>>,
         last: Option<&Decision>,
     ) -> Result<InCharge, String> {
         let mut problems = Vec::new();
-        for sha256 in self.candidates(store.pointer(pool).await, pool, last, &mut problems) {
+        for sha256 in self.candidates(pointer, pool, last, &mut problems) {
             match self.load(store, &sha256).await {
                 Ok(policy) => {
                     self.in_charge.lock().expect("no panic while held").insert(pool.to_owned(), sha256);

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use contract::manifest::{Manifest, Pointer};
-use controller::ports::{Kind, PolicyPublisher};
+use controller::ports::{Kind, PolicyPublisher, PolicyStore};
 use evaluator::policies::{InCharge, Policies};
 use evaluator::signed::Signatures;
 use signing::{PublicKeys, SigningKey, file_name};
@@ -64,7 +64,7 @@ async fn world() -> World {
 }
 
 async fn in_charge(policies: &Policies, world: &World) -> Result<InCharge, String> {
-    policies.in_charge(world, "p", None).await
+    policies.in_charge(world, "p", world.pointer("p").await, None).await
 }
 
 async fn refusal(policies: &Policies, world: &World) -> String {
