@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use contract::manifest::{Pointer, pointer_key, policy_key};
 use contract::record::{InstanceRecord, TaskRecord};
 use serde_json::{Value, json};
-use testkit::builders::{instance, pool_config, task};
+use testkit::builders::{instance, pool_config, tags, task};
 
 use crate::Failure;
-use crate::dynamo::{Units, attributes, item};
+use crate::dynamo::{Row, Units, attributes, item};
 use crate::http::{Request, Response, serve};
 use crate::inside::Files;
 
@@ -30,8 +30,14 @@ const DECISIONS: usize = 100;
 pub struct Cloud {
     /// Objects by key.
     objects: Vec<(String, Vec<u8>)>,
+    /// Machines alive.
+    machines: Vec<Row>,
+    /// The same in EC2.
+    described: String,
+    /// Tasks that wait; made once like all that is answered, so that the answers take no time worth mentioning.
+    waiting: Vec<Row>,
     /// Decisions as they were written, newest first.
-    decisions: Mutex<VecDeque<Value>>,
+    decisions: Mutex<VecDeque<Row>>,
     /// The scheduled time of the tick at hand, seconds.
     pub tick: AtomicU64,
     /// What each answer waits for, as if it came from further away; microseconds.
@@ -45,7 +51,7 @@ pub struct Cloud {
 pub struct Done {
     /// Calls.
     pub calls: u64,
-    /// Seconds that they waited for their answers, one by one.
+    /// Seconds from each call's arrival to its answer, added up.
     pub waited_s: f64,
     /// Units of the tables.
     pub units: Units,
@@ -59,6 +65,9 @@ impl Cloud {
         objects.extend(files.stored().map(|(name, bytes)| (policy_key(&files.sha256, &name), bytes)));
         let cloud = Arc::new(Self {
             objects,
+            machines: (0..3).map(|size| machine(size, tick * 1000)).collect(),
+            described: described(tick - 900),
+            waiting: waiting(tick * 1000),
             decisions: Mutex::default(),
             tick: tick.into(),
             latency_us: 0.into(),
@@ -71,14 +80,19 @@ impl Cloud {
 
     fn answer(&self, request: &Request) -> Response {
         let begun = Instant::now();
-        match self.latency_us.load(Ordering::Relaxed) {
-            0 => {}
-            us => std::thread::sleep(Duration::from_micros(us)),
-        }
+        let answer = self.answered(request);
         self.note(|done| {
             done.calls += 1;
             done.waited_s += begun.elapsed().as_secs_f64();
         });
+        answer
+    }
+
+    fn answered(&self, request: &Request) -> Response {
+        match self.latency_us.load(Ordering::Relaxed) {
+            0 => {}
+            us => std::thread::sleep(Duration::from_micros(us)),
+        }
         if let Some(target) = request.headers.get("x-amz-target") {
             let operation = target.rsplit('.').next().unwrap_or_default();
             return self.dynamo(operation, &serde_json::from_slice(&request.body).unwrap_or_default());
@@ -86,7 +100,7 @@ impl Cloud {
         match request.method.as_str() {
             "GET" => self.object(&request.path),
             _ if request.path.ends_with("/GetMetricData") => metrics(self.tick.load(Ordering::Relaxed)),
-            _ => Response::ok("text/xml", DESCRIBED),
+            _ => Response::ok("text/xml", self.described.clone()),
         }
     }
 
@@ -109,58 +123,81 @@ impl Cloud {
 
     fn dynamo(&self, operation: &str, asked: &Value) -> Response {
         let table = asked["TableName"].as_str().unwrap_or_default();
-        let answer = match (operation, table) {
+        let (answer, bytes) = match (operation, table) {
             ("GetItem", "control") if asked["Key"]["item"]["S"] == "config" => {
-                json!({"Item": attributes(&json!({"json": serde_json::to_string(&pool_config(POOL)).expect("plain data")}))})
+                let config = serde_json::to_string(&pool_config(POOL)).expect("plain data");
+                let row = Row::of(&attributes(&json!({ "json": config })));
+                (format!(r#"{{"Item":{}}}"#, row.json), row.bytes)
             }
             ("PutItem", "decisions") => {
+                let row = Row::of(&asked["Item"]);
+                let bytes = row.bytes;
                 let mut decisions = self.decisions.lock().expect("nothing panics with it");
-                decisions.push_front(asked["Item"].clone());
+                decisions.push_front(row);
                 decisions.truncate(DECISIONS);
-                json!({})
+                ("{}".to_owned(), bytes)
             }
-            ("Query", _) => {
-                let items = self.rows(table, asked);
-                json!({"Items": items, "Count": items.len(), "ScannedCount": items.len()})
-            }
-            _ => json!({}),
+            ("Query", _) => queried(&self.rows(table, asked)),
+            _ => ("{}".to_owned(), 0),
         };
-        self.note(|done| done.units.add(operation, asked, &answer));
-        Response::ok("application/x-amz-json-1.0", answer.to_string())
+        self.note(|done| done.units.add(operation, asked["ConsistentRead"] == true, bytes));
+        Response::ok("application/x-amz-json-1.0", answer)
     }
 
-    fn rows(&self, table: &str, asked: &Value) -> Vec<Value> {
-        let tick_ms = self.tick.load(Ordering::Relaxed) * 1000;
+    fn rows(&self, table: &str, asked: &Value) -> Vec<Row> {
         let names = |word: &str| asked["ExpressionAttributeValues"].to_string().contains(word);
         match table {
             "decisions" => {
                 let limit = asked["Limit"].as_u64().unwrap_or(u64::MAX) as usize;
                 self.decisions.lock().expect("nothing panics with it").iter().take(limit).cloned().collect()
             }
-            "instances" if asked["IndexName"] == "alive" => (0..3).map(|size| machine(size, tick_ms)).collect(),
-            "tasks" if asked["IndexName"] == "open" && names("waiting") => waiting(tick_ms),
-            "tasks" if asked["IndexName"].is_null() => waiting(tick_ms),
+            "instances" if asked["IndexName"] == "alive" => self.machines.clone(),
+            "tasks" if asked["IndexName"].is_null() || names("waiting") => self.waiting.clone(),
             _ => Vec::new(),
         }
     }
 }
 
-/// EC2 without machines of ours.
-const DESCRIBED: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
-<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
-<requestId>r</requestId><reservationSet/></DescribeInstancesResponse>"#;
+/// The answer to a query, and the bytes that it read.
+fn queried(rows: &[Row]) -> (String, usize) {
+    let items = rows.iter().map(|row| row.json.as_str()).collect::<Vec<_>>().join(",");
+    let count = rows.len();
+    let answer = format!(r#"{{"Items":[{items}],"Count":{count},"ScannedCount":{count}}}"#);
+    (answer, rows.iter().map(|row| row.bytes).sum())
+}
+
+/// EC2 with the machines of the records, launched by the decision of `tick`.
+fn described(tick: u64) -> String {
+    let machine = |size: usize| {
+        let tags = tags(POOL, tick, size);
+        let tags = tags.iter().map(|(key, value)| format!("<item><key>{key}</key><value>{value}</value></item>"));
+        format!(
+            "<item><instancesSet><item><instanceId>i-{size}</instanceId><launchTime>2026-01-01T00:00:00Z</launchTime>\
+             <instanceState><code>16</code><name>running</name></instanceState><tagSet>{}</tagSet>\
+             </item></instancesSet></item>",
+            tags.collect::<String>()
+        )
+    };
+    let machines: String = (0..3).map(machine).collect();
+    format!(
+        r#"<?xml version="1.0" encoding="UTF-8"?><DescribeInstancesResponse
+           xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId><reservationSet>{machines}
+           </reservationSet></DescribeInstancesResponse>"#
+    )
+}
 
 const NO_KEY: &str =
     r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code><Message>no</Message></Error>"#;
 
-fn machine(size: usize, tick_ms: u64) -> Value {
+fn machine(size: usize, tick_ms: u64) -> Row {
     let record = instance(POOL, &format!("i-{size}"), size, tick_ms - 900_000);
-    item(&InstanceRecord { ready_ms: Some(tick_ms - 800_000), ..record })
+    let decision = Some(tick_ms / 1000 - 900);
+    Row::of(&item(&InstanceRecord { ready_ms: Some(tick_ms - 800_000), decision, ..record }))
 }
 
-fn waiting(tick_ms: u64) -> Vec<Value> {
+fn waiting(tick_ms: u64) -> Vec<Row> {
     let of = |k: u64| -> TaskRecord { task(POOL, &format!("t-{k}"), tick_ms - 30_000 - 1000 * k) };
-    (0..QUEUE).map(|k| item(&of(k))).collect()
+    (0..QUEUE).map(|k| Row::of(&item(&of(k)))).collect()
 }
 
 /// CloudWatch's answer in CBOR (RFC 8949): each of the four queries has one point, a minute before the tick.
