@@ -17,8 +17,9 @@ use miette::{IntoDiagnostic, Report, miette};
 use twinscaler::commands::backtest::BacktestArgs;
 use twinscaler::commands::calibrate::CalibrateArgs;
 use twinscaler::commands::improve::ImproveArgs;
+use twinscaler::commands::key::{KeyCommand, KeyError, SigningArgs};
 use twinscaler::commands::train::{Lesson, TrainArgs};
-use twinscaler::commands::{backtest, calibrate, improve, pool, train, window};
+use twinscaler::commands::{backtest, calibrate, improve, key, pool, train, window};
 use twinscaler::device::select;
 use twinscaler::load::{LoadName, load, of_pool};
 use twinscaler::promote::roll_back;
@@ -65,6 +66,9 @@ enum Command {
     /// Create and look after pools
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Make keys that policies are signed with, and sign policies that are there
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Put a policy in charge of a pool without a comparison
     Promote {
         /// The pool
@@ -73,6 +77,8 @@ enum Command {
         /// Directory of the policy
         #[arg(long, value_name = "DIR")]
         policy: PathBuf,
+        #[command(flatten)]
+        signing: SigningArgs,
     },
     /// Put the previous policy back in charge of a pool
     Rollback {
@@ -97,6 +103,8 @@ enum PoolCommand {
         /// Directory of the policy that a new pool starts with
         #[arg(long, value_name = "DIR")]
         policy: Option<PathBuf>,
+        #[command(flatten)]
+        signing: SigningArgs,
     },
     /// Write a window of a pool's records into a directory, JSON Lines
     Export {
@@ -200,6 +208,7 @@ fn run(command: Command, place: Option<String>) -> Result<(), Failure> {
             let loads = loads.map_err(|error| failure(true, error))?;
             train_on(&args, loads)
         }
+        Command::Key(KeyCommand::New { out }) => key::new(&out).map_err(|error| failure(true, error)),
         other => block_on(reach(other, None, place)),
     }
 }
@@ -248,21 +257,29 @@ async fn reach(command: Command, of: Option<(String, Window)>, place: Option<Str
             println!("{tasks} tasks and {machines} machines written to {}", out.display());
             Ok(())
         }
-        Command::Pool(PoolCommand::Create { config, policy }) => {
+        Command::Pool(PoolCommand::Create { config, policy, signing }) => {
+            let key = signing.key().map_err(|error| failure(true, error))?;
             let config = pool::read_config(&config).into_diagnostic().map_err(Failure::Input)?;
             let policy = policy.map(|dir| pool::read_policy(&dir)).transpose();
             let policy = policy.into_diagnostic().map_err(Failure::Input)?;
-            Ok(pool::create(&tables.control, &store, &config, policy.as_ref()).await?)
+            Ok(pool::create(&tables.control, &store, &config, policy.as_ref(), key.as_ref()).await?)
         }
         Command::Pool(PoolCommand::Status { pool }) => {
-            Ok(pool::status(&tables.control, &tables.decisions, &store, &pool).await?)
+            let keys = key::trusted().map_err(|error| failure(true, error))?;
+            Ok(pool::status(&tables.control, &tables.decisions, &store, &pool, keys.as_ref()).await?)
         }
         Command::Pool(PoolCommand::Mode { pool, mode }) => {
             Ok(pool::set_mode(&tables.control, &pool, mode.into()).await?)
         }
-        Command::Promote { pool, policy } => {
+        Command::Promote { pool, policy, signing } => {
+            let key = signing.key().map_err(|error| failure(true, error))?;
             let policy = pool::read_policy(&policy).into_diagnostic().map_err(Failure::Input)?;
-            Ok(pool::put_in_charge(&store, &pool, &policy).await?)
+            Ok(pool::put_in_charge(&store, &pool, &policy, key.as_ref()).await?)
+        }
+        Command::Key(KeyCommand::Sign { pool, signing }) => {
+            let key = signing.key().and_then(|key| key.ok_or(KeyError::NotGiven));
+            let key = key.map_err(|error| failure(true, error))?;
+            Ok(key::sign(&store, &pool, &key).await?)
         }
         Command::Rollback { pool } => {
             let pointer = roll_back(&store, &pool).await?;
@@ -270,7 +287,7 @@ async fn reach(command: Command, of: Option<(String, Window)>, place: Option<Str
             Ok(())
         }
         Command::KillSwitch { state } => Ok(pool::switch(&tables.control, matches!(state, SwitchState::Engage)).await?),
-        Command::Simulate { .. } => unreachable!("it reaches nothing"),
+        Command::Simulate { .. } | Command::Key(KeyCommand::New { .. }) => unreachable!("they reach nothing"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aws::s3::PolicyBucket;
 use contract::limits::MANIFEST_BYTES_MAX;
-use contract::manifest::{Manifest, Pointer, pointer_key, policy_key, run_key};
+use contract::manifest::{Pointer, pointer_key, policy_key, run_key};
 use contract::schema::sha256_hex;
 use controller::ports::{PolicyPublisher, PolicyStore, Port, PortError, Runs};
 
@@ -134,13 +134,10 @@ impl PolicyStore for Store {
         }
     }
 
-    async fn manifest(&self, sha256: &str) -> Port<Manifest> {
+    async fn manifest(&self, sha256: &str) -> Port<Vec<u8>> {
         match self {
             Self::Bucket(bucket) => bucket.manifest(sha256).await,
-            Self::Dir(dir) => {
-                let bytes = dir.read(&policy_key(sha256, "manifest.json"), MANIFEST_BYTES_MAX)?;
-                serde_json::from_slice(&bytes).map_err(|e| PortError::invalid(READ, e.to_string()))
-            }
+            Self::Dir(dir) => dir.read(&policy_key(sha256, "manifest.json"), MANIFEST_BYTES_MAX),
         }
     }
 

@@ -6,15 +6,18 @@ use backtest::gate::Gate;
 use calibration::Window;
 use contract::capacity::Bounds;
 use contract::control::Lease;
-use controller::ports::{Instances, Kind, Leases, PolicyPublisher, PolicyStore, Runs, Tasks};
+use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
 use serde_json::json;
+use signing::{PublicKeys, SigningKey};
 use testkit::builders::{instance, pool_config, task};
 use testkit::{World, fault, op};
 use twinscaler::commands::improve::{ImproveError, Request, run, train_one};
 use twinscaler::commands::window::Ports;
 use twinscaler::device::{DeviceChoice, select};
+use twinscaler::parity::package;
 use twinscaler::ppo::config::CloningConfig;
 use twinscaler::ppo::{PpoConfig, State, Weights};
+use twinscaler::promote::{Bundle, keep, signed_by};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 const HOUR_MS: u64 = 3_600_000;
@@ -69,6 +72,7 @@ fn request() -> Request {
         population: 1,
         gate: Default::default(),
         gate_config: Default::default(),
+        signing: None,
         logs: None,
     }
 }
@@ -127,16 +131,23 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
     // whatever this one was judged: the same run with a verdict to promote, and no pointer yet
     let other = self::world().await;
-    for (name, bytes) in world.files_of(said["candidate"].as_str().unwrap()) {
-        other.put_file(said["candidate"].as_str().unwrap(), &name, bytes).await.unwrap();
-    }
+    let checkpoint = world.run_file(&request.run(), "0/checkpoint", usize::MAX).await.unwrap().unwrap();
+    let weights = Weights::from_checkpoint(&checkpoint).unwrap();
+    let (onnx, manifest) = package(&weights, Default::default()).unwrap();
+    assert_eq!(json!(manifest.sha256), said["candidate"]);
+    keep(&other, &Bundle { onnx, manifest, checkpoint, report: Vec::new() }, None).await.unwrap();
     let mut verdict = said.clone();
     verdict["judgement"]["promoted"] = true.into();
     let result = world.run_files(&request.run()).into_iter().find(|name| name.starts_with("result-")).unwrap();
     other.put_run_file(&request.run(), &result, verdict.to_string().into_bytes()).await.unwrap();
+    // the one that died may have had no key to sign with
+    let key = SigningKey::from_seed(&[1; 32]).unwrap();
+    let request = Request { signing: Some(key.clone()), ..request };
     run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     let (pointer, _) = other.pointer("p").await.unwrap().expect("somebody is in charge");
     assert_eq!(json!(pointer.sha256), said["candidate"]);
+    let keys = PublicKeys::parse(&key.public().to_string()).unwrap();
+    assert_eq!(signed_by(&other, &pointer.sha256, &keys).await.unwrap().as_deref(), Some(key.public().id()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

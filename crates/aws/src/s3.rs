@@ -5,7 +5,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use contract::limits::MANIFEST_BYTES_MAX;
-use contract::manifest::{Manifest, Pointer, pointer_key, policy_key, run_key};
+use contract::manifest::{Pointer, pointer_key, policy_key, run_key};
 use controller::ports::{Kind, PolicyPublisher, PolicyStore, Port, PortError, Runs};
 use serde::de::DeserializeOwned;
 
@@ -103,8 +103,8 @@ impl PolicyStore for PolicyBucket {
         }
     }
 
-    async fn manifest(&self, sha256: &str) -> Port<Manifest> {
-        Ok(self.read_json(&policy_key(sha256, MANIFEST)).await?.0)
+    async fn manifest(&self, sha256: &str) -> Port<Vec<u8>> {
+        Ok(self.read(&policy_key(sha256, MANIFEST), MANIFEST_BYTES_MAX).await?.bytes)
     }
 
     async fn file(&self, sha256: &str, name: &str, bytes_max: usize) -> Port<Vec<u8>> {

@@ -4,6 +4,10 @@
 pub const POLICY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A manifest is a page of JSON.
 pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
+/// A policy's signature is a line of JSON.
+pub const SIGNATURE_BYTES_MAX: usize = 1024;
+/// Public keys that an evaluator trusts: one, a second while the first is replaced, and room. Each costs a read.
+pub const POLICY_KEYS_MAX: usize = 8;
 /// Ticks a new policy is warmed up on: an hour at one tick a minute, several batches of the published load.
 pub const WARM_UP_TICKS: usize = 60;
 /// Ticks missing before a recurrent state is too old to go on from.

@@ -6,7 +6,7 @@ use std::future::Future;
 
 use contract::control::{Head, KillSwitch, Lease};
 use contract::decision::{Decision, Intent};
-use contract::manifest::{Manifest, Pointer};
+use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
 use contract::pool::{MetricSource, PoolConfig};
 use contract::record::{Drain, InstanceRecord, NoCapacity, TaskRecord};
@@ -223,8 +223,8 @@ pub trait PolicyStore: Send + Sync {
     /// The pointer to the policy in charge, with the tag that [`PolicyPublisher::move_pointer`] wants; none if the
     /// pool never had a policy.
     fn pointer(&self, pool: &str) -> impl Future<Output = Port<Option<(Pointer, String)>>> + Send;
-    /// A policy's manifest.
-    fn manifest(&self, sha256: &str) -> impl Future<Output = Port<Manifest>> + Send;
+    /// A policy's manifest, as its bytes: those are what is signed.
+    fn manifest(&self, sha256: &str) -> impl Future<Output = Port<Vec<u8>>> + Send;
     /// A file of a policy (`policy.onnx`, `checkpoint`), refused above `bytes_max`.
     fn file(&self, sha256: &str, name: &str, bytes_max: usize) -> impl Future<Output = Port<Vec<u8>>> + Send;
 }

@@ -1,7 +1,7 @@
 //! The fakes of the outside metrics and of the policy store.
 
 use contract::limits::MANIFEST_BYTES_MAX;
-use contract::manifest::{Manifest, Pointer, pointer_key, policy_key};
+use contract::manifest::{Pointer, pointer_key, policy_key};
 use contract::pool::MetricSource;
 use contract::schema::sha256_hex;
 use controller::ports::{Metrics, Point, PolicyPublisher, PolicyStore, Port, PortError};
@@ -58,10 +58,9 @@ impl PolicyStore for World {
         self.call(op::POLICIES_POINTER, |s| Ok(s.pointers.get(pool).map(|p| (p.clone(), tag(p))))).await
     }
 
-    async fn manifest(&self, sha256: &str) -> Port<Manifest> {
+    async fn manifest(&self, sha256: &str) -> Port<Vec<u8>> {
         self.call(op::POLICIES_MANIFEST, |s| {
-            let bytes = s.object(op::POLICIES_MANIFEST, sha256, "manifest.json", MANIFEST_BYTES_MAX)?;
-            serde_json::from_slice(&bytes).map_err(|e| PortError::invalid(op::POLICIES_MANIFEST, e.to_string()))
+            s.object(op::POLICIES_MANIFEST, sha256, "manifest.json", MANIFEST_BYTES_MAX)
         })
         .await
     }

@@ -48,13 +48,6 @@ impl Runs for World {
 }
 
 impl World {
-    /// The files of a policy, by name.
-    pub fn files_of(&self, sha256: &str) -> Vec<(String, Vec<u8>)> {
-        let state = self.lock();
-        let of = state.files.iter().filter(|((of, _), _)| of == sha256);
-        of.map(|((_, name), bytes)| (name.clone(), bytes.clone())).collect()
-    }
-
     /// The names of a run's files.
     pub fn run_files(&self, run: &str) -> Vec<String> {
         self.lock().run_files.keys().filter(|(of, _)| of == run).map(|(_, name)| name.clone()).collect()

@@ -13,6 +13,7 @@ use controller::outage::{self, Look, Vanished};
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, PolicyStore, Port, PortError, Tasks, Written};
 use controller::reason::{Hold, Reason};
 use controller::shadow;
+use signing::PublicKeys;
 
 use crate::basis::Basis;
 use crate::collect::{Collected, collect};
@@ -55,6 +56,11 @@ where
         Self { ports, policies: Policies::default() }
     }
 
+    /// The same, for policies that one of these keys has signed and no others; without keys, for all.
+    pub fn trusting(self, keys: Option<PublicKeys>) -> Self {
+        Self { policies: Policies::trusting(keys), ..self }
+    }
+
     /// Decides one tick. The same tick again gives the decision that stands.
     ///
     /// # Errors
@@ -82,9 +88,11 @@ where
     }
 
     async fn decide(&self, config: &PoolConfig, tick: u64) -> Port<Decision> {
-        let collected = collect(&self.ports, config, tick).await?;
+        let (collected, pointer) =
+            tokio::join!(collect(&self.ports, config, tick), self.ports.policies.pointer(&config.pool));
+        let collected = collected?;
         let last = collected.past.first();
-        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, last).await;
+        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, pointer, last).await;
         let basis = Basis::of(config, &collected, tick, in_charge.as_ref().ok().map(|p| p.policy.sha256()));
         let bounds = config.bounds();
         let verdicts = verdicts(&learned_steps(basis.situation(config, &bounds, tick), in_charge.as_ref().ok()));

@@ -8,3 +8,4 @@ pub mod handler;
 pub mod ladder;
 pub mod metrics;
 pub mod policies;
+pub mod signed;

@@ -13,6 +13,7 @@ use evaluator::handler::{Evaluator, Ports};
 use evaluator::metrics;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
+use signing::{POLICY_KEYS, PublicKeys};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -20,6 +21,7 @@ async fn main() -> Result<(), Error> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_target(false).init();
     let settings = Settings::read(|name| std::env::var(name).ok())?;
+    let keys = std::env::var_os(POLICY_KEYS).map(|text| PublicKeys::parse(&text.to_string_lossy())).transpose()?;
     let config = aws::config::load().await;
     let tables = Tables::new(&config, settings.tables.clone());
     let authorization = std::env::var("GRAPHITE_AUTHORIZATION").ok();
@@ -31,7 +33,7 @@ async fn main() -> Result<(), Error> {
         metrics: Sources::new(CloudWatch::new(&config), Graphite::new(authorization.as_deref())?),
         policies: PolicyBucket::new(&config, settings.bucket()?),
     });
-    let evaluator = &evaluator;
+    let evaluator = &evaluator.trusting(keys);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let tick = Tick::from_event(event.payload).and_then(not_from_the_future);
         let tick = tick.inspect_err(|error| tracing::error!(error, "event refused"))?;

@@ -5,16 +5,20 @@ use std::sync::{Arc, Mutex};
 
 use contract::decision::{Decision, LstmState};
 use contract::limits::{LSTM_GAP_TICKS_MAX, POLICY_BYTES_MAX, WARM_UP_TICKS};
-use contract::manifest::Pointer;
+use contract::manifest::{Manifest, Pointer};
 use contract::{Features, Mask, observation};
 use controller::ports::{Decisions, PolicyStore, Port};
 use policy::{Policy, State};
+use signing::PublicKeys;
 
 use crate::ladder::PolicyStep;
+use crate::signed::Signatures;
 
 /// Policies held in memory: the ones in charge, and why others were refused. Only a cache: losing it costs a load.
 #[derive(Default)]
 pub struct Policies {
+    /// Keys of which one must have signed a policy; without any, nobody looks at signatures.
+    trusted: Option<PublicKeys>,
     /// Verified policies by hash. A stack serves few pools, so all of them fit.
     good: Mutex<HashMap<String, Arc<Policy>>>,
     /// The pool's last good policy.
@@ -32,8 +36,13 @@ pub struct InCharge {
 }
 
 impl Policies {
-    /// The policy for this tick: the pointer's if it can be verified, else the last good one: this process's, the last
-    /// decision's, or the pointer's predecessor.
+    /// None yet; with keys, only signed ones will be taken.
+    pub fn trusting(trusted: Option<PublicKeys>) -> Self {
+        Self { trusted, ..Self::default() }
+    }
+
+    /// The policy for this tick: that of the pointer, as it was read, if it can be verified, else the last good one: this
+    /// process's, the last decision's, or the pointer's predecessor.
     ///
     /// # Errors
     /// Says why there is none, for the decision's record.
@@ -41,10 +50,11 @@ impl Policies {
         &self,
         store: &P,
         pool: &str,
+        pointer: Port<Option<(Pointer, String)>>,
         last: Option<&Decision>,
     ) -> Result<InCharge, String> {
         let mut problems = Vec::new();
-        for sha256 in self.candidates(store.pointer(pool).await, pool, last, &mut problems) {
+        for sha256 in self.candidates(pointer, pool, last, &mut problems) {
             match self.load(store, &sha256).await {
                 Ok(policy) => {
                     self.in_charge.lock().expect("no panic while held").insert(pool.to_owned(), sha256);
@@ -87,8 +97,8 @@ impl Policies {
         hashes
     }
 
-    /// A verified policy, from memory or from the store. An unreachable store is tried again at the next tick; a policy
-    /// that was read and found bad is not.
+    /// A verified policy, from memory or from the store. An unreachable store is tried again at the next tick, and so is
+    /// a policy without a valid signature, which may still be signed; one that was read and found bad is not.
     async fn load<P: PolicyStore>(&self, store: &P, sha256: &str) -> Result<Arc<Policy>, String> {
         if let Some(policy) = self.good.lock().expect("no panic while held").get(sha256) {
             return Ok(policy.clone());
@@ -97,14 +107,17 @@ impl Policies {
             return Err(problem.clone());
         }
         let short = sha256.get(..12).unwrap_or(sha256);
-        let manifest = store.manifest(sha256).await.map_err(|e| format!("policy {short}: {e}"))?;
-        let bytes =
-            store.file(sha256, "policy.onnx", POLICY_BYTES_MAX).await.map_err(|e| format!("policy {short}: {e}"))?;
-        let loaded = match manifest.sha256 == sha256 {
-            true => Policy::load(&bytes, &manifest).map_err(|e| e.to_string()),
-            false => Err("its manifest names another policy".to_owned()),
-        };
-        match loaded {
+        let (manifest, onnx, signatures) = tokio::join!(
+            store.manifest(sha256),
+            store.file(sha256, "policy.onnx", POLICY_BYTES_MAX),
+            self.signatures(store, sha256),
+        );
+        let manifest = manifest.map_err(|e| format!("policy {short}: {e}"))?;
+        let onnx = onnx.map_err(|e| format!("policy {short}: {e}"))?;
+        if let Some(signatures) = signatures {
+            signatures.check(sha256, &manifest).map_err(|e| format!("policy {short} refused: {e}"))?;
+        }
+        match verified(sha256, &manifest, &onnx) {
             Ok(policy) => {
                 let policy = Arc::new(policy);
                 self.good.lock().expect("no panic while held").insert(sha256.to_owned(), policy.clone());
@@ -117,6 +130,23 @@ impl Policies {
             }
         }
     }
+
+    async fn signatures<P: PolicyStore>(&self, store: &P, sha256: &str) -> Option<Signatures<'_>> {
+        match &self.trusted {
+            Some(keys) => Some(Signatures::read(store, keys, sha256).await),
+            None => None,
+        }
+    }
+}
+
+/// The policy in these files, if they are what the name says and the loader finds nothing wrong.
+fn verified(sha256: &str, manifest: &[u8], onnx: &[u8]) -> Result<Policy, String> {
+    let manifest: Manifest =
+        serde_json::from_slice(manifest).map_err(|e| format!("its manifest is not readable: {e}"))?;
+    if manifest.sha256 != sha256 {
+        return Err("its manifest names another policy".to_owned());
+    }
+    Policy::load(onnx, &manifest).map_err(|e| e.to_string())
 }
 
 /// One step of `policy` from the last decision's state, or from a state warmed up on the stored observations if the

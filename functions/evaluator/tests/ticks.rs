@@ -176,6 +176,20 @@ async fn a_corrupt_promotion_leaves_the_last_good_policy_in_charge_even_after_a_
 }
 
 #[tokio::test]
+async fn an_evaluator_that_trusts_a_key_decides_by_rule_until_the_policy_is_signed() {
+    let (world, evaluator) = setup().await;
+    let key = signing::SigningKey::from_seed(&[1; 32]).unwrap();
+    let keys = signing::PublicKeys::parse(&key.public().to_string()).unwrap();
+    let evaluator = evaluator.trusting(Some(keys));
+    let made = decide(&evaluator, TICK).await;
+    assert!(matches!(&made.decider, Decider::Rule { because, .. } if because.contains("no signature")), "{made:?}");
+    let signature = key.sign(&hash(0), &serde_json::to_vec(&policies()[0].1).unwrap());
+    world.put_file(&hash(0), &signing::file_name(key.public()), signature).await.unwrap();
+    metrics(&world, &pool_config("p"), TICK + 60);
+    assert_eq!(decide(&evaluator, TICK + 60).await.decider, Decider::Policy { sha256: hash(0) });
+}
+
+#[tokio::test]
 async fn missing_metrics_bring_the_rule_and_forbid_every_stop() {
     let (world, evaluator) = setup().await;
     world.take_down(op::METRICS_LATEST, Kind::Unavailable);

@@ -65,6 +65,11 @@ fn only_the_trainer_names_burn_and_only_policy_names_tract() {
 }
 
 #[test]
+fn only_signing_names_the_library_of_signatures() {
+    assert_eq!(users_of("aws-lc"), set(&["signing"]));
+}
+
+#[test]
 fn the_trainer_does_not_compile_ec2_and_neither_does_the_evaluator() {
     let with_ec2 = metadata().packages.into_iter().filter(|p| {
         let ec2 = |d: &cargo_metadata::Dependency| {
@@ -112,7 +117,7 @@ fn one_function_makes_the_networks_input() {
 #[test]
 fn the_lower_crates_do_not_know_the_upper_ones() {
     let packages = packages();
-    let allowed: [(&str, &[&str]); 9] = [
+    let allowed: [(&str, &[&str]); 10] = [
         ("contract", &[]),
         ("controller", &["contract"]),
         ("twin", &["contract", "controller"]),
@@ -120,6 +125,7 @@ fn the_lower_crates_do_not_know_the_upper_ones() {
         ("calibration", &["contract", "twin"]),
         ("traces", &["contract", "twin"]),
         ("policy", &["contract"]),
+        ("signing", &["contract"]),
         ("aws", &["contract", "controller"]),
         ("testkit", &["contract", "controller"]),
     ];

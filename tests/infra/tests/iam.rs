@@ -140,7 +140,33 @@ fn the_executor_passes_the_workers_role_to_ec2_and_no_other() {
 }
 
 #[test]
-fn the_trainer_reads_history_writes_policies_and_never_touches_machines() {
+fn the_trainer_reads_and_leaves_candidates_and_can_neither_promote_nor_touch_machines() {
+    let template = template();
+    let expected = set(&["dynamodb:GetItem", "dynamodb:Query", "s3:GetObject", "s3:ListBucket", "s3:PutObject"]);
+    assert_eq!(allowed(&template, "TrainerRole"), expected);
+    assert!(denies_all_of_ec2(&template, "TrainerRole"));
+    let statements = statements(&template, "TrainerRole");
+    let puts = with_action(&statements, true, "s3:PutObject");
+    assert_eq!(puts.len(), 1);
+    assert_eq!(puts[0].resources, [json!({"Fn::Sub": "${Policies.Arn}/candidates/*"})]);
+}
+
+#[test]
+fn only_what_starts_the_promoter_reads_the_signing_key() {
+    let template = template();
+    for role in template.of_type("AWS::IAM::Role").into_keys() {
+        let statements = statements(&template, role);
+        let reads = with_action(&statements, true, "secretsmanager:GetSecretValue");
+        assert_eq!(reads.len(), usize::from(role == "PromoterKeyRole"), "{role}");
+        for read in reads {
+            assert_eq!(read.resources, [json!({"Ref": "PolicySigningKeySecretArn"})]);
+        }
+    }
+    assert_eq!(template.0["Resources"]["PromoterKeyRole"]["Condition"], "HasSigningKey");
+}
+
+#[test]
+fn the_promoter_reads_history_writes_policies_and_never_touches_machines() {
     let template = template();
     let expected = set(&[
         "dynamodb:DeleteItem",
@@ -151,11 +177,11 @@ fn the_trainer_reads_history_writes_policies_and_never_touches_machines() {
         "s3:ListBucket",
         "s3:PutObject",
     ]);
-    assert_eq!(allowed(&template, "TrainerRole"), expected);
-    assert!(denies_all_of_ec2(&template, "TrainerRole"));
+    assert_eq!(allowed(&template, "PromoterRole"), expected);
+    assert!(denies_all_of_ec2(&template, "PromoterRole"));
 
     // of the tables it writes nothing but leases, and no pool can have such a key
-    let statements = statements(&template, "TrainerRole");
+    let statements = statements(&template, "PromoterRole");
     for action in ["dynamodb:PutItem", "dynamodb:DeleteItem"] {
         let writes = with_action(&statements, true, action);
         assert_eq!(writes.len(), 1, "{action}");
@@ -232,7 +258,7 @@ fn every_sdk_call_of_the_adapters_is_allowed_to_somebody() {
         ("update_item", "dynamodb:UpdateItem"),
     ];
     let template = template();
-    let roles = ["EvaluatorRole", "ExecutorRole", "TrainerRole", "WorkerRole"];
+    let roles = ["EvaluatorRole", "ExecutorRole", "PromoterRole", "TrainerRole", "WorkerRole"];
     let allowed: BTreeSet<String> = roles.iter().flat_map(|role| allowed(&template, role)).collect();
     let sources = adapters();
     let made = CALLS.iter().filter(|(call, _)| sources.contains(&format!(".{call}()")));

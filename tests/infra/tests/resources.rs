@@ -139,12 +139,53 @@ fn the_schedules_carry_their_time_and_can_be_disabled() {
 fn every_batch_resource_and_the_trainers_schedule_wait_for_an_image() {
     let template = template();
     let batch = template.of_type("AWS::Batch::");
-    assert_eq!(batch.len(), 3);
+    assert_eq!(batch.len(), 4);
     for (name, resource) in batch {
-        assert_eq!(resource["Condition"], "HasTrainer", "{name}");
+        // which is about the trainer too
+        let condition = if name == "PromoterJob" { "HasPromoter" } else { "HasTrainer" };
+        assert_eq!(resource["Condition"], condition, "{name}");
+    }
+    for condition in ["HasPopulation", "HasSigningKey"] {
+        assert_eq!(template.0["Conditions"][condition]["Fn::And"][0]["Condition"], "HasTrainer", "{condition}");
     }
     assert_eq!(template.0["Resources"]["TrainerSchedule"]["Condition"], "HasTrainer");
     assert_eq!(template.0["Parameters"]["TrainerImage"]["Default"], "");
+}
+
+fn given_if(condition: &str, parameter: &str) -> Value {
+    json!({"Fn::If": [condition, {"Ref": parameter}, {"Ref": "AWS::NoValue"}]})
+}
+
+#[test]
+fn signatures_are_off_unless_keys_are_given() {
+    let template = template();
+    for parameter in ["PolicyPublicKeys", "PolicySigningKeySecretArn"] {
+        assert_eq!(template.0["Parameters"][parameter]["Default"], "", "{parameter}");
+    }
+    // not set at all: set to nothing the evaluator would not start
+    let variables = &template.properties("EvaluatorFunction")["Environment"]["Variables"];
+    assert_eq!(variables["TWINSCALER_POLICY_KEYS"], given_if("HasPolicyKeys", "PolicyPublicKeys"));
+    assert!(template.properties("ExecutorFunction")["Environment"]["Variables"]["TWINSCALER_POLICY_KEYS"].is_null());
+}
+
+#[test]
+fn the_signing_key_reaches_the_job_that_promotes_and_no_other() {
+    let template = template();
+    let container = |job: &str| template.properties(job)["ContainerProperties"].clone();
+    let key = json!([{"Name": "TWINSCALER_SIGNING_KEY", "ValueFrom": {"Ref": "PolicySigningKeySecretArn"}}]);
+    let promoter = container("PromoterJob");
+    assert_eq!(promoter["Secrets"], json!({"Fn::If": ["HasSigningKey", key, {"Ref": "AWS::NoValue"}]}));
+    assert_eq!(promoter["JobRoleArn"], json!({"Fn::GetAtt": ["PromoterRole", "Arn"]}));
+    let trainer = container("TrainerJob");
+    assert!(trainer["Secrets"].is_null() && trainer["ExecutionRoleArn"].is_null(), "{trainer}");
+    // with a promoter the trainer cannot promote, and a candidate trained alone is only trained
+    let role = |name: &str| json!({"Fn::GetAtt": [name, "Arn"]});
+    assert_eq!(trainer["JobRoleArn"], json!({"Fn::If": ["HasPromoter", role("TrainerRole"), role("PromoterRole")]}));
+    let alone = &trainer["Command"]["Fn::If"];
+    assert_eq!(alone[0], "HasOneCandidateApart");
+    assert!(alone[1].as_array().is_some_and(|words| words.ends_with(&[json!("--index"), json!("0")])), "{alone}");
+    let target = &template.properties("TrainerChoice")["Targets"][0];
+    assert_eq!(target["BatchParameters"]["JobDefinition"], json!({"Ref": "PromoterJob"}));
 }
 
 #[test]

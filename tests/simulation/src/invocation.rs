@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use testkit::fate::Happened;
 use testkit::{World, op};
 
+use crate::policies::TRUSTED;
 use crate::seen::Event;
 
 /// The evaluator as it runs here.
@@ -24,14 +25,15 @@ pub type Executing = Executor<World, World, World, World, World>;
 
 /// A new evaluator: a cold start.
 pub fn evaluator(world: &World) -> Arc<Evaluating> {
-    Arc::new(Evaluator::new(handler::Ports {
+    let evaluator = Evaluator::new(handler::Ports {
         tasks: world.clone(),
         instances: world.clone(),
         decisions: world.clone(),
         control: world.clone(),
         metrics: world.clone(),
         policies: world.clone(),
-    }))
+    });
+    Arc::new(evaluator.trusting(Some(TRUSTED.clone())))
 }
 
 /// A new executor.

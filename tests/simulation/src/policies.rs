@@ -13,6 +13,7 @@ use contract::schema::sha256_hex;
 use contract::{ACTION_COUNT, ACTIONS, Action, FEATURE_COUNT, Features, Mask, schema_hash};
 use policy::Policy;
 use policy::format::{self, Layers};
+use signing::{PublicKeys, SigningKey, file_name};
 
 use crate::seen::Event;
 
@@ -30,6 +31,35 @@ pub struct Package {
     /// What its refusal shows; none for a policy that is good.
     pub refusal: Option<Event>,
 }
+
+impl Package {
+    /// The files, by name: the signature is the promoter's, unless that is what is wrong.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let mut files =
+            vec![("policy.onnx".to_owned(), self.onnx.clone()), ("manifest.json".into(), self.manifest.clone())];
+        if self.refusal != Some(Event::RefusedUnsigned) {
+            files.push((file_name(KEY.public()), self.signature()));
+        }
+        files
+    }
+
+    fn signature(&self) -> Vec<u8> {
+        if self.refusal != Some(Event::RefusedForged) {
+            return KEY.sign(&self.sha256, &self.manifest);
+        }
+        // somebody else's, under the promoter's name
+        let stranger = SigningKey::from_seed(&[2; 32]).expect("any 32 bytes are a key");
+        let theirs = String::from_utf8(stranger.sign(&self.sha256, &self.manifest)).expect("JSON");
+        theirs.replace(stranger.public().id(), KEY.public().id()).into_bytes()
+    }
+}
+
+/// What promotions are signed with.
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[1; 32]).expect("any 32 bytes are a key"));
+
+/// What the evaluators trust.
+pub static TRUSTED: LazyLock<PublicKeys> =
+    LazyLock::new(|| PublicKeys::parse(&KEY.public().to_string()).expect("one key"));
 
 /// Policies that run a fleet well enough: launch while tasks wait, stop while cores idle.
 pub static GOOD: LazyLock<Vec<Package>> = LazyLock::new(|| (0..3).map(|i| package(&sensible(i), None)).collect());
@@ -81,6 +111,9 @@ fn bad() -> Vec<Package> {
         changed(24, Event::RefusedShape, |m| m.lstm_cells = CELLS + 1),
         changed(25, Event::RefusedSchema, |m| m.schema_hash = "another".into()),
         changed(26, Event::RefusedGolden, |m| m.golden[0].value += 1.0),
+        // with nothing else wrong
+        package(&sensible(27), Some(Event::RefusedUnsigned)),
+        package(&sensible(28), Some(Event::RefusedForged)),
     ]
 }
 
@@ -239,9 +272,16 @@ mod tests {
     #[test]
     fn every_bad_policy_is_refused() {
         for package in BAD.iter() {
-            let manifest: Manifest = serde_json::from_slice(&package.manifest).unwrap();
-            let refused = package.sha256 != manifest.sha256 || Policy::load(&package.onnx, &manifest).is_err();
-            assert!(refused, "{:?}", package.refusal);
+            let Package { sha256, onnx, manifest, refusal } = package;
+            let files: BTreeMap<String, Vec<u8>> = package.files().into_iter().collect();
+            let key = TRUSTED.iter().next().unwrap();
+            let signature = files.get(&file_name(key));
+            let signed = signature.is_some_and(|file| key.verify(sha256, manifest, file).is_ok());
+            let by_signature = matches!(refusal, Some(Event::RefusedUnsigned | Event::RefusedForged));
+            assert_eq!(signed, !by_signature, "{refusal:?}");
+            let manifest: Manifest = serde_json::from_slice(manifest).unwrap();
+            let broken = *sha256 != manifest.sha256 || Policy::load(onnx, &manifest).is_err();
+            assert_eq!(broken, !by_signature, "{refusal:?}");
         }
     }
 }

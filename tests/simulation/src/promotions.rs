@@ -92,7 +92,7 @@ impl Promotions {
 
 fn upload(world: &World, package: &Package) {
     let outside = world.outside();
-    for (name, bytes) in [("policy.onnx", &package.onnx), ("manifest.json", &package.manifest)] {
-        now(outside.put_file(&package.sha256, name, bytes.clone())).expect("the same bytes each time");
+    for (name, bytes) in package.files() {
+        now(outside.put_file(&package.sha256, &name, bytes)).expect("the same bytes each time");
     }
 }

@@ -116,6 +116,8 @@ events! {
     RefusedSchema: "a policy of another schema was refused",
     RefusedNotFinite: "a policy with numbers that are not finite was refused",
     RefusedGolden: "a policy that does not reproduce its golden steps was refused",
+    RefusedUnsigned: "a policy without a signature was refused",
+    RefusedForged: "a policy with a forged signature was refused",
     PointerToNothing: "the pointer pointed to nothing",
     LastGoodStayed: "the last good policy stayed in charge",
     HeldKilled: "a decision was held behind the kill switch",

@@ -1,4 +1,4 @@
-//! Two hundred seeds of all profiles, every seed that failed once, and the event log's hash.
+//! Three hundred seeds of all profiles, every seed that failed once, and the event log's hash.
 
 use std::sync::Mutex;
 
@@ -6,7 +6,7 @@ use simulation::profile::{PROFILES, Profile};
 use simulation::{Failure, kept, run, run_all};
 
 /// Seeds of one run of the tests. Hell is where most of what must happen happens.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 /// Seeds whose hashes are compared.
 const COMPARED: u64 = 6;
@@ -20,7 +20,7 @@ fn told(failures: &[Box<Failure>]) -> String {
 }
 
 #[test]
-fn every_invariant_holds_over_two_hundred_seeds_and_everything_happened_at_least_once() {
+fn every_invariant_holds_over_three_hundred_seeds_and_everything_happened_at_least_once() {
     let seeds: Vec<(Profile, u64)> = (0..SEEDS).map(|seed| (profile(seed), seed)).collect();
     let summary = run_all(&seeds, || {});
     assert!(summary.failures.is_empty(), "{}", told(&summary.failures));

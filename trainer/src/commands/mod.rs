@@ -3,6 +3,7 @@
 pub mod backtest;
 pub mod calibrate;
 pub mod improve;
+pub mod key;
 pub mod learning;
 pub mod pool;
 pub mod train;

@@ -9,8 +9,9 @@ use contract::pool::PoolConfig;
 use contract::shadow::Account;
 use controller::ports::{Control, Decisions, Kind, PolicyPublisher, Port, PortError};
 use serde_json::{Value, json};
+use signing::{POLICY_KEYS, PublicKeys, SigningKey};
 
-use crate::promote::{Bundle, promote};
+use crate::promote::{Bundle, promote, signed_by};
 
 /// Why a pool's files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,7 @@ pub async fn create<C: Control, P: PolicyPublisher>(
     store: &P,
     config: &PoolConfig,
     policy: Option<&Bundle>,
+    key: Option<&SigningKey>,
 ) -> Port<()> {
     let config = keep_mode(control, config).await?;
     control.put_config(&config).await?;
@@ -76,7 +78,7 @@ pub async fn create<C: Control, P: PolicyPublisher>(
         println!("pool {}: policy {} stays in charge", config.pool, pointer.sha256);
         return Ok(());
     }
-    let pointer = promote(store, &config.pool, bundle, None).await?;
+    let pointer = promote(store, &config.pool, bundle, None, key).await?;
     println!("pool {}: policy {} is in charge", config.pool, pointer.sha256);
     Ok(())
 }
@@ -94,14 +96,19 @@ async fn keep_mode<C: Control>(control: &C, config: &PoolConfig) -> Port<PoolCon
 ///
 /// # Errors
 /// If the bucket refuses, or the pointer moved meanwhile.
-pub async fn put_in_charge<P: PolicyPublisher>(store: &P, pool: &str, policy: &Bundle) -> Port<()> {
+pub async fn put_in_charge<P: PolicyPublisher>(
+    store: &P,
+    pool: &str,
+    policy: &Bundle,
+    key: Option<&SigningKey>,
+) -> Port<()> {
     let current = store.pointer(pool).await?;
-    let pointer = promote(store, pool, policy, current.as_ref()).await?;
+    let pointer = promote(store, pool, policy, current.as_ref(), key).await?;
     println!("pool {pool}: policy {} is in charge", pointer.sha256);
     Ok(())
 }
 
-/// Prints how a pool stands.
+/// Prints how a pool stands; with the evaluator's keys, also which of them has signed the policy in charge.
 ///
 /// # Errors
 /// If something cannot be read.
@@ -110,9 +117,14 @@ pub async fn status<C: Control, D: Decisions, P: PolicyPublisher>(
     decisions: &D,
     store: &P,
     pool: &str,
+    keys: Option<&PublicKeys>,
 ) -> Port<()> {
     let (config, head) = (control.config(pool).await?, control.head(pool).await?);
     let pointer = store.pointer(pool).await?.map(|(pointer, _)| pointer);
+    let signature = match &pointer {
+        Some(pointer) => signature(store, &pointer.sha256, keys).await?,
+        None => Value::Null,
+    };
     let last = decisions.before(pool, TICK_MAX, 1).await?.into_iter().next();
     let shadow = last.as_ref().and_then(shadow);
     let last = last.map(|d| {
@@ -120,8 +132,8 @@ pub async fn status<C: Control, D: Decisions, P: PolicyPublisher>(
             "fleet": d.measured().fleet, "queue": d.measured().queue_depth, "spending": d.spending})
     });
     let status = json!({"pool": pool, "mode": config.mode, "kill_switch": control.kill_switch().await?.engaged,
-        "generation": head.generation, "next_allowed_ms": head.next_allowed_ms, "policy": pointer, "last": last,
-        "shadow": shadow});
+        "generation": head.generation, "next_allowed_ms": head.next_allowed_ms, "policy": pointer, "signature": signature,
+        "last": last, "shadow": shadow});
     println!("{}", serde_json::to_string_pretty(&status).expect("plain data"));
     Ok(())
 }
@@ -135,6 +147,15 @@ pub fn shadow(decision: &Decision) -> Option<Value> {
         "saved_usd": shadow.saved_usd(),
         "real": {"machines_usd": machines_usd, "waiting_usd": waiting_usd},
         "would_be": {"machines_usd": shadow.shadow.machines_usd, "waiting_usd": shadow.shadow.waiting_usd}}))
+}
+
+/// What `status` says of a policy's signature.
+async fn signature<P: PolicyPublisher>(store: &P, sha256: &str, keys: Option<&PublicKeys>) -> Port<Value> {
+    let Some(keys) = keys else { return Ok(json!(format!("not looked at: {POLICY_KEYS} is not set"))) };
+    Ok(match signed_by(store, sha256, keys).await? {
+        Some(id) => json!({"valid_by_key": id}),
+        None => json!(format!("none by {}; an evaluator that trusts only these refuses the policy", keys.ids())),
+    })
 }
 
 /// Changes a pool's mode.

@@ -279,7 +279,10 @@ fn what_was_refused_for_money_is_not_asked_for_again_for_a_while() {
     assert!(left(&[refused(60, 0, Cap::Hour), stop]).is_some());
     assert_eq!(left(&[refused(60, 0, Cap::Unknown)]), None, "it may be read in a moment");
     let other = Outcome::Refused { because: "cooldown".into() };
-    assert_eq!(left(&[settled(60, Action::Launch(0, 1), other), claimed(NOON_MS / 1000, Action::Launch(0, 1), 1)]), None);
+    assert_eq!(
+        left(&[settled(60, Action::Launch(0, 1), other), claimed(NOON_MS / 1000, Action::Launch(0, 1), 1)]),
+        None
+    );
 }
 
 #[test]

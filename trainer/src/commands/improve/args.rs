@@ -7,8 +7,10 @@ use std::process::{Child, Command};
 use backtest::gate::{Gate, GateConfig};
 use calibration::Window;
 use clap::Args;
+use signing::{SIGNING_KEY, SigningKey};
 
 use super::{ImproveError, Request};
+use crate::commands::key::{KeyError, SigningArgs};
 use crate::commands::learning::{Learning, SettingsError};
 
 /// What to improve, and how.
@@ -45,6 +47,8 @@ pub struct ImproveArgs {
     /// How to learn
     #[command(flatten)]
     pub learning: Learning,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// Directory for the candidates' curves
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
@@ -70,6 +74,9 @@ pub enum RequestError {
     /// The pool.
     #[error("{0:?} is no name of a pool: small letters, digits and hyphens")]
     Pool(String),
+    /// The key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The settings of learning.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -104,8 +111,14 @@ impl ImproveArgs {
             population: self.population,
             gate: self.gate,
             gate_config: self.gate_config()?,
+            signing: self.signing_key()?,
             logs: self.logs.clone(),
         })
+    }
+
+    /// The key to sign with. Who only trains a candidate does not even read it.
+    fn signing_key(&self) -> Result<Option<SigningKey>, KeyError> {
+        if self.index.is_some() { Ok(None) } else { self.signing.key() }
     }
 
     fn window(&self) -> Result<Window, RequestError> {
@@ -146,11 +159,11 @@ impl ImproveArgs {
     }
 }
 
-/// A process with the arguments of this one that trains one candidate.
+/// A process with the arguments of this one that trains one candidate, and has no key to sign it.
 fn start(index: u32, until: &str) -> Result<Child, ImproveError> {
     let mut command = Command::new(std::env::current_exe().map_err(ImproveError::Process)?);
     command.args(std::env::args_os().skip(1)).args(["--index", &index.to_string(), "--until", until]);
-    command.args(["--processes", "1"]).spawn().map_err(ImproveError::Process)
+    command.args(["--processes", "1"]).env_remove(SIGNING_KEY).spawn().map_err(ImproveError::Process)
 }
 
 fn ended(mut child: Child) -> Result<(), ImproveError> {

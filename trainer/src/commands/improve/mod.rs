@@ -23,12 +23,13 @@ use contract::schema::sha256_hex;
 use controller::ports::{Control, Decisions, Instances, Leases, PolicyPublisher, Port, PortError, Runs, Tasks};
 use serde::Serialize;
 use serde_json::Value;
+use signing::SigningKey;
 
 use crate::commands::train::Watched;
 use crate::commands::window::Ports;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
-use crate::promote::{keep, put_in_charge};
+use crate::promote::{keep, put_in_charge, sign_stored};
 use crate::{parity, ppo};
 
 pub use args::ImproveArgs;
@@ -111,6 +112,8 @@ pub struct Request {
     pub gate: Gate,
     /// How sure the gate has to be.
     pub gate_config: GateConfig,
+    /// What a promoted policy is signed with; candidates never are.
+    pub signing: Option<SigningKey>,
     /// Where candidates' curves are written, each in a directory of its number; nowhere if not given.
     pub logs: Option<PathBuf>,
 }
@@ -249,6 +252,9 @@ async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) ->
     let candidate = said["candidate"].as_str().unwrap_or_default();
     if said["judgement"]["promoted"] == true && in_charge != Some(candidate) && in_charge == said["incumbent"].as_str()
     {
+        if let Some(key) = &request.signing {
+            sign_stored(store, candidate, key).await?;
+        }
         put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
     }
     Ok(Some(said))
@@ -283,7 +289,7 @@ where
     let judged = tokio::task::block_in_place(|| judging::judged(request, &candidates, &windows, incumbent.as_ref()))?;
     lease.check().await?;
     if judged.judgement.promoted {
-        keep(&ports.policies, &judged.bundle).await?;
+        keep(&ports.policies, &judged.bundle, request.signing.as_ref()).await?;
     }
     let improved = Improved {
         pool: request.pool.clone(),
