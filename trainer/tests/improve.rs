@@ -6,7 +6,7 @@ use backtest::gate::Gate;
 use calibration::Window;
 use contract::capacity::Bounds;
 use contract::control::Lease;
-use controller::ports::{Instances, Kind, Leases, PolicyPublisher, PolicyStore, Runs, Tasks};
+use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
 use serde_json::json;
 use signing::{PublicKeys, SigningKey};
 use testkit::builders::{instance, pool_config, task};
