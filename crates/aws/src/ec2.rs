@@ -7,7 +7,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::describe_instances::builders::DescribeInstancesFluentBuilder;
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
-    Filter, Instance, InstanceStateName, LaunchTemplateSpecification, ResourceType, Tag, TagSpecification,
+    Filter, Instance, InstanceStateName, InstanceType, LaunchTemplateSpecification, ResourceType, Tag, TagSpecification,
 };
 use contract::limits::MACHINES_MAX;
 use contract::plan::{LaunchPlan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
@@ -82,11 +82,13 @@ impl Ec2 {
         self.client
             .run_instances()
             .launch_template(template)
-            .min_count(count)
+            // some machines are better than none
+            .min_count(1)
             .max_count(count)
             .client_token(&plan.client_token)
             .tag_specifications(tags(&plan.tags))
             .set_subnet_id(plan.subnet.clone())
+            .set_instance_type(plan.instance_type.as_deref().map(InstanceType::from))
     }
 
     async fn terminate_all(&self, instance_ids: &[String]) -> Port<()> {

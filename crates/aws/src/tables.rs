@@ -133,6 +133,7 @@ mod tests {
         intent.plan = Some(Plan::Launch(LaunchPlan {
             size: 1,
             launch_template: "twinscaler-m".into(),
+            instance_type: None,
             subnet: None,
             count: 1,
             tags: builders::tags("p", builders::TICK, 1),

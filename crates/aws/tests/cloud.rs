@@ -22,7 +22,7 @@ use contract::decision::{Decision, Intent, IntentState, Outcome};
 use contract::manifest::Pointer;
 use contract::plan::Plan;
 use contract::pool::MetricSource;
-use contract::record::{Drain, DrainReason, NoCapacity, TaskRecord};
+use contract::record::{BackOff, Drain, DrainReason, NoCapacity, TaskRecord};
 use controller::ports::*;
 use localcloud::{LocalCloud, Options};
 use testkit::builders::{self, TICK};
@@ -195,7 +195,9 @@ async fn control(tables: &Tables) {
     assert_eq!(control.config("p").await.unwrap(), config);
     assert_eq!(control.head("p").await.unwrap(), Head::default());
     assert_eq!(control.no_capacity("p").await.unwrap(), NoCapacity::default());
-    let memory = NoCapacity::default().failed(2, 1000);
+    let memory = NoCapacity {
+        offerings: std::collections::BTreeMap::from([("2//subnet-1".to_owned(), BackOff::default().failed(1000))]),
+    };
     control.put_no_capacity("p", &memory).await.unwrap();
     assert_eq!(control.no_capacity("p").await.unwrap(), memory);
     assert!(!control.kill_switch().await.unwrap().engaged);
@@ -423,6 +425,7 @@ async fn machines(config: &SdkConfig) {
     let plan = contract::plan::LaunchPlan {
         size: 0,
         launch_template: "twinscaler-s".into(),
+        instance_type: None,
         subnet: None,
         count: 1,
         tags: builders::tags("p", TICK, 0),

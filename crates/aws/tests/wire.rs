@@ -193,6 +193,7 @@ fn launch_plan() -> LaunchPlan {
     LaunchPlan {
         size: 1,
         launch_template: "twinscaler-m".into(),
+        instance_type: None,
         subnet: Some("subnet-1".into()),
         count: 1,
         tags: builders::tags("p", TICK, 1),
@@ -246,12 +247,14 @@ async fn a_launch_says_exactly_what_the_plan_says() {
     let launched_ms = 1_700_000_040_000;
     let expected =
         CloudInstance { instance_id: "i-1".into(), alive: true, size: Some(1), decision: Some(TICK), launched_ms };
-    assert_eq!(ec2.launch(&launch_plan()).await.unwrap(), [expected]);
+    let plan = LaunchPlan { count: 4, instance_type: Some("m6a.large".into()), ..launch_plan() };
+    assert_eq!(ec2.launch(&plan).await.unwrap(), [expected], "fewer than asked for");
     let body = &script.asked()[0].body;
     for part in [
         "Action=RunInstances",
         "&MinCount=1",
-        "&MaxCount=1",
+        "&MaxCount=4",
+        "&InstanceType=m6a.large",
         "&ClientToken=token",
         "&SubnetId=subnet-1",
         "LaunchTemplate.LaunchTemplateName=twinscaler-m",

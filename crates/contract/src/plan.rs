@@ -40,6 +40,9 @@ pub struct LaunchPlan {
     pub size: usize,
     /// The launch template's name.
     pub launch_template: String,
+    /// The instance type, if it is not the launch template's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<String>,
     /// The subnet, if the pool names any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<String>,

@@ -53,7 +53,7 @@ pub struct PoolConfig {
     /// Dollars of a month of UTC that no launch may lead above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usd_per_month_max: Option<f64>,
-    /// Subnets to launch in, tried in order; none means the launch template's own.
+    /// Subnets to launch in, taking turns; none means the launch template's own.
     #[serde(default)]
     pub subnets: Vec<String>,
     /// Boot time that the twin assumes until it has records of its own.
@@ -102,6 +102,35 @@ pub struct SizeConfig {
     pub usd_per_hour: f64,
     /// How many there may be.
     pub bounds: Bounds,
+    /// Other instance types with as many cores and as much memory, tried in order where EC2 has no capacity for the launch
+    /// template's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternates: Vec<Alternate>,
+}
+
+/// An instance type that may stand in for a size's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alternate {
+    /// EC2's name of it.
+    pub instance_type: String,
+    /// Its price.
+    pub usd_per_hour: f64,
+}
+
+impl SizeConfig {
+    /// The price of a machine of this size; `instance_type` is none for the launch template's own. A type that is no
+    /// alternate any more is taken for the dearest.
+    pub fn price_of(&self, instance_type: Option<&str>) -> f64 {
+        let Some(name) = instance_type else { return self.usd_per_hour };
+        let alternate = self.alternates.iter().find(|alternate| alternate.instance_type == name);
+        alternate.map_or_else(|| self.usd_per_hour_at_most(), |alternate| alternate.usd_per_hour)
+    }
+
+    /// The price of the dearest machine of this size.
+    pub fn usd_per_hour_at_most(&self) -> f64 {
+        self.alternates.iter().map(|alternate| alternate.usd_per_hour).fold(self.usd_per_hour, f64::max)
+    }
 }
 
 /// Where a metric comes from.
@@ -186,6 +215,13 @@ impl PoolConfig {
                 format!("sizes[{i}].cores: must be between 1 and {CORES_MAX}"),
             );
             check(!size.launch_template.is_empty(), format!("sizes[{i}].launch_template: must be given"));
+            for (k, alternate) in size.alternates.iter().enumerate() {
+                let is_price = alternate.usd_per_hour.is_finite() && alternate.usd_per_hour > 0.0;
+                let field = format!("sizes[{i}].alternates[{k}]");
+                check(is_price, format!("{field}.usd_per_hour: must be a number above 0"));
+                let name = &alternate.instance_type;
+                check(is_instance_type(name), format!("{field}.instance_type: {name:?} is no instance type"));
+            }
             check(
                 size.usd_per_hour.is_finite() && size.usd_per_hour > 0.0,
                 format!("sizes[{i}].usd_per_hour: must be a number above 0"),
@@ -236,6 +272,12 @@ impl PoolConfig {
     }
 }
 
+/// Whether a name has the form of EC2's instance types, such as `m7g.2xlarge` or `u-6tb1.metal`.
+fn is_instance_type(name: &str) -> bool {
+    let of_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    (3..=32).contains(&name.len()) && name.contains('.') && name.bytes().all(of_name)
+}
+
 /// Whether a name can stand in keys, tags and object names.
 pub fn is_pool_name(name: &str) -> bool {
     (1..=POOL_NAME_LEN_MAX).contains(&name.len())
@@ -272,6 +314,7 @@ mod tests {
         v["sizes"][1]["cores"] = 0.into();
         v["machines_per_action_max"] = 3.into();
         v["drain_s"] = 0.into();
+        v["sizes"][2]["alternates"] = serde_json::json!([{"instance_type": "large", "usd_per_hour": 0.0}]);
         v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
         v["metrics"]["cpu_util_avg"]["url"] = "graphite.local".into();
         let problems = PoolConfig::from_json(&v.to_string()).unwrap_err().problems;
@@ -279,6 +322,8 @@ mod tests {
             "pool:",
             "machines_per_action_max:",
             "drain_s:",
+            "sizes[2].alternates[0].usd_per_hour:",
+            "sizes[2].alternates[0].instance_type:",
             "sizes[1].cores:",
             "metrics.mem_util_avg:",
             "metrics.cpu_util_avg: url",

@@ -1,8 +1,10 @@
 //! The records of tasks and machines: what the bill, the queue and the calibration are computed from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::action::SIZE_COUNT;
+use crate::limits::{NO_CAPACITY_BACKOFF_S, NO_CAPACITY_BACKOFF_S_MAX};
 
 /// One task, from its submission to its end. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,36 +102,29 @@ pub enum DrainReason {
     Interruption,
 }
 
-/// Sizes of machines whose launches failed for lack of capacity, in the pool's control item.
+/// How long something is left alone after launches without capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NoCapacity {
-    /// Per size: not tried again before this time, milliseconds since the epoch; 0 if it may be tried.
-    pub until_ms: [u64; SIZE_COUNT],
-    /// Per size: the last back-off, seconds; 0 after a launch that worked.
-    pub backoff_s: [u64; SIZE_COUNT],
+pub struct BackOff {
+    /// Not tried again before this time, milliseconds since the epoch; 0 if it may be tried.
+    pub until_ms: u64,
+    /// The last back-off, seconds; 0 after a launch that worked.
+    pub backoff_s: u64,
 }
 
-impl NoCapacity {
-    /// Which sizes are not tried at `now_ms`.
-    pub fn flags(&self, now_ms: u64) -> [bool; SIZE_COUNT] {
-        self.until_ms.map(|until| until > now_ms)
+impl BackOff {
+    /// The back-off after one more failure: it doubles up to a maximum.
+    pub fn failed(self, now_ms: u64) -> Self {
+        let backoff_s = (self.backoff_s * 2).clamp(NO_CAPACITY_BACKOFF_S, NO_CAPACITY_BACKOFF_S_MAX);
+        Self { until_ms: now_ms + backoff_s * 1000, backoff_s }
     }
+}
 
-    /// The memory after a launch of `size` that failed for lack of capacity: the back-off doubles up to a maximum.
-    pub fn failed(mut self, size: usize, now_ms: u64) -> Self {
-        use crate::limits::{NO_CAPACITY_BACKOFF_S, NO_CAPACITY_BACKOFF_S_MAX};
-        let next = (self.backoff_s[size] * 2).clamp(NO_CAPACITY_BACKOFF_S, NO_CAPACITY_BACKOFF_S_MAX);
-        self.backoff_s[size] = next;
-        self.until_ms[size] = now_ms + next * 1000;
-        self
-    }
-
-    /// The memory after a launch of `size` that worked.
-    pub fn worked(mut self, size: usize) -> Self {
-        self.backoff_s[size] = 0;
-        self.until_ms[size] = 0;
-        self
-    }
+/// The offerings of machines that had no capacity, in the pool's control item.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoCapacity {
+    /// By size, type and subnet, as `controller::offering` names them.
+    #[serde(default)]
+    pub offerings: BTreeMap<String, BackOff>,
 }
 
 #[cfg(test)]
@@ -137,16 +132,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn back_off_doubles_to_a_maximum_and_ends_with_a_launch_that_worked() {
-        let mut memory = NoCapacity::default();
+    fn back_off_doubles_to_a_maximum() {
+        let mut back_off = BackOff::default();
         let mut seen = Vec::new();
         for _ in 0..6 {
-            memory = memory.failed(1, 1_000_000);
-            seen.push(memory.backoff_s[1]);
+            back_off = back_off.failed(1_000_000);
+            seen.push(back_off.backoff_s);
         }
         assert_eq!(seen, [180, 360, 720, 1440, 1800, 1800]);
-        assert_eq!(memory.flags(1_000_000), [false, true, false]);
-        assert_eq!(memory.flags(1_000_000 + 1_800_000), [false; 3]);
-        assert_eq!(memory.worked(1), NoCapacity::default());
+        assert_eq!(back_off.until_ms, 1_000_000 + 1_800_000);
+    }
+
+    #[test]
+    fn a_memory_of_the_first_version_is_forgotten() {
+        let old = r#"{"until_ms": [0, 5, 0], "backoff_s": [0, 180, 0]}"#;
+        assert_eq!(serde_json::from_str::<NoCapacity>(old).unwrap(), NoCapacity::default());
     }
 }

@@ -7,6 +7,7 @@ use contract::pool::PoolConfig;
 
 use crate::earlier::{launches_of_last_hour, stops_without_plan, unseen_launches};
 use crate::money::NanoUsd;
+use crate::offering::{Offering, offerings};
 use crate::plan::{Inventory, stoppable};
 use crate::ports::CloudInstance;
 
@@ -46,6 +47,9 @@ pub enum Note {
     /// The template is not the size's.
     #[error("launch template {0:?} is not the size's")]
     Template(String),
+    /// The type or the subnet is not one of the pool's.
+    #[error("{0} is not one of the pool's for the size")]
+    Offering(String),
     /// EC2 would refuse the token.
     #[error("the client token has {0} characters")]
     Token(usize),
@@ -83,6 +87,9 @@ fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_
     notes.extend(wrong_count(plan.count, config));
     if plan.launch_template != size.launch_template {
         notes.push(Note::Template(plan.launch_template.clone()));
+    }
+    if !offerings(plan.size, 0, config).contains(&Offering::of(plan)) {
+        notes.push(Note::Offering(Offering::of(plan).key()));
     }
     if plan.client_token.is_empty() || plan.client_token.len() > CLIENT_TOKEN_LEN_MAX {
         notes.push(Note::Token(plan.client_token.len()));
@@ -150,7 +157,8 @@ mod tests {
     fn a_plan_within_the_bounds_has_no_notes() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
+        let inventory =
+            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
         for action in [Action::Launch(0, 1), Action::Stop(0, 1)] {
             let plan = plan::plan(action, 60, &config(), &inventory).unwrap();
             assert_eq!(check(&plan, &config(), &inventory), []);
@@ -162,7 +170,8 @@ mod tests {
         let records = [record("i-1", 0, 1), record("i-unseen", 0, 2)];
         let orphan = crate::ports::CloudInstance { instance_id: "i-orphan".into(), ..machine(&records[0]) };
         let cloud = [machine(&records[0]), orphan];
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
+        let inventory =
+            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
         let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
         let stop = plan::plan(Action::Stop(0, 1), 60, &config(), &inventory).unwrap();
@@ -173,13 +182,15 @@ mod tests {
     fn foreign_machines_wrong_templates_and_counts_are_noted() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
+        let inventory =
+            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
         let foreign = Plan::Terminate { instance_ids: vec!["i-other".into()], size: 0, drain_until_ms: None };
         assert_eq!(check(&foreign, &config(), &inventory), [Note::NotOurs("i-other".into())]);
         let Plan::Launch(mut launch) = plan::plan(Action::Launch(1, 1), 60, &config(), &inventory).unwrap() else {
             panic!("a launch")
         };
         launch.count = 40;
+        launch.instance_type = Some("p5.48xlarge".into());
         launch.launch_template = "somebody-elses".into();
         launch.client_token = "x".repeat(65);
         let notes = check(&Plan::Launch(launch), &config(), &inventory);
@@ -188,6 +199,7 @@ mod tests {
             [
                 Note::Count { count: 40, max: 1 },
                 Note::Template("somebody-elses".into()),
+                Note::Offering("1/p5.48xlarge/".into()),
                 Note::Token(65),
                 Note::AboveMax { have: 0, max: 3 }
             ]
@@ -198,7 +210,8 @@ mod tests {
     fn several_machines_need_room_for_all_of_them() {
         let records = [record("i-1", 1, 1), record("i-2", 0, 1), record("i-3", 0, 2), record("i-4", 0, 3)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000 };
+        let inventory =
+            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
         let check = |action: Action, config: &PoolConfig| {
             check(&plan::plan(action, 60, config, &inventory).unwrap(), config, &inventory)
         };
@@ -216,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_size_that_does_not_exist_and_a_used_up_budget_are_noted() {
-        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
+        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
         let unknown = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 3, drain_until_ms: None };
         assert_eq!(check(&unknown, &config(), &none), [Note::UnknownSize(3)]);
         let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &none).unwrap();
@@ -234,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_empty_token_and_one_of_the_longest_kind() {
-        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000 };
+        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
         let Ok(Plan::Launch(launch)) = plan::plan(Action::Launch(0, 1), 60, &config(), &none) else {
             panic!("a launch")
         };
@@ -248,7 +261,11 @@ mod tests {
     #[test]
     fn a_record_says_the_size_a_tag_only_without_one_and_the_dead_do_not_count() {
         let have = |records: &[InstanceRecord], cloud: &[CloudInstance]| {
-            at_most(0, &config(), &Inventory { records, cloud, tasks: &[], earlier: &[], now_ms: 60_000 })
+            at_most(
+                0,
+                &config(),
+                &Inventory { records, cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None },
+            )
         };
         let small = record("i-1", 0, 1);
         let tagged_m = CloudInstance { size: Some(1), ..machine(&small) };
@@ -269,7 +286,14 @@ mod tests {
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let pending = crate::samples::claimed(0, Action::Launch(0, 1), 1);
         let earlier = [&pending];
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
+        let inventory = Inventory {
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &earlier,
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
     }
@@ -280,7 +304,14 @@ mod tests {
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let pending = crate::samples::claimed(0, Action::Stop(0, 1), 1);
         let earlier = [&pending];
-        let inventory = Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &earlier, now_ms: 60_000 };
+        let inventory = Inventory {
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &earlier,
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         let stop = plan::plan(Action::Stop(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&stop, &config(), &inventory), [Note::BelowMin { have: 1, min: 1 }]);
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn a_launch() -> Option<Plan> {
-        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         crate::plan::plan(Action::Launch(0, 1), TICK, &config(), &none).ok()
     }
 
@@ -186,7 +186,7 @@ mod tests {
         look: impl FnOnce(&Inventory<'_>) -> R,
     ) -> R {
         let earlier: Vec<&Decision> = earlier.iter().collect();
-        look(&Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier })
+        look(&Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
     }
 
     #[test]

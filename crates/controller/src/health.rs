@@ -97,7 +97,10 @@ mod tests {
         records.extend((0..never_ready).map(|i| booting(old("slow", i))));
         let cloud: Vec<CloudInstance> = records.iter().map(machine).collect();
         records.extend((0..missing).map(|i| old("gone", i)));
-        health(&config(), &Inventory { now_ms: NOW, records: &records, cloud: &cloud, tasks: &[], earlier: &[] })
+        health(
+            &config(),
+            &Inventory { now_ms: NOW, records: &records, cloud: &cloud, tasks: &[], earlier: &[], no_capacity: None },
+        )
     }
 
     #[test]
@@ -129,7 +132,8 @@ mod tests {
         let booting = InstanceRecord { ready_ms: None, ..record("i-1", 0, NOW - age_s * 1000) };
         let config = PoolConfig { boot_s, tick_s, ..config() };
         let (records, cloud) = ([booting], [machine(&record("i-1", 0, 1))]);
-        let inventory = Inventory { now_ms: NOW, records: &records, cloud: &cloud, tasks: &[], earlier: &[] };
+        let inventory =
+            Inventory { now_ms: NOW, records: &records, cloud: &cloud, tasks: &[], earlier: &[], no_capacity: None };
         health(&config, &inventory).never_ready == 1
     }
 
@@ -154,7 +158,10 @@ mod tests {
         let stops: Vec<Decision> = (0..3).map(stop).collect();
         let earlier: Vec<&Decision> = stops.iter().collect();
         let with = |earlier: &[&Decision]| {
-            health(&config(), &Inventory { now_ms: NOW, records: &records, cloud: &[], tasks: &[], earlier })
+            health(
+                &config(),
+                &Inventory { now_ms: NOW, records: &records, cloud: &[], tasks: &[], earlier, no_capacity: None },
+            )
         };
         assert_eq!(with(&earlier), Health::default());
         assert!(with(&[]).must_hold());

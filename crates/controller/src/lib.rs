@@ -8,6 +8,7 @@ pub mod emf;
 pub mod guard;
 pub mod health;
 pub mod money;
+pub mod offering;
 pub mod outage;
 pub mod plan;
 pub mod ports;

@@ -228,8 +228,8 @@ fn outcome(decision: &Decision) -> Option<&Outcome> {
 fn refused(decision: &Decision, config: &PoolConfig) -> Option<(NanoUsd, Cap)> {
     let Some(Outcome::Refused { because }) = outcome(decision) else { return None };
     let cap = Cap::named_in(because).filter(|cap| *cap != Cap::Unknown)?;
-    let Some(Plan::Launch(LaunchPlan { size, count, .. })) = &decision.intent.as_ref()?.plan else { return None };
-    let asked = prices(config).get(*size)?.times(*count);
+    let Some(Plan::Launch(launch)) = &decision.intent.as_ref()?.plan else { return None };
+    let asked = price_of_launch(launch, config)?;
     Some((asked.minus(NanoUsd(1)), cap))
 }
 
@@ -253,12 +253,23 @@ pub fn check(
     inventory: &Inventory<'_>,
     ended: Option<&[InstanceRecord]>,
 ) -> Option<Note> {
-    let Plan::Launch(LaunchPlan { size, count, .. }) = plan else { return None };
+    let Plan::Launch(launch) = plan else { return None };
     let rate = rate(config, inventory);
     let spent = ended.and_then(|ended| spent_by_now(config, inventory, ended));
     let (left, cap) = left(config, rate, spent, inventory.now_ms)?;
-    let asked = prices(config).get(*size)?.times(*count);
+    let asked = price_of_launch(launch, config)?;
     (asked > left).then_some(Note::Money { cap, left, asked })
+}
+
+/// What an hour of the machines of a launch costs.
+fn price_of_launch(launch: &LaunchPlan, config: &PoolConfig) -> Option<NanoUsd> {
+    let size = config.sizes.get(launch.size)?;
+    Some(NanoUsd::of(size.price_of(launch.instance_type.as_deref())).times(launch.count))
+}
+
+/// Prices an hour by size at most: of the dearest type that may stand in.
+fn dearest(config: &PoolConfig) -> [NanoUsd; SIZE_COUNT] {
+    std::array::from_fn(|size| NanoUsd::of(config.sizes[size].usd_per_hour_at_most()))
 }
 
 /// What an hour of all machines costs that may exist: recorded and not known to be dead, alive in EC2 without a record, or
@@ -279,7 +290,7 @@ fn unrecorded<'a>(inventory: &Inventory<'a>) -> impl Iterator<Item = &'a CloudIn
 
 /// The price of a machine by its tag; one whose size nobody knows is taken for the dearest.
 fn price_of(config: &PoolConfig, machine: &CloudInstance) -> NanoUsd {
-    let prices = prices(config);
+    let prices = dearest(config);
     let by_tag = machine.size.and_then(|size| prices.get(size));
     by_tag.or(prices.iter().max()).copied().unwrap_or_default()
 }
@@ -287,7 +298,7 @@ fn price_of(config: &PoolConfig, machine: &CloudInstance) -> NanoUsd {
 /// What an hour of the machines costs that only earlier claims know of.
 fn unseen(config: &PoolConfig, inventory: &Inventory<'_>) -> NanoUsd {
     let of_size = |(size, price): (usize, NanoUsd)| price.times(unseen_launches(size, config, inventory));
-    prices(config).into_iter().enumerate().map(of_size).sum()
+    dearest(config).into_iter().enumerate().map(of_size).sum()
 }
 
 /// What was spent, with the machines that have no record: from their launch by EC2's clock, and for those that nothing

@@ -7,11 +7,12 @@ use contract::decision::Decision;
 use contract::limits::CLIENT_TOKEN_LEN_MAX;
 use contract::plan::{LaunchPlan, Plan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
 use contract::pool::PoolConfig;
-use contract::record::{InstanceRecord, TaskRecord};
+use contract::record::{InstanceRecord, NoCapacity, TaskRecord};
 use contract::schema::sha256_hex;
 
 use crate::earlier::stopped;
 use crate::guard::{StopCandidate, stop_order};
+use crate::offering::choose;
 use crate::ports::CloudInstance;
 
 /// Why there is no plan.
@@ -36,6 +37,8 @@ pub struct Inventory<'a> {
     pub cloud: &'a [CloudInstance],
     /// Tasks that wait or run now.
     pub tasks: &'a [TaskRecord],
+    /// The memory of missing capacity, if a launch is planned.
+    pub no_capacity: Option<&'a NoCapacity>,
     /// Decisions of the last hour that were claimed before this one, by a consistent read: see [`crate::earlier`].
     pub earlier: &'a [&'a Decision],
 }
@@ -47,7 +50,9 @@ pub struct Inventory<'a> {
 pub fn plan(action: Action, tick: u64, config: &PoolConfig, inventory: &Inventory<'_>) -> Result<Plan, NoPlan> {
     match action {
         Action::Nothing => Err(NoPlan::Nothing),
-        Action::Launch(size, count) => Ok(Plan::Launch(launch(usize::from(size), u32::from(count), tick, config))),
+        Action::Launch(size, count) => {
+            Ok(Plan::Launch(launch(usize::from(size), u32::from(count), tick, config, inventory)))
+        }
         Action::Stop(size, count) => {
             let size = usize::from(size);
             let instance_ids = victims(size, usize::from(count), config, inventory);
@@ -60,17 +65,15 @@ pub fn plan(action: Action, tick: u64, config: &PoolConfig, inventory: &Inventor
     }
 }
 
-/// The launch of so many machines. The subnet rotates with the tick, so that one dead zone does not stop the fleet.
-fn launch(size: usize, count: u32, tick: u64, config: &PoolConfig) -> LaunchPlan {
-    let ticks = tick / config.tick_s;
-    let subnet = match config.subnets.len() {
-        0 => None,
-        n => Some(config.subnets[(ticks % n as u64) as usize].clone()),
-    };
+/// The launch of so many machines, from the best offering that has capacity as far as we know.
+fn launch(size: usize, count: u32, tick: u64, config: &PoolConfig, inventory: &Inventory<'_>) -> LaunchPlan {
+    let nothing = NoCapacity::default();
+    let offering = choose(size, tick, config, inventory.no_capacity.unwrap_or(&nothing), inventory.now_ms);
     LaunchPlan {
         size,
         launch_template: config.sizes[size].launch_template.clone(),
-        subnet,
+        instance_type: offering.instance_type.map(str::to_owned),
+        subnet: offering.subnet.map(str::to_owned),
         count,
         tags: tags(&config.pool, tick, size),
         client_token: client_token(&config.pool, tick),
@@ -151,7 +154,7 @@ mod tests {
     fn a_launch_says_everything_and_is_the_same_each_time() {
         let mut config = config();
         config.subnets = vec!["subnet-a".into(), "subnet-b".into()];
-        let none = Inventory { now_ms: 600_000, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let none = Inventory { now_ms: 600_000, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         let first = plan(Action::Launch(2, 1), 600, &config, &none).unwrap();
         assert_eq!(first, plan(Action::Launch(2, 1), 600, &config, &Inventory { now_ms: 999_000, ..none }).unwrap());
         let Plan::Launch(launch) = first else { panic!("a launch") };
@@ -169,7 +172,8 @@ mod tests {
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
         let stop = |tasks: &[TaskRecord], cloud: &[CloudInstance]| {
-            let inventory = Inventory { now_ms: 9000, records: &records, cloud, tasks, earlier: &[] };
+            let inventory =
+                Inventory { now_ms: 9000, records: &records, cloud, tasks, earlier: &[], no_capacity: None };
             plan(Action::Stop(0, 1), 60, &config(), &inventory)
         };
         let terminate =
@@ -186,7 +190,14 @@ mod tests {
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
         let stop = |count: u16| {
-            let inventory = Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks: &tasks, earlier: &[] };
+            let inventory = Inventory {
+                now_ms: 9000,
+                records: &records,
+                cloud: &cloud,
+                tasks: &tasks,
+                earlier: &[],
+                no_capacity: None,
+            };
             match plan(Action::Stop(0, count), 60, &config(), &inventory) {
                 Ok(Plan::Terminate { instance_ids, .. }) => instance_ids,
                 other => panic!("a stop: {other:?}"),
@@ -194,7 +205,7 @@ mod tests {
         };
         assert_eq!(stop(2), ["i-idle", "i-new"]);
         assert_eq!(stop(4), ["i-idle", "i-new", "i-old"]);
-        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         let launch = plan(Action::Launch(1, 4), 60, &config(), &none);
         assert!(matches!(launch, Ok(Plan::Launch(LaunchPlan { count: 4, size: 1, .. }))));
     }
@@ -202,7 +213,8 @@ mod tests {
     #[test]
     fn a_machine_that_ec2_does_not_report_with_our_tags_is_never_chosen() {
         let records = [record("i-foreign", 0, 10)];
-        let inventory = Inventory { now_ms: 9000, records: &records, cloud: &[], tasks: &[], earlier: &[] };
+        let inventory =
+            Inventory { now_ms: 9000, records: &records, cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         assert_eq!(plan(Action::Stop(0, 1), 60, &config(), &inventory), Err(NoPlan::NoVictim));
         let dying = [CloudInstance { alive: false, ..machine(&records[0]) }];
         let inventory = Inventory { cloud: &dying, ..inventory };
@@ -212,7 +224,7 @@ mod tests {
     #[test]
     fn the_subnet_rotates_from_tick_to_tick() {
         let config = PoolConfig { subnets: vec!["a".into(), "b".into(), "c".into()], tick_s: 60, ..config() };
-        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         let subnet = |tick: u64| match plan(Action::Launch(0, 1), tick, &config, &none) {
             Ok(Plan::Launch(launch)) => launch.subnet.unwrap(),
             other => panic!("a launch: {other:?}"),
@@ -225,7 +237,8 @@ mod tests {
         let records = [record("i-old", 0, 10), record("i-new", 0, 30)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let stop = |tasks: &[TaskRecord]| {
-            let inventory = Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks, earlier: &[] };
+            let inventory =
+                Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks, earlier: &[], no_capacity: None };
             match plan(Action::Stop(0, 1), 60, &config(), &inventory) {
                 Ok(Plan::Terminate { instance_ids, .. }) => instance_ids[0].clone(),
                 other => panic!("a stop: {other:?}"),
@@ -246,7 +259,7 @@ mod tests {
         let open = record("i-1", 0, 10);
         let stop = |record: &InstanceRecord, machine: &CloudInstance, earlier: &[&Decision]| {
             let (records, cloud) = (std::slice::from_ref(record), std::slice::from_ref(machine));
-            let inventory = Inventory { now_ms: 9000, records, cloud, tasks: &[], earlier };
+            let inventory = Inventory { now_ms: 9000, records, cloud, tasks: &[], earlier, no_capacity: None };
             plan(Action::Stop(0, 1), 60, &config(), &inventory)
         };
         assert!(stop(&open, &machine(&open), &[]).is_ok());

@@ -274,7 +274,7 @@ pub trait Cloud: Send + Sync {
     fn describe(&self, pool: &str) -> impl Future<Output = Port<Vec<CloudInstance>>> + Send;
     /// The pool whose tags a machine carries; none if it is not there or not one of ours.
     fn pool_of(&self, instance_id: &str) -> impl Future<Output = Port<Option<String>>> + Send;
-    /// Launches exactly what the plan says; the same plan again gives the same machines.
+    /// Launches what the plan says, or as many of it as EC2 has; the same plan again gives the same machines.
     fn launch(&self, plan: &LaunchPlan) -> impl Future<Output = Port<Vec<CloudInstance>>> + Send;
     /// Terminates exactly these machines.
     fn terminate(&self, instance_ids: &[String]) -> impl Future<Output = Port<()>> + Send;

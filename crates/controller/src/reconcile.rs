@@ -130,7 +130,7 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
     let earlier = earlier::before(scene.decisions, generation);
     let Scene { now_ms, records, cloud, .. } = *scene;
-    let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier };
+    let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None };
     let left = left_to_do(plan, scene);
     let mut notes = check(&left, scene.config, &inventory);
     notes.extend(money::check(&left, scene.config, &inventory, scene.ended));
@@ -207,7 +207,7 @@ fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
         pool: config.pool.clone(),
         instance_id: machine.instance_id.clone(),
         size,
-        usd_per_hour: of.usd_per_hour,
+        usd_per_hour: of.price_of(planned_type(machine, scene)),
         // The tick is the control loop's own time; EC2's clock only stands in for it.
         launched_ms: machine.decision.map_or(machine.launched_ms, |tick| tick * 1000),
         ready_ms: None,
@@ -215,6 +215,15 @@ fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
         decision: machine.decision,
         drain: None,
     }))
+}
+
+/// The instance type that the launch of a machine asked for, if it was not the launch template's own.
+fn planned_type<'a>(machine: &CloudInstance, scene: &Scene<'a>) -> Option<&'a str> {
+    let decision = scene.decisions.iter().find(|d| Some(d.tick) == machine.decision)?;
+    match decision.intent.as_ref()?.plan.as_ref()? {
+        Plan::Launch(launch) => launch.instance_type.as_deref(),
+        Plan::Terminate { .. } => None,
+    }
 }
 
 /// Whether a decision has stopped the machine so short a while ago that describe may still show it.
@@ -234,7 +243,7 @@ fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
 pub fn health_of(scene: &Scene<'_>) -> Health {
     let earlier: Vec<&Decision> = scene.decisions.iter().collect();
     let Scene { now_ms, records, cloud, .. } = *scene;
-    health(scene.config, &Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier })
+    health(scene.config, &Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
 }
 
 #[cfg(test)]
@@ -328,7 +337,7 @@ mod tests {
         let resumed = |usd_per_hour_max: f64, ended: Option<&[InstanceRecord]>| {
             let (usd_per_hour_max, usd_per_day_max) = (Some(usd_per_hour_max), Some(1000.0));
             let config = PoolConfig { usd_per_hour_max, usd_per_day_max, ..config() };
-            let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+            let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
             let decision = Decision { action: Action::Launch(0, 1), ..decided(NOW / 1000 - 200) };
             let plan = crate::plan::plan(decision.action, decision.tick, &config, &none).unwrap();
             let scene = Scene {
@@ -442,7 +451,7 @@ mod tests {
     #[test]
     fn a_launch_is_done_where_a_machine_carries_its_decision_whatever_has_become_of_it() {
         let ours = CloudInstance { decision: Some(NOW / 1000 - 200), ..machine(&record("i-1", 0, 1)) };
-        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         let plan = crate::plan::plan(Action::Launch(0, 1), NOW / 1000 - 200, &config(), &none).unwrap();
         let decision = || claimed_ago(200, Action::Launch(0, 1), Some(plan.clone()));
         let launched = Resume::Settle(Outcome::Launched { instance_ids: vec!["i-1".into()] });
@@ -460,7 +469,7 @@ mod tests {
     fn an_interrupted_plan_needs_the_right_to_do_what_it_does() {
         let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = two.iter().map(machine).collect();
-        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         let launch = crate::plan::plan(Action::Launch(1, 1), NOW / 1000 - 200, &config(), &none).unwrap();
         let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
             let config = config();

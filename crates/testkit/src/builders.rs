@@ -27,6 +27,7 @@ fn size(name: &str, cores: u32) -> SizeConfig {
         memory_mb: 4096 * u64::from(cores),
         usd_per_hour: 0.1 * f64::from(cores),
         bounds: Bounds::new(0, Some(10)).expect("0 is below 10"),
+        alternates: Vec::new(),
     }
 }
 

@@ -70,7 +70,8 @@ impl State {
         if let Some((earlier, ids)) = self.launches.get(&plan.client_token) {
             return self.replay(earlier, ids, plan);
         }
-        if self.sizes_without_capacity.contains(&plan.size) {
+        let place = (plan.instance_type.clone(), plan.subnet.clone());
+        if self.sizes_without_capacity.contains(&plan.size) || self.places_without_capacity.contains(&place) {
             return Err(refused("InsufficientInstanceCapacity", Kind::NoCapacity));
         }
         let fewer = u32::from(std::mem::take(&mut self.fewer_next));

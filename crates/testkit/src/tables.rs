@@ -280,12 +280,12 @@ impl Control for World {
     }
 
     async fn no_capacity(&self, pool: &str) -> Port<NoCapacity> {
-        self.call(op::CONTROL_NO_CAPACITY, |s| Ok(s.no_capacity.get(pool).copied().unwrap_or_default())).await
+        self.call(op::CONTROL_NO_CAPACITY, |s| Ok(s.no_capacity.get(pool).cloned().unwrap_or_default())).await
     }
 
     async fn put_no_capacity(&self, pool: &str, memory: &NoCapacity) -> Port<()> {
         self.call(op::CONTROL_PUT_NO_CAPACITY, |s| {
-            s.no_capacity.insert(pool.to_owned(), *memory);
+            s.no_capacity.insert(pool.to_owned(), memory.clone());
             Ok(())
         })
         .await

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) machines: Vec<Machine>,
     pub(crate) launches: BTreeMap<String, (LaunchPlan, Vec<String>)>,
     pub(crate) sizes_without_capacity: BTreeSet<usize>,
+    /// Type, or none for the template's own, and subnet.
+    pub(crate) places_without_capacity: BTreeSet<(Option<String>, Option<String>)>,
     pub(crate) fewer_next: bool,
     pub(crate) alive_index_behind: bool,
     /// Records as the index of machines alive still shows them; none for one that it does not show yet.
@@ -200,6 +202,7 @@ impl World {
         state.faults = Faults::default();
         state.director = None;
         state.sizes_without_capacity.clear();
+        state.places_without_capacity.clear();
         state.fewer_next = false;
         state.alive_index_behind = false;
         state.alive_index_old.clear();
@@ -249,6 +252,12 @@ impl World {
     pub fn change_decision(&self, pool: &str, tick: u64, change: impl FnOnce(&mut Decision)) {
         let mut state = self.lock();
         change(state.decisions.get_mut(&(pool.to_owned(), tick)).expect("that tick was decided before"));
+    }
+
+    /// From now on launches of a type (none for the templates' own) in a subnet fail with `InsufficientInstanceCapacity`.
+    pub fn without_capacity_at(&self, instance_type: Option<&str>, subnet: Option<&str>) {
+        let place = (instance_type.map(str::to_owned), subnet.map(str::to_owned));
+        self.lock().places_without_capacity.insert(place);
     }
 
     /// From now on launches of a size fail with `InsufficientInstanceCapacity`.

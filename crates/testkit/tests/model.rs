@@ -23,7 +23,8 @@ fn world_with(decision: &Decision) -> World {
 }
 
 fn launch_plan(tick: u64) -> LaunchPlan {
-    let inventory = Inventory { now_ms: tick * 1000, records: &[], cloud: &[], tasks: &[], earlier: &[] };
+    let inventory =
+        Inventory { now_ms: tick * 1000, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
     match plan(Action::Launch(0, 1), tick, &pool_config("p"), &inventory).unwrap() {
         Plan::Launch(launch) => launch,
         other => panic!("not a launch: {other:?}"),

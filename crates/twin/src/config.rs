@@ -65,8 +65,7 @@ pub struct SimConfig {
     pub launches_per_hour_max: Option<u32>,
     /// Dollars an hour of all machines together that no launch may lead above; none means no limit.
     pub usd_per_hour_max: Option<f64>,
-    /// Whether a failed launch is remembered, so that the guard masks its type for a while as production does. Only
-    /// with three types.
+    /// Whether a failed launch is remembered, so that the guard masks its type for a while as production does.
     pub remember_no_capacity: bool,
     /// Whether a stop lets running tasks end: the machine takes no more, is billed until its last one ends, and counts
     /// neither as ready nor as booting, but against the maximum. An idle or booting one goes at once.
@@ -154,7 +153,6 @@ impl SimConfig {
         check(!self.types.is_empty(), "vm_types: give at least one");
         check(self.types.len() <= TYPES_MAX, "vm_types: there are more than an action's number can name");
         check(STEPS.contains(&self.machines_per_action_max), "machines_per_action_max: must be 1, 2 or 4");
-        check(!self.remember_no_capacity || self.types.len() == 3, "vm_types: the no-capacity memory is for three");
         let outage_ok = match self.launch_failures {
             LaunchFailures::Outages { mean_up_s, mean_down_s } => mean_up_s > 0.0 && mean_down_s > 0.0,
             _ => true,

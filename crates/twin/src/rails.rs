@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use contract::Action;
 use contract::capacity::Bounds;
 use contract::control::Mode;
-use contract::record::NoCapacity;
+use contract::record::BackOff;
 use controller::guard::Situation;
 use controller::money::{NanoUsd, Room};
 
@@ -28,7 +28,8 @@ pub(crate) struct Rails {
     remembers_no_capacity: bool,
     next_allowed_ms: u64,
     last_action: Option<(Action, u64)>,
-    no_capacity: NoCapacity,
+    /// By type, which is had in one place.
+    no_capacity: Vec<BackOff>,
     no_capacity_flags: Vec<bool>,
     /// Whether the last observation was doubtful.
     doubtful: bool,
@@ -48,7 +49,7 @@ impl Rails {
             remembers_no_capacity: config.remember_no_capacity,
             next_allowed_ms: 0,
             last_action: None,
-            no_capacity: NoCapacity::default(),
+            no_capacity: vec![BackOff::default(); config.types.len()],
             no_capacity_flags: vec![false; config.types.len()],
             doubtful: false,
             launch_times_ms: VecDeque::new(),
@@ -58,7 +59,7 @@ impl Rails {
     pub fn reset(&mut self) {
         self.next_allowed_ms = 0;
         self.last_action = None;
-        self.no_capacity = NoCapacity::default();
+        self.no_capacity.fill(BackOff::default());
         self.no_capacity_flags.fill(false);
         self.doubtful = false;
         self.launch_times_ms.clear();
@@ -67,7 +68,9 @@ impl Rails {
     /// Brings the memory up to a time; what lies too far back is forgotten.
     pub fn pass_to(&mut self, now_ms: u64) {
         if self.remembers_no_capacity {
-            self.no_capacity_flags.copy_from_slice(&self.no_capacity.flags(now_ms));
+            for (flag, back_off) in self.no_capacity_flags.iter_mut().zip(&self.no_capacity) {
+                *flag = back_off.until_ms > now_ms;
+            }
         }
         while self.launch_times_ms.front().is_some_and(|at_ms| at_ms + LAUNCH_WINDOW_MS <= now_ms) {
             self.launch_times_ms.pop_front();
@@ -83,14 +86,14 @@ impl Rails {
             self.launch_times_ms.extend(std::iter::repeat_n(now_ms, usize::from(machines)));
         }
         if self.remembers_no_capacity {
-            self.no_capacity = self.no_capacity.worked(usize::from(size));
+            self.no_capacity[usize::from(size)] = BackOff::default();
         }
     }
 
     /// A launch failed for lack of capacity: no cooldown starts (V6), but the size may be left alone for a while.
     pub fn failed(&mut self, size: usize, now_ms: u64) {
         if self.remembers_no_capacity {
-            self.no_capacity = self.no_capacity.failed(size, now_ms);
+            self.no_capacity[size] = self.no_capacity[size].failed(now_ms);
         }
     }
 

@@ -14,6 +14,7 @@ use contract::observation::{OBSERVATION_VERSION, Observation};
 use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
 use controller::money::{self, NanoUsd, Spent};
+use controller::offering::without_capacity;
 use controller::outage::looks_back;
 use controller::ports::{Control, Decisions, Instances, Kind, Metrics, Point, Port, PortError, Tasks};
 
@@ -185,7 +186,7 @@ fn observe(
         // Before the first claim there is no action to count from; the twin's episodes begin at 0 as well.
         since_action_s: if head.generation == 0 { 0.0 } else { seconds_since(head.last_action_ms) },
         cooldown_left_s: head.next_allowed_ms.saturating_sub(now_ms) as f64 / 1000.0,
-        no_capacity: no_capacity.flags(now_ms),
+        no_capacity: without_capacity(config, &no_capacity, now_ms),
         ..Observation::empty(config.cores())
     }
 }

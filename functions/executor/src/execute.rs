@@ -13,6 +13,7 @@ use controller::check::check;
 use controller::earlier;
 use controller::health::health;
 use controller::money;
+use controller::offering;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reason::{Dropped, Reason, Refused};
@@ -155,16 +156,24 @@ where
     async fn plan_and_act(&self, config: &PoolConfig, decision: &Decision, claimed: Claimed) -> Port<Outcome> {
         let pool = &decision.pool;
         let log_from = (claimed.now_ms / 1000).saturating_sub(earlier::look_back_s(config));
-        let (records, cloud, tasks, log) = tokio::join!(
+        let (records, cloud, tasks, log, no_capacity) = tokio::join!(
             self.ports.instances.alive(pool),
             self.ports.cloud.describe(pool),
             self.ports.tasks.open(pool),
             self.ports.decisions.range(pool, log_from, TICK_MAX),
+            self.ports.control.no_capacity(pool),
         );
-        let (records, cloud, tasks, log) = (records?, cloud?, tasks?, log?);
+        let (records, cloud, tasks, log, no_capacity) = (records?, cloud?, tasks?, log?, no_capacity?);
         let earlier = earlier::before(&log, claimed.generation);
         let now_ms = claimed.now_ms;
-        let inventory = Inventory { now_ms, records: &records, cloud: &cloud, tasks: &tasks, earlier: &earlier };
+        let inventory = Inventory {
+            now_ms,
+            records: &records,
+            cloud: &cloud,
+            tasks: &tasks,
+            earlier: &earlier,
+            no_capacity: Some(&no_capacity),
+        };
         let health = health(config, &inventory);
         if health.must_hold() {
             let outcome = Outcome::Refused { because: format!("{}: {health}", Refused::Unhealthy.word()) };
@@ -231,17 +240,18 @@ where
         match self.ports.cloud.launch(plan).await {
             Ok(machines) => {
                 for machine in &machines {
-                    self.ports.instances.put_new(&new_record(config, decision, plan.size, machine)).await?;
+                    self.ports.instances.put_new(&new_record(config, decision, plan, machine)).await?;
                 }
                 let memory = self.ports.control.no_capacity(&decision.pool).await?;
-                if memory.backoff_s[plan.size] > 0 {
-                    self.ports.control.put_no_capacity(&decision.pool, &memory.worked(plan.size)).await?;
+                if let Some(memory) = offering::worked(&memory, plan) {
+                    self.ports.control.put_no_capacity(&decision.pool, &memory).await?;
                 }
                 Ok(launched(machines))
             }
             Err(error) if error.kind == Kind::NoCapacity => {
                 let memory = self.ports.control.no_capacity(&decision.pool).await?;
-                self.ports.control.put_no_capacity(&decision.pool, &memory.failed(plan.size, now_ms)).await?;
+                let memory = offering::failed(&memory, plan, &error.code, config, now_ms);
+                self.ports.control.put_no_capacity(&decision.pool, &memory).await?;
                 Ok(Outcome::NoCapacity { code: error.code })
             }
             Err(error) if error.is_transient() => Err(error),
@@ -377,12 +387,12 @@ fn next_head(config: &PoolConfig, head: &Head, decision: &Decision, now_ms: u64)
 }
 
 /// The record of a new machine. Its launch time is the tick: the control loop has no other clock.
-fn new_record(config: &PoolConfig, decision: &Decision, size: usize, machine: &CloudInstance) -> InstanceRecord {
+fn new_record(config: &PoolConfig, decision: &Decision, plan: &LaunchPlan, machine: &CloudInstance) -> InstanceRecord {
     InstanceRecord {
         pool: config.pool.clone(),
         instance_id: machine.instance_id.clone(),
-        size,
-        usd_per_hour: config.sizes[size].usd_per_hour,
+        size: plan.size,
+        usd_per_hour: config.sizes[plan.size].price_of(plan.instance_type.as_deref()),
         launched_ms: decision.tick * 1000,
         ready_ms: None,
         terminated_ms: None,

@@ -4,6 +4,7 @@ use contract::decision::{IntentState, Outcome};
 use contract::event::Tick;
 use contract::record::{Drain, DrainReason, TaskRecord};
 use contract::{ACTION_COUNT, Action, Mask};
+use controller::offering::without_capacity;
 use controller::ports::{Control, Decisions, Instances, Kind, Tasks};
 use executor::execute::Done;
 use executor::interruption::Notice;
@@ -103,8 +104,29 @@ async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
     let done = executor.execute("p", TICK).await.unwrap();
     assert!(matches!(done, Done::Settled(Outcome::NoCapacity { .. })), "{done:?}");
     let memory = world.no_capacity("p").await.unwrap();
-    assert_eq!(memory.flags(TICK * 1000), [false, false, true]);
+    assert_eq!(without_capacity(&pool_config("p"), &memory, TICK * 1000), [false, false, true]);
     assert!(world.machines().is_empty() && world.instances().is_empty());
+}
+
+#[tokio::test]
+async fn without_capacity_the_next_launch_goes_elsewhere_and_is_recorded_at_its_price() {
+    let mut config = contract::pool::PoolConfig { subnets: vec!["a".into()], ..pool_config("p") };
+    let alternate = contract::pool::Alternate { instance_type: "m6a.large".into(), usd_per_hour: 0.25 };
+    config.sizes[0].alternates = vec![alternate];
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    world.without_capacity_at(None, Some("a"));
+    for tick in [TICK, TICK + 60] {
+        decided(&world, tick, Action::Launch(0, 1)).await;
+        executor.execute("p", tick).await.unwrap();
+    }
+    let outcomes = world.decisions().into_iter().map(|d| d.intent.unwrap().outcome.unwrap());
+    let [Outcome::NoCapacity { .. }, Outcome::Launched { .. }] = &outcomes.collect::<Vec<_>>()[..] else {
+        panic!("elsewhere: {:?}", world.decisions())
+    };
+    assert_eq!(world.instances()[0].usd_per_hour, 0.25);
+    // the place without capacity is remembered although the other one worked
+    assert_eq!(world.no_capacity("p").await.unwrap().offerings.len(), 1);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use contract::capacity::Counts;
 use contract::decision::{Decider, Decision, Outcome, Verdict};
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
+use controller::offering::without_capacity;
 use controller::ports::{Cloud, Control, Decisions, Instances, PolicyStore, Tasks};
 use e2e::load::published_shape;
 use e2e::run::Run;
@@ -178,7 +179,8 @@ async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
 
     let failed = ask(&stack, tick, Action::Launch(2, 1)).await;
     assert_eq!(*outcome(&failed), Outcome::NoCapacity { code: "InsufficientInstanceCapacity".into() });
-    assert_eq!(stack.tables.control.no_capacity("e2e").await.unwrap().flags(tick * 1000), [false, false, true]);
+    let memory = stack.tables.control.no_capacity("e2e").await.unwrap();
+    assert_eq!(without_capacity(&config, &memory, tick * 1000), [false, false, true]);
     assert_eq!((machines(&stack).await, stack.tables.instances.alive("e2e").await.unwrap().len()), (0, 0));
 
     let next = stack.tick(tick + 60).await.unwrap();

@@ -363,8 +363,13 @@ impl Meddling {
         Some(match self.rng.random_range(0..4) {
             0 => self.flip(world, at_ms / 60_000 + 2),
             1 => {
-                world.without_capacity(self.rng.random_range(0..3));
-                "EC2 has no capacity for a size".into()
+                if self.rng.random_bool(0.5) {
+                    world.without_capacity(self.rng.random_range(0..3));
+                    return Some("EC2 has no capacity for a size".into());
+                }
+                let subnet = format!("subnet-{}", self.rng.random_range(0..2));
+                world.without_capacity_at(None, config.subnets.first().map(|_| subnet.as_str()));
+                "EC2 has none of the templates' types in a subnet".into()
             }
             _ => self.machine(world, config, at_ms, seen),
         })

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use contract::capacity::Bounds;
 use contract::decision::{Decider, Verdict};
-use contract::pool::{MetricSource, PoolConfig};
+use contract::pool::{Alternate, MetricSource, PoolConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -80,6 +80,11 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
     config.cooldown_s = [0, 0, 120, 180][rng.random_range(0..4)];
     config.launches_per_hour_max = [None, None, Some(5), Some(12)][rng.random_range(0..4)];
     config.machines_per_action_max = [1, 2, 4][rng.random_range(0..3)];
+    let alternate = |name: &str, usd_per_hour| Alternate { instance_type: name.into(), usd_per_hour };
+    if rng.random_bool(0.5) {
+        config.sizes[0].alternates = vec![alternate("m6a.large", 0.25), alternate("m5.large", 0.3)];
+        config.sizes[2].alternates = vec![alternate("m6a.2xlarge", 0.85)];
+    }
     config.drain_s = [None, None, Some(180), Some(1200)][rng.random_range(0..4)];
     config.subnets = (0..rng.random_range(0..3)).map(|i| format!("subnet-{i}")).collect();
     // A secret where people put them: it must never leave the configuration.

@@ -89,6 +89,8 @@ fn note_several(intent: &Intent, seen: &mut Seen) {
     match (&intent.plan, &intent.outcome) {
         (_, Some(Outcome::Launched { instance_ids })) => {
             seen.note_if(instance_ids.len() > 1, Event::LaunchedSeveral);
+            let elsewhere = matches!(&intent.plan, Some(Plan::Launch(launch)) if launch.instance_type.is_some());
+            seen.note_if(elsewhere, Event::LaunchedElsewhere);
         }
         (Some(Plan::Terminate { instance_ids: planned, .. }), Some(Outcome::Terminated { instance_ids })) => {
             seen.note_if(instance_ids.len() > 1, Event::TerminatedSeveral);
