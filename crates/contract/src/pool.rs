@@ -308,6 +308,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_reference_is_valid() {
+        let page = include_str!("../../../docs/reference/pool.md");
+        let example = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(PoolConfig::from_json(example).unwrap().pool, "render");
+    }
+
+    #[test]
     fn every_problem_is_listed_with_its_field() {
         let mut v = json();
         v["pool"] = "No Good".into();
