@@ -1,7 +1,7 @@
 //! The two loops end to end: real function binaries, the deployed template, the emulators, a real Graphite.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use contract::Action;
 use contract::capacity::Counts;
@@ -190,6 +190,50 @@ async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
     stack.cloud.gate().clear();
     let reconciled = stack.reconcile(tick + 60).await.unwrap();
     assert_eq!(reconciled["reconciled"]["orphans"], 0);
+}
+
+/// Processes that run a function of this cloud: their environment says so.
+fn processes_of(function: &str, stack: &Stack) -> Vec<String> {
+    let says = |environ: &[u8], variable: String| environ.split(|b| *b == 0).any(|v| v == variable.as_bytes());
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    all.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()))
+        .filter(|pid| {
+            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            says(&environ, format!("AWS_LAMBDA_FUNCTION_NAME={function}"))
+                && says(&environ, format!("AWS_ENDPOINT_URL={}", stack.cloud.endpoint()))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_killed_in_mid_action_is_finished_by_the_reconciler_without_a_second_machine() {
+    let (stack, _) = stack(0).await;
+    let tick = some_hours_ago();
+    stack.cloud.gate().inject(Fault::new(FaultKind::DelayMs(20_000)).action("RunInstances"));
+    let decision =
+        Decision { pool: stack.pool.clone(), ..testkit::builders::decision(&stack.pool, tick, Action::Launch(0, 1)) };
+    stack.tables.decisions.put_once(&decision).await.unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while machines(&stack).await == 0 {
+        assert!(Instant::now() < deadline, "the executor never called EC2");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let executors = processes_of(&stack.outputs["ExecutorFunctionName"], &stack);
+    assert!(!executors.is_empty(), "somebody made the machine");
+    let killed = std::process::Command::new("kill").arg("-9").args(&executors).status().unwrap();
+    assert!(killed.success(), "{executors:?}");
+    stack.cloud.gate().clear();
+
+    let pending = stack.tables.decisions.get(&stack.pool, tick).await.unwrap().unwrap().intent.unwrap();
+    assert!(pending.outcome.is_none() && pending.plan.is_some(), "{pending:?}");
+    let reconciled = stack.reconcile(tick + 180).await.unwrap();
+    assert_eq!(reconciled["reconciled"]["finished"], 1, "{reconciled}");
+    let finished = stack.settled(tick).await.unwrap();
+    let Outcome::Launched { instance_ids } = outcome(&finished) else { panic!("{:?}", outcome(&finished)) };
+    let recorded: Vec<String> =
+        stack.tables.instances.alive("e2e").await.unwrap().into_iter().map(|r| r.instance_id).collect();
+    assert_eq!((&recorded, machines(&stack).await), (instance_ids, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

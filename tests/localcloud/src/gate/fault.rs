@@ -10,7 +10,7 @@ pub enum FaultKind {
     InsufficientInstanceCapacity,
     /// Throttled: `RequestLimitExceeded`, status 503.
     RequestLimitExceeded,
-    /// The answer comes this many milliseconds later.
+    /// The answer comes this many milliseconds after EC2 gave it.
     DelayMs(u64),
     /// The connection is cut before EC2 sees the call: nothing happened.
     CutBefore,

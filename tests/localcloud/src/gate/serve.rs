@@ -90,9 +90,8 @@ async fn call(headers: &HeaderMap, body: Bytes, shared: &Shared) -> Result<Answe
 
     for fault in &faults {
         match fault {
-            FaultKind::DelayMs(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
             FaultKind::CutBefore => return Err(Cut::Injected),
-            FaultKind::CutAfter => {}
+            FaultKind::DelayMs(_) | FaultKind::CutAfter => {}
             FaultKind::RequestLimitExceeded => {
                 return Ok(Answer::error(503, "RequestLimitExceeded", "Request limit exceeded."));
             }
@@ -103,6 +102,11 @@ async fn call(headers: &HeaderMap, body: Bytes, shared: &Shared) -> Result<Answe
         Some(token) if action == "RunInstances" => launch(headers, body, params, token, shared).await,
         _ => forward(headers, body, &params, shared).await,
     };
+    for fault in &faults {
+        if let FaultKind::DelayMs(ms) = fault {
+            tokio::time::sleep(Duration::from_millis(*ms)).await;
+        }
+    }
     if faults.contains(&FaultKind::CutAfter) { Err(Cut::Injected) } else { Ok(answer) }
 }
 
