@@ -90,9 +90,12 @@ impl Rails {
         }
     }
 
-    /// A launch failed for lack of capacity: no cooldown starts (V6), but the size may be left alone for a while.
-    pub fn failed(&mut self, size: usize, now_ms: u64) {
+    /// A launch failed for lack of capacity: no cooldown starts (V6). With the memory of production the size is left alone
+    /// for a while, and the cooldown has begun with the claim, as it does there.
+    pub fn failed(&mut self, action: Action, size: usize, now_ms: u64) {
         if self.remembers_no_capacity {
+            self.last_action = Some((action, now_ms));
+            self.next_allowed_ms = now_ms + self.cooldown_ms;
             self.no_capacity[size] = self.no_capacity[size].failed(now_ms);
         }
     }

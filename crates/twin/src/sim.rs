@@ -212,7 +212,7 @@ impl Sim {
     fn launch(&mut self, action: Action, size: usize, machines: u16) {
         if self.capacity.fails(&self.config.launch_failures, size, self.now_ms) {
             self.tally.failed_launches += 1;
-            self.rails.failed(size, self.now_ms);
+            self.rails.failed(action, size, self.now_ms);
             return;
         }
         for _ in 0..machines {

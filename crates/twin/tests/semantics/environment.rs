@@ -99,16 +99,32 @@ fn a_failed_launch_masks_its_size_until_the_back_off_ends() {
     let spec = spec(batch(50, 0, 360_000, 0), |config| {
         config.launch_failures = LaunchFailures::List(vec![true, false]);
         config.remember_no_capacity = true;
+        config.cooldown_ms = 60_000;
     });
     let mut env = TwinEnv::new(spec);
     env.reset(0);
-    assert!(env.step(Action::Launch(2, 1)).seen.mask[3]);
+    assert!(env.step(Action::Launch(2, 1)).seen.mask[3], "the cooldown is over");
+    assert_eq!(env.observation().last_action, Action::Launch(2, 1), "it was claimed");
     let mut allowed = vec![env.mask()[5]];
     allowed.extend((0..2).map(|_| env.step(Action::Nothing).seen.mask[5]));
     assert_eq!(allowed, [false, false, true]);
     assert_eq!(env.outcome().failed_launches, 1);
     env.step(Action::Launch(2, 1));
     assert_eq!((env.outcome().launches, env.observation().no_capacity), (1, [false; 3]));
+}
+
+#[test]
+fn in_production_a_launch_without_capacity_begins_the_cooldown_and_in_the_published_system_not() {
+    for (remember_no_capacity, cooldown_left_s) in [(true, 60.0), (false, 0.0)] {
+        let mut env = TwinEnv::new(spec(batch(50, 0, 360_000, 0), |config| {
+            config.launch_failures = LaunchFailures::List(vec![true]);
+            config.remember_no_capacity = remember_no_capacity;
+            config.cooldown_ms = 120_000;
+        }));
+        env.reset(0);
+        env.step(Action::Launch(2, 1));
+        assert_eq!(env.observation().cooldown_left_s, cooldown_left_s);
+    }
 }
 
 #[test]
