@@ -81,7 +81,7 @@ fmt: ## format the code
 
 train: build ## train the policy that new pools start with, again
 	$(TARGET)/debug/twinscaler train --workload paper:both application bursts --machines-per-action 1,4 \
-	  --steps 6000000 --seed 1 --device cpu --out policies/initial
+	  --also-ec2 --steps 12000000 --seed 1 --device cpu --out policies/initial
 
 functions: tools ## build both functions for AWS, arm64, as zips
 	PATH="$(TOOLS)/cloud/bin:$$PATH" cargo-lambda lambda build --release --arm64 --output-format zip \

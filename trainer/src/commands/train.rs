@@ -10,6 +10,7 @@ use backtest::play::{Contender, PlayError, Standing, outcomes, standing};
 use clap::Args;
 use indicatif::HumanCount;
 use serde::Serialize;
+use twin::profile::Ec2Profile;
 use twin::{EnvSpec, ScenarioError};
 
 use crate::commands::backtest::{self as tables, BoundsLine};
@@ -56,6 +57,9 @@ pub struct TrainArgs {
     /// load is learned with each
     #[arg(long, value_name = "N", value_delimiter = ',')]
     pub machines_per_action: Vec<u16>,
+    /// Learn each load also with all that a real fleet on EC2 does
+    #[arg(long)]
+    pub also_ec2: bool,
     /// How to learn
     #[command(flatten)]
     pub learning: Learning,
@@ -108,12 +112,46 @@ pub struct Lesson {
     held_out: Option<Arc<EnvSpec>>,
 }
 
+/// What differs between the twins that a load is learned in.
+#[derive(Clone, Copy, Debug, Default)]
+struct Twin {
+    machines_per_action: Option<u16>,
+    /// Whether EC2's profile comes on top of the options.
+    is_ec2: bool,
+}
+
+impl Twin {
+    /// All that are asked for.
+    fn all(args: &TrainArgs) -> Vec<Self> {
+        let given = args.machines_per_action.iter().map(|n| Some(*n));
+        let machines: Vec<Option<u16>> = if args.machines_per_action.is_empty() { vec![None] } else { given.collect() };
+        let profiles = if args.also_ec2 { &[false, true][..] } else { &[false][..] };
+        let of = |is_ec2: bool| machines.iter().map(move |n| Self { machines_per_action: *n, is_ec2 });
+        profiles.iter().flat_map(|is_ec2| of(*is_ec2)).collect()
+    }
+
+    /// The load's name in this twin.
+    fn name(&self, load: &str) -> String {
+        let machines = self.machines_per_action.filter(|n| *n > 1);
+        let machines = machines.map(|n| format!(", up to {n} machines an action")).unwrap_or_default();
+        format!("{load}{}{machines}", if self.is_ec2 { " on EC2" } else { "" })
+    }
+}
+
 impl Lesson {
-    /// The same with so many machines that one action may move.
-    fn moving(&self, machines: u16) -> Result<Self, ScenarioError> {
-        let moved = |spec: &Arc<EnvSpec>| spec.configured(|c| c.machines_per_action_max = machines).map(Arc::new);
-        let load = Load { spec: moved(&self.load.spec)?, ..self.load.clone() };
-        Ok(Self { load, held_out: self.held_out.as_ref().map(moved).transpose()? })
+    /// The same in another twin.
+    fn in_twin(&self, twin: &Twin) -> Result<Self, ScenarioError> {
+        let changed = |spec: &Arc<EnvSpec>| {
+            let changed = spec.configured(|config| {
+                if twin.is_ec2 {
+                    Ec2Profile::default().apply(config);
+                }
+                config.machines_per_action_max = twin.machines_per_action.unwrap_or(config.machines_per_action_max);
+            });
+            changed.map(Arc::new)
+        };
+        let load = Load { spec: changed(&self.load.spec)?, ..self.load.clone() };
+        Ok(Self { load, held_out: self.held_out.as_ref().map(changed).transpose()? })
     }
 }
 
@@ -189,23 +227,18 @@ fn as_learned(name: &str, spec: Arc<EnvSpec>, options: &LoadOptions) -> Arc<EnvS
     if is_published { Arc::new(with_drawn_boots(&spec)) } else { spec }
 }
 
-/// The courses of a lesson: one for each number of machines that an action may move.
+/// The courses of a lesson: one for each twin.
 fn courses(args: &TrainArgs, name: &str, lesson: &Lesson) -> Result<Vec<Course>, TrainCommandError> {
     lesson.load.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
-    if args.machines_per_action.is_empty() {
-        return Ok(vec![course(args, name, lesson)?]);
-    }
-    let of = |n: &u16| {
-        let name = if *n == 1 { name.to_owned() } else { format!("{name}, up to {n} machines an action") };
-        Ok(course(args, &name, &lesson.moving(*n)?)?)
-    };
-    args.machines_per_action.iter().map(of).collect()
+    let of = |twin: Twin| Ok(course(args, &twin.name(name), &lesson.in_twin(&twin)?, twin.is_ec2)?);
+    Twin::all(args).into_iter().map(of).collect()
 }
 
 /// The course of a lesson: what is learned from departs from it at random, unless it is to be learned as it is.
-fn course(args: &TrainArgs, name: &str, lesson: &Lesson) -> Result<Course, CourseError> {
+fn course(args: &TrainArgs, name: &str, lesson: &Lesson, is_ec2: bool) -> Result<Course, CourseError> {
     eprintln!("{name}: tuning the rules");
-    let exact = as_learned(&lesson.load.name, lesson.load.spec.clone(), &args.load_options());
+    let options = LoadOptions { is_ec2: is_ec2 || args.load_options().is_ec2, ..args.load_options() };
+    let exact = as_learned(&lesson.load.name, lesson.load.spec.clone(), &options);
     let spec = if args.exact { exact.clone() } else { Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION)) };
     Course::new(name, spec, lesson.held_out.clone().unwrap_or(exact))
 }
@@ -251,9 +284,10 @@ fn start(args: &TrainArgs, config: &PpoConfig) -> Result<Start, TrainCommandErro
     let settings = args.out.join(SETTINGS);
     // what the run is about, as a comment above its settings: a resumed run must be about the same
     let about = format!(
-        "# {} machines per action {:?} {:?} seed {} exact {}",
+        "# {} machines per action {:?} also ec2 {} {:?} seed {} exact {}",
         args.workloads.join(" "),
         args.machines_per_action,
+        args.also_ec2,
         args.load_options(),
         args.learning.seed,
         args.exact
