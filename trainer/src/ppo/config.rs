@@ -114,7 +114,7 @@ impl Default for PpoConfig {
     /// `settings/default.toml`.
     fn default() -> Self {
         Self {
-            steps: 2_000_000,
+            steps: 6_000_000,
             n_envs: 32,
             rollout_steps: 256,
             sequence_steps: 64,
