@@ -91,7 +91,7 @@ impl Checker {
             format!("{tick} launched {:?}", self.launched[&tick])
         })?;
         self.within_budget(scene, tick)?;
-        money::within_caps(scene, tick)?;
+        money::within_caps(scene, tick, self.claims.get(&tick).copied().unwrap_or(scene.now_ms))?;
         self.mostly_healthy(scene, &format!("the launch of {tick}"))?;
         let max = scene.config.sizes[plan.size].bounds.max();
         let have = counted_for_max(scene, plan.size);
