@@ -215,24 +215,46 @@ where
         ended.inspect_err(|error| tracing::warn!(pool = config.pool, %error, "what was spent cannot be read")).ok()
     }
 
-    /// Carries a stored plan out, for the first time or again, and settles.
-    pub(crate) async fn act_and_settle(
+    /// Carries a stored plan out and settles.
+    async fn act_and_settle(
         &self,
         config: &PoolConfig,
         decision: &Decision,
         claimed: Claimed,
         plan: Plan,
     ) -> Port<Outcome> {
-        let outcome = match &plan {
-            Plan::Launch(launch) => self.launch(config, decision, launch).await?,
-            Plan::Terminate { instance_ids, drain_until_ms: None, .. } => {
-                self.terminate(&decision.pool, instance_ids, claimed.now_ms).await?
+        let outcome = self.act(config, decision, claimed, &plan).await?;
+        self.settle(decision, claimed, Some(plan), outcome).await
+    }
+
+    /// Carries a stored plan out again, whose executor stopped, and settles. That there is no capacity now says nothing of
+    /// the first call, which may have worked: its machine counts for as long as it may not be seen.
+    pub(crate) async fn act_again(
+        &self,
+        config: &PoolConfig,
+        decision: &Decision,
+        claimed: Claimed,
+        plan: Plan,
+    ) -> Port<Outcome> {
+        let outcome = match self.act(config, decision, claimed, &plan).await? {
+            Outcome::NoCapacity { code } => {
+                Outcome::Failed { error: format!("{code} at the second call; the first one may have worked") }
             }
-            Plan::Terminate { instance_ids, drain_until_ms: Some(until_ms), .. } => {
-                self.drain(&decision.pool, instance_ids, *until_ms, claimed.now_ms).await?
-            }
+            outcome => outcome,
         };
         self.settle(decision, claimed, Some(plan), outcome).await
+    }
+
+    async fn act(&self, config: &PoolConfig, decision: &Decision, claimed: Claimed, plan: &Plan) -> Port<Outcome> {
+        match plan {
+            Plan::Launch(launch) => self.launch(config, decision, launch).await,
+            Plan::Terminate { instance_ids, drain_until_ms: None, .. } => {
+                self.terminate(&decision.pool, instance_ids, claimed.now_ms).await
+            }
+            Plan::Terminate { instance_ids, drain_until_ms: Some(until_ms), .. } => {
+                self.drain(&decision.pool, instance_ids, *until_ms, claimed.now_ms).await
+            }
+        }
     }
 
     async fn launch(&self, config: &PoolConfig, decision: &Decision, plan: &LaunchPlan) -> Port<Outcome> {

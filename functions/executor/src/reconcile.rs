@@ -124,7 +124,7 @@ where
         let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
         let settled = match how {
             Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await,
-            Resume::Again(plan) => self.act_and_settle(config, decision, claimed, plan).await,
+            Resume::Again(plan) => self.act_again(config, decision, claimed, plan).await,
         };
         let outcome = match settled {
             // Its own executor was only slow, or another reconciliation was faster.

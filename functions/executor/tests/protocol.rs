@@ -109,6 +109,25 @@ async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
 }
 
 #[tokio::test]
+async fn a_launch_that_may_have_worked_counts_although_its_second_call_finds_no_capacity() {
+    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    world.fail_after(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    let id = world.machines()[0].instance_id.clone();
+    world.change_machine(&id, |m| m.visible = false);
+    world.fail_next(op::LAUNCH, fault(op::LAUNCH, "InsufficientInstanceCapacity", Kind::NoCapacity));
+    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().finished, 1);
+    let outcome = world.decisions()[0].intent.clone().unwrap().outcome.unwrap();
+    assert!(matches!(&outcome, Outcome::Failed { error } if error.contains("may have worked")), "{outcome:?}");
+    decided(&world, TICK + 240, Action::Launch(0, 1)).await;
+    let next = executor.execute("p", TICK + 240).await.unwrap();
+    assert!(matches!(&next, Done::Settled(Outcome::Refused { because }) if because.contains("launches were claimed")));
+}
+
+#[tokio::test]
 async fn without_capacity_the_next_launch_goes_elsewhere_and_is_recorded_at_its_price() {
     let mut config = contract::pool::PoolConfig { subnets: vec!["a".into()], ..pool_config("p") };
     let alternate = contract::pool::Alternate { instance_type: "m6a.large".into(), usd_per_hour: 0.25 };
