@@ -49,7 +49,7 @@ $(TOOLS)/bin/cargo-mutants:
 
 mutants: $(cargo_mutants) $(nextest) ## change the controller's core line by line: each change must fail a test (docs/reference/mutants.md)
 	PATH="$(TOOLS)/bin:$$PATH" cargo mutants -j1 --test-tool nextest -p controller --test-package controller \
-	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile,-f crates/controller/src/$(part).rs)
+	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile offering,-f crates/controller/src/$(part).rs)
 
 traces: ## fetch a real log of 51 987 jobs to import, into target/traces
 	@sh crates/traces/fetch.sh $(TARGET)/traces
