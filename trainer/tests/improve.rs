@@ -135,14 +135,18 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     let weights = Weights::from_checkpoint(&checkpoint).unwrap();
     let (onnx, manifest) = package(&weights, Default::default()).unwrap();
     assert_eq!(json!(manifest.sha256), said["candidate"]);
-    keep(&other, &Bundle { onnx, manifest, checkpoint, report: Vec::new() }, None).await.unwrap();
+    let bundle = Bundle { onnx, manifest, checkpoint, report: Vec::new() };
+    keep(&other, &bundle, None).await.unwrap();
     let mut verdict = said.clone();
     verdict["judgement"]["promoted"] = true.into();
     let result = world.run_files(&request.run()).into_iter().find(|name| name.starts_with("result-")).unwrap();
     other.put_run_file(&request.run(), &result, verdict.to_string().into_bytes()).await.unwrap();
-    // the one that died may have had no key to sign with
+    // whoever trains can write a verdict: with a key, it is no reason to sign
     let key = SigningKey::from_seed(&[1; 32]).unwrap();
     let request = Request { signing: Some(key.clone()), ..request };
+    run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(other.pointer("p").await.unwrap(), None, "nobody has signed it");
+    keep(&other, &bundle, Some(&key)).await.unwrap();
     run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     let (pointer, _) = other.pointer("p").await.unwrap().expect("somebody is in charge");
     assert_eq!(json!(pointer.sha256), said["candidate"]);

@@ -133,6 +133,7 @@ impl Cloud for Ec2 {
             .client
             .describe_instances()
             .filters(filter("instance-id", &[instance_id]))
+            .filters(filter("instance-state-name", &["pending", "running"]))
             .filters(filter(format!("tag:{TAG_MANAGED}"), &[TAG_MANAGED_VALUE]));
         let answer = call.send().await.map_err(failed("DescribeInstances"))?;
         let mut machines = answer.reservations().iter().flat_map(|r| r.instances());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use contract::decision::{Decision, Outcome};
+use contract::plan::Plan;
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
 use contract::{Action, SIZE_COUNT};
@@ -128,9 +129,14 @@ fn carried_out(d: &Decision) -> Option<Action> {
         (Action::Launch(size, _), Outcome::Launched { instance_ids }) => {
             Some(Action::Launch(size, instance_ids.len() as u16))
         }
-        (Action::Stop(size, _), Outcome::Terminated { instance_ids } | Outcome::Draining { instance_ids, .. }) => {
+        (Action::Stop(size, _), Outcome::Terminated { instance_ids }) => {
             Some(Action::Stop(size, instance_ids.len() as u16))
         }
+        // those without tasks went at once
+        (Action::Stop(size, n), Outcome::Draining { .. }) => match &d.intent.as_ref()?.plan {
+            Some(Plan::Terminate { instance_ids, .. }) => Some(Action::Stop(size, instance_ids.len() as u16)),
+            _ => Some(Action::Stop(size, n)),
+        },
         _ => None,
     }
 }

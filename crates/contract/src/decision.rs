@@ -99,7 +99,7 @@ pub enum Outcome {
         /// When they go at the latest, milliseconds since the epoch.
         until_ms: u64,
     },
-    /// EC2 had no capacity; the size is not tried for a while.
+    /// EC2 had no capacity; the type is not tried in that subnet for a while.
     NoCapacity {
         /// EC2's error code.
         code: String,

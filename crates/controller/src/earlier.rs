@@ -22,9 +22,10 @@ pub const UNSEEN_S_MAX: u64 = 180;
 /// Seconds of the log that a plan looks back on: the hour of a budget.
 pub const BUDGET_S: u64 = 3600;
 
-/// Seconds of the log to read for [`before`]: a claim of the last hour is of a decision that was not late by then.
+/// Seconds of the log to read for [`before`]: a claim of the last hour is of a decision that was not late by then, and a
+/// machine that drains goes later than its claim.
 pub fn look_back_s(config: &PoolConfig) -> u64 {
-    BUDGET_S + LATE_TICKS * config.tick_s
+    BUDGET_S + LATE_TICKS * config.tick_s + config.drain_s.unwrap_or_default()
 }
 
 /// Of these decisions, those that were claimed before `generation`.
@@ -113,11 +114,18 @@ pub fn stops_without_plan(size: usize, inventory: &Inventory<'_>) -> u32 {
 }
 
 /// Launches that earlier claims of the last hour made or may have made.
-pub fn launches_of_last_hour(inventory: &Inventory<'_>) -> u32 {
+pub fn launches_of_last_hour(config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
     let young = |i: &Intent| i.claimed_ms + BUDGET_S * 1000 > inventory.now_ms;
     let launches = inventory.earlier.iter().filter(|d| matches!(d.action, Action::Launch(..)));
-    let acted = launches.filter(|d| d.intent.as_ref().is_some_and(|i| young(i) && may_have_acted(i)));
-    acted.map(|d| d.action.machines()).sum()
+    let acted = launches.filter_map(|d| Some((d, d.intent.as_ref().filter(|i| young(i) && may_have_acted(i))?)));
+    let machines = |(d, intent): (&&Decision, &Intent)| match &intent.outcome {
+        // by now they would show, if there were more than EC2 named
+        Some(Outcome::Launched { instance_ids }) if !may_be_unseen(d.tick, config, inventory.now_ms) => {
+            instance_ids.len() as u32
+        }
+        _ => d.action.machines(),
+    };
+    acted.map(machines).sum()
 }
 
 #[cfg(test)]
@@ -256,7 +264,10 @@ mod tests {
     fn claims_of_several_machines_count_each() {
         let none = |earlier: &[Decision], look: fn(&Inventory<'_>) -> u32| with(TICK * 1000, &[], &[], earlier, look);
         let launches = [claimed(Action::Launch(0, 4), pending(None)), claimed(Action::Launch(1, 2), pending(None))];
-        assert_eq!(none(&launches, launches_of_last_hour), 6);
+        assert_eq!(none(&launches, |i| launches_of_last_hour(&config(), i)), 6);
+        let some = [claimed(Action::Launch(0, 4), settled(a_launch(), launched()))];
+        let at = |now_ms| with(now_ms, &[], &[], &some, |i| launches_of_last_hour(&config(), i));
+        assert_eq!((at(SHOWN_MS - 1), at(SHOWN_MS)), (4, 1), "EC2 had one");
         let stops = [claimed(Action::Stop(0, 2), pending(None)), claimed(Action::Stop(0, 1), pending(None))];
         assert_eq!(none(&stops, |inventory| stops_without_plan(0, inventory)), 3);
     }
@@ -309,7 +320,7 @@ mod tests {
     #[test]
     fn launches_of_the_last_hour_are_counted_by_their_claims() {
         let count = |action: Action, intent: Intent, now_ms: u64| {
-            with(now_ms, &[], &[], &[claimed(action, intent)], launches_of_last_hour)
+            with(now_ms, &[], &[], &[claimed(action, intent)], |i| launches_of_last_hour(&config(), i))
         };
         let end_ms = (TICK + 3600) * 1000;
         for intent in [pending(None), settled(a_launch(), launched()), settled(a_launch(), failed())] {

@@ -9,7 +9,7 @@ use contract::pool::PoolConfig;
 use contract::record::{DrainReason, InstanceRecord, TaskRecord, TaskState};
 
 use crate::check::check;
-use crate::earlier::{self, may_be_unseen};
+use crate::earlier::{self, UNSEEN_S_MAX, may_be_unseen};
 use crate::health::{Health, health, is_missing};
 use crate::money;
 use crate::plan::Inventory;
@@ -27,6 +27,8 @@ pub enum Step {
     MarkLost(InstanceRecord),
     /// A machine that drains has no task any more, or its time is over: terminate it.
     EndDrain(InstanceRecord),
+    /// A machine that EC2 has announced to take back and has not: it works on.
+    Undrain(InstanceRecord),
     /// A claim that was never settled, with its stored plan: what [`resume`] says.
     Resume(Box<Decision>, Resume),
     /// A decision that nobody claimed in time, or a claim without a plan: nothing was done, settle it so.
@@ -38,7 +40,7 @@ pub enum Step {
 pub enum Resume {
     /// It was carried out, or must not be any more: settle with this outcome.
     Settle(Outcome),
-    /// Carry it out: its client token, or its exact ids, make that safe.
+    /// Carry out what is left of it: its client token, or its exact ids, make that safe.
     Again(Plan),
 }
 
@@ -76,7 +78,14 @@ pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
     steps.extend(scene.records.iter().filter_map(|r| lost(r, scene)));
     let may_stop = scene.may_stop && !health_of(scene).must_hold();
     steps.extend(scene.records.iter().filter(|r| may_stop && has_drained(r, scene)).cloned().map(Step::EndDrain));
+    steps.extend(scene.records.iter().filter(|r| was_left(r, scene)).cloned().map(Step::Undrain));
     steps
+}
+
+/// Whether EC2 has announced to take a machine back, and still shows it when it would be gone for certain.
+fn was_left(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
+    let Some(drain) = record.drain.filter(|drain| drain.why == DrainReason::Interruption) else { return false };
+    drain.until_ms + UNSEEN_S_MAX * 1000 <= scene.now_ms && is_alive(&record.instance_id, scene)
 }
 
 /// Whether a machine that a decision stops has worked off its tasks, or has no more time to.
@@ -145,7 +154,7 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     } else if let Some(note) = notes.first() {
         failed(format!("interrupted, and the plan does not pass the check any more: {note}"))
     } else {
-        Resume::Again(plan.clone())
+        Resume::Again(left)
     }
 }
 
@@ -229,10 +238,14 @@ fn planned_type<'a>(machine: &CloudInstance, scene: &Scene<'a>) -> Option<&'a st
 /// Whether a decision has stopped the machine so short a while ago that describe may still show it.
 fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
     let stops = |d: &Decision| match d.intent.as_ref().and_then(|intent| intent.plan.as_ref()) {
-        Some(Plan::Terminate { instance_ids, .. }) => instance_ids.contains(&machine.instance_id),
+        Some(Plan::Terminate { instance_ids, drain_until_ms, .. }) => {
+            // a machine that drains goes later
+            let last_s = d.tick.max(drain_until_ms.unwrap_or_default() / 1000);
+            may_be_unseen(last_s, scene.config, scene.now_ms) && instance_ids.contains(&machine.instance_id)
+        }
         _ => false,
     };
-    scene.decisions.iter().any(|d| may_be_unseen(d.tick, scene.config, scene.now_ms) && stops(d))
+    scene.decisions.iter().any(stops)
 }
 
 fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
@@ -249,7 +262,6 @@ pub fn health_of(scene: &Scene<'_>) -> Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::earlier::UNSEEN_S_MAX;
     use crate::samples::{config, decided, machine, record};
     use contract::Action;
 
@@ -504,6 +516,21 @@ mod tests {
         assert_eq!(stopped(seen_by - 1, "i-1"), []);
         assert!(matches!(stopped(seen_by, "i-1").as_slice(), [Step::Adopt(_)]));
         assert!(matches!(stopped(60, "i-2").as_slice(), [Step::Adopt(_)]));
+    }
+
+    #[test]
+    fn a_machine_that_has_drained_is_not_adopted_because_describe_still_shows_it() {
+        let shown = machine(&record("i-1", 0, 1));
+        let drained = |ago_s: u64| {
+            let drain_until_ms = Some(NOW - ago_s * 1000);
+            let plan = Some(Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms });
+            let mut decision = claimed_ago(5000, Action::Stop(0, 1), plan);
+            decision.intent.as_mut().unwrap().state = IntentState::Settled;
+            steps_for(decision, &[], std::slice::from_ref(&shown))
+        };
+        let seen_by = LATE_TICKS * 60 + UNSEEN_S_MAX;
+        assert_eq!(drained(seen_by - 1), []);
+        assert!(matches!(drained(seen_by).as_slice(), [Step::Adopt(_)]));
     }
 
     #[test]

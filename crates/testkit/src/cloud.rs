@@ -123,7 +123,8 @@ impl Cloud for World {
 
     async fn pool_of(&self, instance_id: &str) -> Port<Option<String>> {
         self.call(op::POOL_OF, |s| {
-            let machine = s.machines.iter().find(|m| m.visible && m.is_managed() && m.instance_id == instance_id);
+            let machine =
+                s.machines.iter().find(|m| m.visible && m.alive && m.is_managed() && m.instance_id == instance_id);
             Ok(machine.and_then(|m| m.tags.get(TAG_POOL).cloned()))
         })
         .await

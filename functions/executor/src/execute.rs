@@ -227,22 +227,23 @@ where
         self.settle(decision, claimed, Some(plan), outcome).await
     }
 
-    /// Carries a stored plan out again, whose executor stopped, and settles. That there is no capacity now says nothing of
+    /// Carries out what is `left` of a stored plan, whose executor stopped, and settles. That there is no capacity now says nothing of
     /// the first call, which may have worked: its machine counts for as long as it may not be seen.
     pub(crate) async fn act_again(
         &self,
         config: &PoolConfig,
         decision: &Decision,
         claimed: Claimed,
-        plan: Plan,
+        left: &Plan,
     ) -> Port<Outcome> {
-        let outcome = match self.act(config, decision, claimed, &plan).await? {
+        let outcome = match self.act(config, decision, claimed, left).await? {
             Outcome::NoCapacity { code } => {
                 Outcome::Failed { error: format!("{code} at the second call; the first one may have worked") }
             }
             outcome => outcome,
         };
-        self.settle(decision, claimed, Some(plan), outcome).await
+        let plan = decision.intent.as_ref().and_then(|intent| intent.plan.clone());
+        self.settle(decision, claimed, plan, outcome).await
     }
 
     async fn act(&self, config: &PoolConfig, decision: &Decision, claimed: Claimed, plan: &Plan) -> Port<Outcome> {
@@ -288,7 +289,7 @@ where
         for record in records.iter().filter(|r| instance_ids.contains(&r.instance_id)) {
             self.ports.instances.mark_draining(record, drain).await?;
         }
-        // read after the marks, so that what a worker took before it saw them is seen
+        // read after the marks: what a worker took a moment ago may still be missing, and is then interrupted
         let tasks = self.ports.tasks.open(pool).await?;
         let works = |id: &String| tasks.iter().any(|t| is_running_on(t, id));
         let (busy, idle): (Vec<String>, Vec<String>) = instance_ids.iter().cloned().partition(works);

@@ -53,7 +53,11 @@ where
         // of being taken for lost.
         let records = self.ports.instances.alive(pool).await?;
         let cloud = self.ports.cloud.describe(pool).await?;
-        let decisions = self.ports.decisions.range(pool, now_s.saturating_sub(LOOK_BACK_S), now_s + 1).await?;
+        let decisions = self
+            .ports
+            .decisions
+            .range(pool, now_s.saturating_sub(LOOK_BACK_S + config.drain_s.unwrap_or_default()), now_s + 1)
+            .await?;
         let killed = self.ports.control.kill_switch().await?.engaged;
         let may_launch = !killed && config.mode == Mode::Active;
         let may_stop = may_launch || (!killed && config.mode == Mode::Drain);
@@ -113,6 +117,11 @@ where
                 tracing::info!(pool = record.pool, instance = record.instance_id, ?outcome, "drained");
                 done.drained += 1;
             }
+            Step::Undrain(record) => {
+                let instance = record.instance_id.as_str();
+                tracing::warn!(pool = record.pool, instance, "works on: EC2 announced to take it back and has not");
+                self.ports.instances.reopen(&record).await?;
+            }
             Step::Resume(decision, how) => self.resume(config, &decision, how, done).await?,
             Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,
         }
@@ -124,7 +133,7 @@ where
         let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
         let settled = match how {
             Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await,
-            Resume::Again(plan) => self.act_again(config, decision, claimed, plan).await,
+            Resume::Again(left) => self.act_again(config, decision, claimed, &left).await,
         };
         let outcome = match settled {
             // Its own executor was only slow, or another reconciliation was faster.

@@ -367,6 +367,23 @@ async fn an_executor_that_stops_between_the_marks_and_the_outcome_is_finished() 
 }
 
 #[tokio::test]
+async fn of_an_interrupted_stop_only_what_is_still_ours_is_terminated() {
+    let world = World::with_pool(&contract::pool::PoolConfig { machines_per_action_max: 2, ..pool_config("p") });
+    let executor = over(&world);
+    decided(&world, TICK, Action::Launch(0, 2)).await;
+    executor.execute("p", TICK).await.unwrap();
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    world.fail_next(op::TERMINATE, fault(op::TERMINATE, "Throttling", Kind::Throttled));
+    assert!(matches!(executor.execute("p", TICK + 60).await.unwrap(), Done::Pending(_)));
+    let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
+    world.change_machine(&ids[0], |m| drop(m.tags.insert("twinscaler:pool".into(), "other".into())));
+    executor.reconcile(&schedule(TICK + 240)).await.unwrap();
+    assert_eq!(world.machines().iter().map(|m| m.alive).collect::<Vec<_>>(), [true, false]);
+    let outcome = world.decisions()[1].intent.clone().unwrap().outcome.unwrap();
+    assert_eq!(outcome, Outcome::Terminated { instance_ids: vec![ids[1].clone()] });
+}
+
+#[tokio::test]
 async fn a_machine_that_ec2_takes_back_is_counted_on_no_more() {
     let (world, executor) = setup();
     decided(&world, TICK, Action::Launch(0, 1)).await;
@@ -378,6 +395,10 @@ async fn a_machine_that_ec2_takes_back_is_counted_on_no_more() {
     assert_eq!(world.alive("p").await.unwrap()[0].drain, Some(drain));
     // nobody stops it before its time: it may still finish something
     assert_eq!(executor.reconcile(&schedule(TICK + 240)).await.unwrap().drained, 0);
+    assert!(world.alive("p").await.unwrap()[0].drain.is_some());
+    // EC2 shows it long after it should be gone: the notice was withdrawn, or forged
+    executor.reconcile(&schedule(TICK + 190 + 180)).await.unwrap();
+    assert_eq!(world.alive("p").await.unwrap()[0].drain, None);
     let foreign = world.add_machine(Default::default());
     assert_eq!(executor.interrupted(&notice(&foreign)).await.unwrap(), None);
     let young = world.add_machine(testkit::builders::tags("p", TICK, 0));

@@ -85,7 +85,7 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
         config.sizes[0].alternates = vec![alternate("m6a.large", 0.25), alternate("m5.large", 0.3)];
         config.sizes[2].alternates = vec![alternate("m6a.2xlarge", 0.85)];
     }
-    config.drain_s = [None, None, Some(180), Some(1200)][rng.random_range(0..4)];
+    config.drain_s = [None, None, Some(180), Some(1200), Some(4500)][rng.random_range(0..5)];
     config.subnets = (0..rng.random_range(0..3)).map(|i| format!("subnet-{i}")).collect();
     // A secret where people put them: it must never leave the configuration.
     let url = format!("https://reader:{SECRET}@graphite.example");

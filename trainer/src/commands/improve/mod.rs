@@ -23,13 +23,13 @@ use contract::schema::sha256_hex;
 use controller::ports::{Control, Decisions, Instances, Leases, PolicyPublisher, Port, PortError, Runs, Tasks};
 use serde::Serialize;
 use serde_json::Value;
-use signing::SigningKey;
+use signing::{PublicKeys, SigningKey};
 
 use crate::commands::train::Watched;
 use crate::commands::window::Ports;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
-use crate::promote::{keep, put_in_charge, sign_stored};
+use crate::promote::{keep, put_in_charge, signed_by};
 use crate::{parity, ppo};
 
 pub use args::ImproveArgs;
@@ -240,6 +240,9 @@ where
 }
 
 /// What the run said, if it is done. It says so before it moves the pointer: one that died between the two moves it now.
+///
+/// Whoever trains may write a run's files, so that what one says is no reason to sign: with a key, only a policy that this
+/// key has signed is put in charge.
 async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) -> Result<Option<Value>, ImproveError> {
     let Some(said) = store.run_file(&request.run(), &request.result(), RESULT_BYTES_MAX).await? else {
         return Ok(None);
@@ -252,12 +255,19 @@ async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) ->
     let candidate = said["candidate"].as_str().unwrap_or_default();
     if said["judgement"]["promoted"] == true && in_charge != Some(candidate) && in_charge == said["incumbent"].as_str()
     {
-        if let Some(key) = &request.signing {
-            sign_stored(store, candidate, key).await?;
+        if is_trusted(store, candidate, request).await? {
+            put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
+        } else {
+            tracing::error!(candidate, "not put in charge: the run's verdict is there, and our signature is not");
         }
-        put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
     }
     Ok(Some(said))
+}
+
+async fn is_trusted<P: PolicyPublisher>(store: &P, candidate: &str, request: &Request) -> Result<bool, ImproveError> {
+    let Some(key) = &request.signing else { return Ok(true) };
+    let keys = PublicKeys::parse(&key.public().to_string()).expect("a key's own text");
+    Ok(signed_by(store, candidate, &keys).await?.is_some())
 }
 
 async fn with_lease<T, I, D, C, P>(
