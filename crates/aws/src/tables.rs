@@ -155,6 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_of_the_time_of_seven_actions_can_be_read() {
+        let mut item = to_item("PutItem", &whole()).unwrap();
+        for name in ["mask", "probabilities"] {
+            let AttributeValue::L(entries) = item.get_mut(name).unwrap() else { panic!("{name} is a list") };
+            entries.truncate(7);
+        }
+        let old: Decision = from_item("GetItem", item).unwrap();
+        assert_eq!((old.action, old.mask[7..].iter().any(|allowed| *allowed)), (whole().action, false));
+        assert_eq!(old.intent, whole().intent);
+    }
+
+    #[test]
     fn an_unclaimed_decision_has_no_intent_at_all() {
         let item = to_item("PutItem", &builders::decision("p", 60, Action::Nothing)).unwrap();
         assert!(!item.contains_key("intent"));

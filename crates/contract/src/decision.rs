@@ -135,6 +135,7 @@ pub struct Decision {
     /// Names of what was missing.
     pub missing: Vec<String>,
     /// What was allowed, by action number.
+    #[serde(deserialize_with = "crate::padded::array")]
     pub mask: Mask,
     /// Why each refused action was refused, by action number; empty for allowed ones.
     pub refusals: Vec<String>,
@@ -144,7 +145,7 @@ pub struct Decision {
     /// Who chose.
     pub decider: Decider,
     /// The network's probabilities, if a policy chose.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::padded::option")]
     pub probabilities: Option<[f32; ACTION_COUNT]>,
     /// The network's estimate of the return, in the trainer's scaled units, if a policy chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod manifest;
 pub mod money;
 pub mod observation;
+mod padded;
 pub mod plan;
 pub mod pool;
 pub mod record;
