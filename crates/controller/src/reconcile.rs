@@ -85,7 +85,7 @@ pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
 /// Whether EC2 has announced to take a machine back, and still shows it when it would be gone for certain.
 fn was_left(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
     let Some(drain) = record.drain.filter(|drain| drain.why == DrainReason::Interruption) else { return false };
-    drain.until_ms + UNSEEN_S_MAX * 1000 <= scene.now_ms && is_alive(&record.instance_id, scene)
+    drain.until_ms.saturating_add(UNSEEN_S_MAX * 1000) <= scene.now_ms && is_alive(&record.instance_id, scene)
 }
 
 /// Whether a machine that a decision stops has worked off its tasks, or has no more time to.

@@ -204,7 +204,8 @@ where
             outcome: None,
         };
         self.ports.decisions.put_intent(pool, decision.tick, &pending).await?;
-        self.act_and_settle(config, decision, claimed, plan).await
+        let outcome = self.act(config, decision, claimed, &plan).await?;
+        self.settle(decision, claimed, Some(plan), outcome).await
     }
 
     /// The records of machines that ended or were launched in the time that money caps count, if there are such caps; none
@@ -215,20 +216,8 @@ where
         ended.inspect_err(|error| tracing::warn!(pool = config.pool, %error, "what was spent cannot be read")).ok()
     }
 
-    /// Carries a stored plan out and settles.
-    async fn act_and_settle(
-        &self,
-        config: &PoolConfig,
-        decision: &Decision,
-        claimed: Claimed,
-        plan: Plan,
-    ) -> Port<Outcome> {
-        let outcome = self.act(config, decision, claimed, &plan).await?;
-        self.settle(decision, claimed, Some(plan), outcome).await
-    }
-
-    /// Carries out what is `left` of a stored plan, whose executor stopped, and settles. That there is no capacity now says nothing of
-    /// the first call, which may have worked: its machine counts for as long as it may not be seen.
+    /// Carries out what is `left` of a stored plan, whose executor stopped, and settles. That there is no capacity now says
+    /// nothing of the first call, which may have worked: its machine counts for as long as it may not be seen.
     pub(crate) async fn act_again(
         &self,
         config: &PoolConfig,
@@ -310,6 +299,9 @@ where
             Outcome::Terminated { instance_ids } => instance_ids.as_slice(),
             _ => &[],
         };
+        if gone.len() == instance_ids.len() {
+            return Ok(outcome);
+        }
         let stays = |id: &String| instance_ids.contains(id) && !gone.contains(id);
         for record in self.ports.instances.alive(pool).await?.iter().filter(|r| stays(&r.instance_id)) {
             self.ports.instances.reopen(record).await?;
