@@ -2,6 +2,7 @@
 //!
 //! No IO, no clock, no randomness: time is an argument. The twin runs the same guard as the cloud.
 
+pub mod audit;
 pub mod check;
 pub mod earlier;
 pub mod emf;

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod format;
 mod policy;
+pub mod recurrence;
 mod wire;
 
 pub use error::PolicyError;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use contract::decision::{Decision, LstmState};
-use contract::limits::{LSTM_GAP_TICKS_MAX, POLICY_BYTES_MAX, WARM_UP_TICKS};
+use contract::limits::{POLICY_BYTES_MAX, WARM_UP_TICKS};
 use contract::manifest::{Manifest, Pointer};
-use contract::{Features, Mask, observation};
+use contract::{Features, Mask};
 use controller::ports::{Decisions, PolicyStore, Port};
-use policy::{Policy, State};
+use policy::{Policy, State, recurrence};
 use signing::PublicKeys;
 
 use crate::ladder::PolicyStep;
@@ -162,7 +162,7 @@ pub async fn step<D: Decisions>(
     features: &Features,
     mask: &Mask,
 ) -> Result<PolicyStep, String> {
-    let mut state = match carried(policy, last, &at) {
+    let mut state = match recurrence::carried(policy, last, at.tick, at.tick_s) {
         Some(state) => state,
         None => warmed_up(policy, decisions, &at).await?,
     };
@@ -187,22 +187,8 @@ pub struct At<'a> {
     pub tick_s: u64,
 }
 
-/// The last decision's state, if it is this policy's and young enough.
-fn carried(policy: &Policy, last: Option<&Decision>, at: &At<'_>) -> Option<State> {
-    let last = last?;
-    let gap_ticks = at.tick.saturating_sub(last.tick) / at.tick_s;
-    let state = last.lstm.as_ref().filter(|s| s.policy == policy.sha256() && gap_ticks <= LSTM_GAP_TICKS_MAX)?;
-    (state.h.len() == policy.cells() && state.c.len() == policy.cells())
-        .then(|| State { h: state.h.clone(), c: state.c.clone() })
-}
-
 /// A state after the last ticks' observations, as if this policy had been in charge.
 async fn warmed_up<D: Decisions>(policy: &Policy, decisions: &D, at: &At<'_>) -> Result<State, String> {
-    let mut state = policy.zero_state();
     let past = decisions.before(at.pool, at.tick, WARM_UP_TICKS).await.map_err(|e| e.to_string())?;
-    for decision in past.iter().rev() {
-        let features = observation::encode(&decision.observation);
-        policy.step(&features, &decision.mask, &mut state).map_err(|e| e.to_string())?;
-    }
-    Ok(state)
+    recurrence::warmed_up(policy, past.iter().rev()).map_err(|e| e.to_string())
 }

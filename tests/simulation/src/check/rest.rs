@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use contract::decision::{Decider, Decision, IntentState, Verdict};
 use contract::limits::LATE_TICKS;
+use controller::audit::{Books, Finding, audit};
 use controller::rule;
 use testkit::Machine;
 
@@ -35,7 +36,19 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
     within_bounds(scene)?;
     let waiting = Plant::waiting(scene.world, &scene.config.pool);
     ensure(waiting == 0, "I13", || format!("{waiting} tasks still wait"))?;
-    good_policy_in_charge(scene, &decisions, healed_tick)
+    good_policy_in_charge(scene, &decisions, healed_tick)?;
+    audited(scene, &decisions)
+}
+
+/// What `twinscaler explain --verify` would say of the records: nothing for certain.
+fn audited(scene: Scene<'_>, decisions: &[Decision]) -> Checked {
+    let instances = scene.world.instances();
+    let books = Books { config: scene.config, decisions, instances: &instances, now_ms: scene.now_ms };
+    let found: Vec<Finding> = audit(&books).into_iter().filter(|finding| finding.is_certain).collect();
+    match found.first() {
+        None => Ok(()),
+        Some(first) => ensure(false, first.invariant, || format!("{} findings, first {first:?}", found.len())),
+    }
 }
 
 /// I13 and I4: every record settles.
