@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws::s3::PolicyBucket;
-use aws::settings::Settings;
+use aws::settings::{Settings, bucket};
 use aws::tables::Tables;
 use calibration::{Recorded, Window};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -16,6 +16,7 @@ use controller::ports::{Control, Decisions, Instances, Leases, Tasks};
 use miette::{IntoDiagnostic, Report, miette};
 use twinscaler::commands::backtest::BacktestArgs;
 use twinscaler::commands::calibrate::CalibrateArgs;
+use twinscaler::commands::explain::{self, ExplainArgs};
 use twinscaler::commands::improve::ImproveArgs;
 use twinscaler::commands::key::{KeyCommand, KeyError, SigningArgs};
 use twinscaler::commands::train::{Lesson, TrainArgs};
@@ -63,6 +64,8 @@ enum Command {
     Train(TrainArgs),
     /// Retrain a pool's policy from its own history, and promote it if it wins
     Improve(ImproveArgs),
+    /// Say why a pool did what it did, and whether its records keep the promises
+    Explain(ExplainArgs),
     /// Create and look after pools
     #[command(subcommand)]
     Pool(PoolCommand),
@@ -217,16 +220,52 @@ fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
-/// The commands that reach AWS.
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Where policies are kept.
+fn store(place: Option<&str>, config: &aws::SdkConfig) -> Result<Store, Failure> {
+    if let Some(place) = place {
+        return Ok(Store::at(place, config));
+    }
+    Ok(Store::Bucket(PolicyBucket::new(config, bucket(env).into_diagnostic().map_err(Failure::Input)?)))
+}
+
+/// The commands that reach AWS. Those that are about policies alone need no tables.
 async fn reach(command: Command, of: Option<(String, Window)>, place: Option<String>) -> Result<(), Failure> {
-    let settings = Settings::read(|name| std::env::var(name).ok()).into_diagnostic().map_err(Failure::Input)?;
-    let bucket = settings.bucket().into_diagnostic();
     let config = aws::config::load().await;
-    let store = match place {
-        Some(place) => Store::at(&place, &config),
-        None => Store::Bucket(PolicyBucket::new(&config, bucket.map_err(Failure::Input)?)),
-    };
-    let tables = Tables::new(&config, settings.tables);
+    let store = || store(place.as_deref(), &config);
+    match command {
+        Command::Promote { pool, policy, signing } => {
+            let key = signing.key().map_err(|error| failure(true, error))?;
+            let policy = pool::read_policy(&policy).into_diagnostic().map_err(Failure::Input)?;
+            Ok(pool::put_in_charge(&store()?, &pool, &policy, key.as_ref()).await?)
+        }
+        Command::Key(KeyCommand::Sign { pool, signing }) => {
+            let key = signing.key().and_then(|key| key.ok_or(KeyError::NotGiven));
+            let key = key.map_err(|error| failure(true, error))?;
+            Ok(key::sign(&store()?, &pool, &key).await?)
+        }
+        Command::Rollback { pool } => {
+            let pointer = roll_back(&store()?, &pool).await?;
+            println!("pool {pool}: policy {} is in charge again", pointer.sha256);
+            Ok(())
+        }
+        other => {
+            let settings = Settings::read(env).into_diagnostic().map_err(Failure::Input)?;
+            reach_tables(other, of, store()?, Tables::new(&config, settings.tables)).await
+        }
+    }
+}
+
+/// The commands that read or write tables.
+async fn reach_tables(
+    command: Command,
+    of: Option<(String, Window)>,
+    store: Store,
+    tables: Tables,
+) -> Result<(), Failure> {
     match command {
         Command::Improve(args) => improve_pool(tables, store, &args).await,
         Command::Backtest(args) => {
@@ -271,23 +310,17 @@ async fn reach(command: Command, of: Option<(String, Window)>, place: Option<Str
         Command::Pool(PoolCommand::Mode { pool, mode }) => {
             Ok(pool::set_mode(&tables.control, &pool, mode.into()).await?)
         }
-        Command::Promote { pool, policy, signing } => {
-            let key = signing.key().map_err(|error| failure(true, error))?;
-            let policy = pool::read_policy(&policy).into_diagnostic().map_err(Failure::Input)?;
-            Ok(pool::put_in_charge(&store, &pool, &policy, key.as_ref()).await?)
-        }
-        Command::Key(KeyCommand::Sign { pool, signing }) => {
-            let key = signing.key().and_then(|key| key.ok_or(KeyError::NotGiven));
-            let key = key.map_err(|error| failure(true, error))?;
-            Ok(key::sign(&store, &pool, &key).await?)
-        }
-        Command::Rollback { pool } => {
-            let pointer = roll_back(&store, &pool).await?;
-            println!("pool {pool}: policy {} is in charge again", pointer.sha256);
-            Ok(())
-        }
         Command::KillSwitch { state } => Ok(pool::switch(&tables.control, matches!(state, SwitchState::Engage)).await?),
-        Command::Simulate { .. } | Command::Key(KeyCommand::New { .. }) => unreachable!("they reach nothing"),
+        Command::Explain(args) => {
+            let asked = args.asked().map_err(|error| failure(true, error))?;
+            let keys = key::trusted().map_err(|error| failure(true, error))?;
+            let said = explain::run(&ports(tables, store), &args, asked, keys.as_ref()).await?;
+            println!("{}", said.text);
+            if said.is_right { Ok(()) } else { Err(Failure::Run(miette!("the records do not keep the promises"))) }
+        }
+        Command::Simulate { .. } | Command::Key(_) | Command::Promote { .. } | Command::Rollback { .. } => {
+            unreachable!("they reach no table")
+        }
     }
 }
 

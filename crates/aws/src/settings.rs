@@ -48,6 +48,14 @@ impl Settings {
     }
 }
 
+/// The bucket's name alone, for those who need no tables.
+///
+/// # Errors
+/// If it is not set.
+pub fn bucket(get: impl Fn(&str) -> Option<String>) -> Result<String, Missing> {
+    get("POLICY_BUCKET").filter(|value| !value.is_empty()).ok_or_else(|| Missing(vec!["POLICY_BUCKET"]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

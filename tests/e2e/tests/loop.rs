@@ -98,6 +98,20 @@ async fn the_whole_loop_turns_and_a_promoted_policy_takes_over() {
     let (text, page) = records.report(&stack.pool_config(60)).unwrap();
     assert!(text.contains("the run") && page.contains("<svg"));
     the_twin_is_measured_against(&stack, start_s, run.next_tick()).await;
+    the_records_explain_themselves(&stack, start_s, run.next_tick(), records.decisions.len()).await;
+}
+
+/// Every decision of the run is replayed by the command, on this processor bit for bit, and the records keep the promises.
+async fn the_records_explain_themselves(stack: &Stack, start_s: u64, end_s: u64, decided: usize) {
+    let window = format!("e2e@{}/{}", e2e::stack::rfc3339(start_s), e2e::stack::rfc3339(end_s));
+    let run = async |arguments: &[&str]| stack.command(arguments).await.unwrap_or_else(|e| panic!("{e}"));
+    let said = run(&["explain", "--pool", &window, "--verify"]).await;
+    assert!(said.contains(&format!("{decided} replayed: ")) && said.ends_with("nothing is wrong\n"), "{said}");
+    assert!(said.contains(", 0 but for rounding") && !said.contains("not replayed"), "{said}");
+    let one = run(&["explain", "--pool", "e2e", "--at", &e2e::stack::rfc3339(end_s - 300)]).await;
+    assert!(one.contains("replay    the same numbers, bit for bit") && one.contains("saw       billed_cores"), "{one}");
+    let json: serde_json::Value = serde_json::from_str(&run(&["explain", "--pool", "e2e", "--json"]).await).unwrap();
+    assert_eq!(json["decisions"][0]["replay"]["replay"], "bit_for_bit", "{json}");
 }
 
 /// What the tables hold of the run: exported, calibrated on from the tables and from the export, and back-tested.

@@ -2,6 +2,7 @@
 
 pub mod backtest;
 pub mod calibrate;
+pub mod explain;
 pub mod improve;
 pub mod key;
 pub mod learning;
