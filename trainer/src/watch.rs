@@ -56,10 +56,10 @@ const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 impl<'a> Log<'a> {
     /// A bar alone, on standard error and only if that is a terminal.
-    pub fn bar(steps: u64, what: &str) -> Self {
+    pub fn bar(steps: u64) -> Self {
         let template = "{msg} {wide_bar} {pos}/{len} steps {per_sec} {eta}";
         let style = ProgressStyle::with_template(template).expect("a valid template");
-        let bar = ProgressBar::new(steps).with_style(style).with_message(what.to_owned());
+        let bar = ProgressBar::new(steps).with_style(style).with_message("training");
         Self { bar, lines: None, events: None, keep: None, kept: Instant::now(), began: None }
     }
 
@@ -67,13 +67,13 @@ impl<'a> Log<'a> {
     ///
     /// # Errors
     /// If a file cannot be made.
-    pub fn files(steps: u64, what: &str, dir: &Path, goes_on: bool) -> io::Result<Self> {
+    pub fn files(steps: u64, dir: &Path, goes_on: bool) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let mut options = File::options();
         options.create(true).write(true).append(goes_on).truncate(!goes_on);
         let lines = BufWriter::new(options.open(dir.join(LINES))?);
         let events = Events::create(dir)?;
-        Ok(Self { lines: Some(lines), events: Some(events), ..Self::bar(steps, what) })
+        Ok(Self { lines: Some(lines), events: Some(events), ..Self::bar(steps) })
     }
 
     /// The same, and the state to go on from is given to `keep` after each evaluation, every minute, and at the end.

@@ -8,22 +8,23 @@ use twinscaler::ppo::loss::Coefficients;
 use twinscaler::ppo::update::{Minibatch, Objective, composed, loss_and_gradient};
 use twinscaler::ppo::{Tape, Weights};
 
-const STEPS: usize = 4;
-const SEQUENCES: usize = 2;
-const CELLS: usize = 3;
+/// Steps, sequences and cells of a minibatch.
+type Shape = (usize, usize, usize);
 
-/// Two sequences of four steps; the second has an episode that starts at its third step, and refused actions.
-fn minibatch(rng: &mut ChaCha8Rng) -> Minibatch {
-    let n = STEPS * SEQUENCES;
+const SMALL: Shape = (4, 2, 3);
+
+/// Sequences of which the last has an episode that starts at its third step, and refused actions.
+fn minibatch(rng: &mut ChaCha8Rng, (steps, sequences, cells): Shape) -> Minibatch {
+    let n = steps * sequences;
     let mut numbers = |n: usize, low: f32, high: f32| (0..n).map(|_| rng.random_range(low..high)).collect::<Vec<f32>>();
     let mut keep = vec![1.0; n];
-    keep[2 * SEQUENCES + 1] = 0.0;
+    keep[3 * sequences - 1] = 0.0;
     let action = (0..n).flat_map(|i| (0..ACTION_COUNT).map(move |a| f32::from(a == i % 3))).collect();
     let refused = (0..n).flat_map(|i| (0..ACTION_COUNT).map(move |a| if a == 6 && i % 2 == 1 { -1e9 } else { 0.0 }));
     Minibatch {
         x: numbers(n * FEATURE_COUNT, 0.0, 1.0),
         keep,
-        first: [numbers(SEQUENCES * CELLS, -0.5, 0.5), numbers(SEQUENCES * CELLS, -0.5, 0.5)],
+        first: [numbers(sequences * cells, -0.5, 0.5), numbers(sequences * cells, -0.5, 0.5)],
         action,
         penalty: refused.collect(),
         old_log_prob: numbers(n, -2.2, -1.7),
@@ -35,11 +36,11 @@ fn minibatch(rng: &mut ChaCha8Rng) -> Minibatch {
 #[test]
 fn finite_differences_agree_with_the_gradient() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    let minibatch = minibatch(&mut rng);
+    let (minibatch, (.., cells)) = (minibatch(&mut rng, SMALL), SMALL);
     let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1 };
-    let mut weights = Weights::new(CELLS, 9);
+    let mut weights = Weights::new(cells, 9);
     // a head that matters
-    let head = weights.values.len() - (CELLS + 1) * (ACTION_COUNT + 1);
+    let head = weights.values.len() - (cells + 1) * (ACTION_COUNT + 1);
     weights.values[head..].iter_mut().for_each(|w| *w = rng.random_range(-0.5..0.5));
     for objective in [Objective::Ppo, Objective::Cloning] {
         let at = |weights: &Weights| {
@@ -60,18 +61,27 @@ fn finite_differences_agree_with_the_gradient() {
     }
 }
 
-/// The CPU's own operation against burn's composed cell and its backward pass.
+/// The CPU's own operation against burn's composed cell and its backward pass: small, of odd sizes, as the default settings
+/// have it, and as the published ones do.
 #[test]
 fn the_operation_of_our_own_gives_what_burn_gives() {
+    for shape in [SMALL, (9, 5, 17), (64, 16, 128), (250, 1, 128)] {
+        agrees_with_burn(shape);
+    }
+}
+
+fn agrees_with_burn(shape: Shape) {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let (minibatch, device) = (minibatch(&mut rng), Device::flex());
-    let mut weights = Weights::new(CELLS, 9);
-    weights.values.iter_mut().for_each(|w| *w = rng.random_range(-0.8..0.8));
+    let (minibatch, device) = (minibatch(&mut rng, shape), Device::flex());
+    let mut weights = Weights::new(shape.2, 9);
+    // as large as trained ones; what comes in at a gate does not grow with the number of cells
+    let most = 0.8 * (3.0 / shape.2 as f32).sqrt();
+    weights.values.iter_mut().for_each(|w| *w = rng.random_range(-most..most));
     let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1 };
     let (losses, ours) = loss_and_gradient(&weights, &minibatch, Objective::Ppo, by, &device, &mut Tape::default());
     let (theirs, burns) = composed(&weights, &minibatch, Objective::Ppo, by, &device);
-    assert!((losses.total - theirs.total).abs() < 1e-5, "{losses:?} {theirs:?}");
+    assert!((losses.total - theirs.total).abs() < 1e-5, "{shape:?}: {losses:?} {theirs:?}");
     for (i, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
-        assert!((ours - burns).abs() < 1e-5 + 1e-4 * burns.abs(), "{i}: {ours} {burns}");
+        assert!((ours - burns).abs() < 1e-5 + 1e-4 * burns.abs(), "{shape:?} {i}: {ours} {burns}");
     }
 }

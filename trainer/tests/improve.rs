@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use backtest::gate::Gate;
+use backtest::gate::{Gate, GateConfig};
 use calibration::Window;
 use contract::capacity::Bounds;
 use contract::control::Lease;
@@ -100,6 +100,23 @@ async fn a_run_says_what_it_said_and_lets_others_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_older_window_that_the_twin_is_wrong_about_is_not_judged_on() {
+    let (world, request) = (world().await, request());
+    // machines that came and went in the first hour without any decision, which the twin knows nothing of
+    for i in 0..8 {
+        let mut machine = instance("p", &format!("i-x{i}"), 2, UNTIL_MS - 4 * HOUR_MS + HOUR_MS / 4);
+        machine.terminated_ms = Some(UNTIL_MS - 3 * HOUR_MS - 1);
+        Instances::put_new(&world, &machine).await.unwrap();
+    }
+    let judged = async |error_max: f64, seed: u64| {
+        let gate_config = GateConfig { twin_error_max: error_max, ..GateConfig::default() };
+        let request = Request { gate_config, seed, ..request.clone() };
+        run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap()["windows_judged"].as_u64()
+    };
+    assert_eq!((judged(0.25, 1).await, judged(1e9, 2).await), (Some(1), Some(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_one_job_works_another_is_told_so() {
     let world = world().await;
     let lease = Lease { owner: "the other".into(), until_ms: u64::MAX / 2_000_000 };
@@ -107,6 +124,27 @@ async fn while_one_job_works_another_is_told_so() {
     let error = run(&ports(&world), &request(), "job", &cpu(), &NEVER).await.unwrap_err();
     assert!(matches!(&error, ImproveError::Held { owner, .. } if owner == "the other"), "{error}");
     assert_eq!(world.count(op::TASKS_SUBMITTED), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_has_lost_its_lease_changes_nothing() {
+    let (world, request) = (world().await, Request { gate: Gate::Published, ..request() });
+    let job = tokio::spawn({
+        let (world, request) = (world.clone(), request.clone());
+        async move { run(&ports(&world), &request, "job", &cpu(), &NEVER).await }
+    });
+    // in mid-training somebody else finds that the lease has run out, as after a long pause of the machine
+    while world.count(op::RUNS_PUT) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let theirs = Lease { owner: "the other".into(), until_ms: u64::MAX / 1_000_000 };
+    assert_eq!(world.outside().take("p", &theirs, u64::MAX / 2_000_000).await.unwrap(), None);
+    let error = job.await.unwrap().unwrap_err();
+    assert!(matches!(error, ImproveError::LeaseLost), "{error}");
+    assert_eq!(world.pointer("p").await.unwrap(), None);
+    assert!(!world.run_files(&request.run()).iter().any(|name| name.starts_with("result-")), "it says nothing");
+    let held = world.take("p", &Lease { owner: "job".into(), until_ms: u64::MAX }, 0).await.unwrap();
+    assert_eq!(held.map(|lease| lease.owner).as_deref(), Some("the other"), "the other's lease was not given back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -262,7 +262,7 @@ pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &AtomicBool) -> Result<
         .flatten()
         .collect();
     let goes_on = matches!(start, Start::Resume(_));
-    let log = Log::files(config.steps, "training", &args.out, goes_on).map_err(|e| files(&args.out, e))?;
+    let log = Log::files(config.steps, &args.out, goes_on).map_err(|e| files(&args.out, e))?;
     let state = args.out.join(STATE);
     let log = log.keeping(|bytes| replace(&state, &bytes));
     let stopped = || stop.load(Ordering::Relaxed);

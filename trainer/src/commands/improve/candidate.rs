@@ -69,7 +69,7 @@ fn start(state: Option<Vec<u8>>, incumbent: Option<&Incumbent>) -> Result<Start,
 fn log(request: &Request, index: u32) -> io::Result<Log<'static>> {
     let steps = request.settings_of(index).0.steps;
     match &request.logs {
-        Some(dir) => Log::files(steps, "training", &dir.join(index.to_string()), true),
-        None => Ok(Log::bar(steps, "training")),
+        Some(dir) => Log::files(steps, &dir.join(index.to_string()), true),
+        None => Ok(Log::bar(steps)),
     }
 }

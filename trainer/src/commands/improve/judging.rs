@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use backtest::gate::{Comparison, Gate, Judgement, Opponent, Played, judge, judge_published};
 use backtest::play::{Contender, PlayError, outcomes};
+use backtest::rules::Rule;
 
 use super::windows::Windows;
 use super::{ImproveError, Incumbent, Request};
@@ -80,16 +81,29 @@ fn judgement(
         let simulated = outcomes(&learned("candidate", candidate), &windows.last.course.exact, &[0])?;
         return Ok(judge_published(simulated[0].total_usd, windows.last.error.real_usd));
     }
-    let courses = windows.judged();
+    let courses = windows.judged(request.gate_config.twin_error_max);
     let in_charge = incumbent.and_then(|i| i.weights.as_ref());
     let in_charge = in_charge.map(|weights| opponent("the policy in charge", &learned("", weights), &courses));
     let incumbent = in_charge.transpose()?;
-    // one rule with one setting, as somebody would run it: the best on the last window
-    let rule = windows.last.course.teacher.rule;
+    let rule = best_rule(&windows.learned())?;
     let rules = vec![opponent(&format!("the tuned {rule}"), &rule, &courses)?];
     let candidate = played(&learned("candidate", candidate), &courses, COMPARE_SEEDS)?;
     let comparison = Comparison { candidate, incumbent, rules };
     Ok(judge(&comparison, windows.last.error.relative(), &request.gate_config))
+}
+
+/// One rule with one setting, as somebody would run it: of those tuned on each window that was learned from, the one that is
+/// best on all of them.
+fn best_rule(courses: &[Course]) -> Result<Rule, PlayError> {
+    let mut best: Option<(f64, Rule)> = None;
+    for rule in courses.iter().flat_map(|course| &course.rules).map(|tuned| tuned.rule) {
+        let usd: f64 = played(&rule, courses, CHOOSE_SEEDS)?.iter().map(|p| p.outcome.total_usd).sum();
+        if best.is_none_or(|(least, _)| usd < least) {
+            best = Some((usd, rule));
+        }
+    }
+    let (_, rule) = best.expect("every course has its rules");
+    Ok(rule)
 }
 
 fn opponent(name: &str, contender: &dyn Contender, courses: &[Course]) -> Result<Opponent, PlayError> {
@@ -134,12 +148,13 @@ fn bundle(
     settings.insert("twin".into(), twin);
     let (onnx, manifest) =
         parity::package(candidate, Origin { settings, evaluation, parent, machines_per_action_max })?;
-    let report = page(&manifest.sha256, candidate, windows, incumbent, judgement)?.into_bytes();
+    let report = page(request, &manifest.sha256, candidate, windows, incumbent, judgement)?.into_bytes();
     Ok(Bundle { onnx, manifest, checkpoint: candidate.to_checkpoint(), report })
 }
 
 /// The report: the judgement, and what everybody does with the last window.
 fn page(
+    request: &Request,
     sha256: &str,
     candidate: &Weights,
     windows: &Windows,
@@ -159,7 +174,7 @@ fn page(
         "<p><b>{verdict}</b>: {}.</p><p>Judged on {} ({held_out}), {} perturbed episodes of each.</p>{table}\
          <h2>The last window in the twin</h2>",
         report::escape(&judgement.because),
-        windows.judged().len(),
+        windows.judged(request.gate_config.twin_error_max).len(),
         COMPARE_SEEDS.end - COMPARE_SEEDS.start
     );
     let course = &windows.last.course;

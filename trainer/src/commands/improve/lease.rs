@@ -41,7 +41,8 @@ impl<L: Leases + Clone + 'static> Held<L> {
             return Err(ImproveError::Held { owner: held.owner, until });
         }
         let lost = Arc::new(AtomicBool::new(false));
-        let prolonging = tokio::spawn(prolong(leases.clone(), pool.to_owned(), owner.to_owned(), lost.clone()));
+        let prolonging =
+            tokio::spawn(prolong(leases.clone(), pool.to_owned(), owner.to_owned(), lost.clone(), PROLONG));
         Ok(Self { leases, pool: pool.to_owned(), owner: owner.to_owned(), lost, prolonging })
     }
 
@@ -68,9 +69,9 @@ impl<L: Leases + Clone + 'static> Held<L> {
 }
 
 /// An error is not a loss: the lease outlives some failed attempts, and the last word is [`Held::check`]'s.
-async fn prolong<L: Leases>(leases: L, pool: String, owner: String, lost: Arc<AtomicBool>) {
+async fn prolong<L: Leases>(leases: L, pool: String, owner: String, lost: Arc<AtomicBool>, every: Duration) {
     loop {
-        tokio::time::sleep(PROLONG).await;
+        tokio::time::sleep(every).await;
         match leases.take(&pool, &lease(&owner), now_ms()).await {
             Ok(None) => {}
             Ok(Some(other)) => {
@@ -80,5 +81,35 @@ async fn prolong<L: Leases>(leases: L, pool: String, owner: String, lost: Arc<At
             }
             Err(error) => tracing::warn!(%error, pool, "the lease could not be prolonged"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::ports::Kind;
+    use testkit::{World, fault, op};
+
+    use super::*;
+
+    async fn prolonged(world: &World, lost: &Arc<AtomicBool>) -> JoinHandle<()> {
+        tokio::spawn(prolong(world.clone(), "p".into(), "ours".into(), lost.clone(), Duration::from_millis(1)))
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_somebody_else_has_taken_is_lost_and_one_that_cannot_be_reached_is_not() {
+        let (world, lost) = (World::default(), Arc::new(AtomicBool::new(false)));
+        world.take("p", &lease("ours"), 0).await.unwrap();
+        world.fail_next(op::LEASES_TAKE, fault(op::LEASES_TAKE, "Cut", Kind::Unavailable));
+        let before = world.count(op::LEASES_TAKE);
+        let prolonging = prolonged(&world, &lost).await;
+        while world.count(op::LEASES_TAKE) < before + 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!lost.load(Ordering::Relaxed) && !prolonging.is_finished());
+        // our own clock stood still for so long that it ran out
+        let theirs = lease("theirs");
+        assert_eq!(world.take("p", &theirs, theirs.until_ms + LEASE_MS).await.unwrap(), None);
+        prolonging.await.unwrap();
+        assert!(lost.load(Ordering::Relaxed));
     }
 }

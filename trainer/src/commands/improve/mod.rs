@@ -308,7 +308,7 @@ where
         incumbent: incumbent.as_ref().map(|i| i.pointer.0.sha256.clone()),
         tasks: windows.last.recorded.tasks.len(),
         windows_learned: windows.learned().len(),
-        windows_judged: windows.judged().len(),
+        windows_judged: windows.judged(request.gate_config.twin_error_max).len(),
         twin: windows.last.error,
         calibration: windows.last.fit.clone(),
         judgement: judged.judgement,

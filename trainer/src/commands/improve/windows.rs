@@ -44,11 +44,14 @@ impl Windows {
         std::iter::once(&self.last).chain(older).map(|w| w.course.clone()).collect()
     }
 
-    /// What the gate judges on: windows that were not learned from. A pool without older windows has only the last one,
-    /// of which other perturbed copies are played than those learned from.
-    pub fn judged(&self) -> Vec<Course> {
-        let held_out: Vec<Course> = self.older.iter().step_by(2).map(|w| w.course.clone()).collect();
-        if held_out.is_empty() { vec![self.last.course.clone()] } else { held_out }
+    /// What the gate judges on: windows that were not learned from, and that the twin is right about: its error is at most
+    /// `twin_error_max`. If there is none, it is the last one, of which other perturbed copies are played than those
+    /// learned from; about that the gate itself looks at the error.
+    pub fn judged(&self, twin_error_max: f64) -> Vec<Course> {
+        let held_out = self.older.iter().step_by(2);
+        let right = held_out.filter(|w| w.error.relative().is_none_or(|error| error <= twin_error_max));
+        let judged: Vec<Course> = right.map(|w| w.course.clone()).collect();
+        if judged.is_empty() { vec![self.last.course.clone()] } else { judged }
     }
 }
 
@@ -74,7 +77,11 @@ where
         let back_ms = k * (until_ms - from_ms);
         let Some(from_ms) = from_ms.checked_sub(back_ms) else { break };
         match one(ports, &request.pool, Window { from_ms, until_ms: until_ms - back_ms }).await {
-            Ok(window) => older.push(window),
+            Ok(window) => {
+                let error = window.error.relative();
+                tracing::info!(window = k, twin_error = error, "an older window");
+                older.push(window);
+            }
             Err(error @ (ImproveError::TooLittle(_) | ImproveError::Twin(_) | ImproveError::Course(_))) => {
                 tracing::info!(window = k, %error, "an older window is left out");
             }
