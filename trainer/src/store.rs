@@ -5,10 +5,11 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use aws::s3::PolicyBucket;
-use contract::limits::MANIFEST_BYTES_MAX;
-use contract::manifest::{Pointer, pointer_key, policy_key, run_key};
+use contract::limits::{MANIFEST_BYTES_MAX, POLICY_BYTES_MAX};
+use contract::manifest::{Manifest, Pointer, pointer_key, policy_key, run_key};
 use contract::schema::sha256_hex;
 use controller::ports::{PolicyPublisher, PolicyStore, Port, PortError, Runs};
+use policy::{Policy, PolicyError};
 
 use crate::watch::replace;
 
@@ -35,6 +36,20 @@ impl Store {
             None => Self::Dir(DirStore::new(place)),
         }
     }
+}
+
+/// A policy of a store as the evaluator would run it, or why this version refuses it.
+///
+/// # Errors
+/// If its files cannot be read, or its manifest is not its own.
+pub async fn runnable<P: PolicyStore>(store: &P, sha256: &str) -> Port<Result<Policy, PolicyError>> {
+    let wrong = |what: String| PortError::invalid("read the manifest", format!("policy {sha256}: {what}"));
+    let manifest = store.manifest(sha256).await?;
+    let manifest: Manifest = serde_json::from_slice(&manifest).map_err(|e| wrong(e.to_string()))?;
+    if manifest.sha256 != sha256 {
+        return Err(wrong("it names another policy".to_owned()));
+    }
+    Ok(Policy::load(&store.file(sha256, "policy.onnx", POLICY_BYTES_MAX).await?, &manifest))
 }
 
 const READ: &str = "read";

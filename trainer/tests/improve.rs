@@ -17,7 +17,7 @@ use twinscaler::device::{DeviceChoice, select};
 use twinscaler::parity::package;
 use twinscaler::ppo::config::CloningConfig;
 use twinscaler::ppo::{PpoConfig, State, Weights};
-use twinscaler::promote::{Bundle, keep, signed_by};
+use twinscaler::promote::{Bundle, keep, promote, signed_by};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 const HOUR_MS: u64 = 3_600_000;
@@ -190,6 +190,24 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     assert_eq!(json!(pointer.sha256), said["candidate"]);
     let keys = PublicKeys::parse(&key.public().to_string()).unwrap();
     assert_eq!(signed_by(&other, &pointer.sha256, &keys).await.unwrap().as_deref(), Some(key.public().id()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_is_not_the_policys_in_charge_is_no_opponent() {
+    let (world, request) = (world().await, request());
+    let weights = Weights::new(8, 1);
+    let (onnx, manifest) = package(&weights, Default::default()).unwrap();
+    // whoever can write the store makes the policy in charge look bad, so that any candidate beats it
+    let bundle = Bundle { onnx, manifest, checkpoint: Weights::new(8, 2).to_checkpoint(), report: Vec::new() };
+    promote(&world, "p", &bundle, None, None).await.unwrap();
+    let error = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap_err();
+    assert!(matches!(error, ImproveError::Checkpoint { .. }), "{error}");
+    assert!(error.to_string().contains("roll back"), "{error}");
+    // with its own it is one
+    world.overwrite_file(&bundle.manifest.sha256, "checkpoint", weights.to_checkpoint());
+    let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(said["incumbent"], json!(bundle.manifest.sha256));
+    assert_eq!(said["judgement"]["duels"][0]["opponent"], "the policy in charge");
 }
 
 #[tokio::test(flavor = "multi_thread")]

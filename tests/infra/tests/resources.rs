@@ -152,6 +152,17 @@ fn every_batch_resource_and_the_trainers_schedule_wait_for_an_image() {
     assert_eq!(template.0["Parameters"]["TrainerImage"]["Default"], "");
 }
 
+#[test]
+fn the_trainer_pays_for_a_gpu_only_if_it_is_asked_to() {
+    let template = template();
+    assert_eq!(template.0["Parameters"]["TrainerGpus"]["Default"], 0);
+    let gpu = json!({"Fn::If": ["HasTrainerGpus", {"Type": "GPU", "Value": "1"}, {"Ref": "AWS::NoValue"}]});
+    for job in ["TrainerJob", "PromoterJob"] {
+        let needs = template.properties(job)["ContainerProperties"]["ResourceRequirements"].clone();
+        assert_eq!(needs.as_array().map(|all| (all.len(), &all[2])), Some((3, &gpu)), "{job}");
+    }
+}
+
 fn given_if(condition: &str, parameter: &str) -> Value {
     json!({"Fn::If": [condition, {"Ref": parameter}, {"Ref": "AWS::NoValue"}]})
 }

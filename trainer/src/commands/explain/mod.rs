@@ -9,7 +9,7 @@ use std::str::FromStr;
 use calibration::Window;
 use clap::Args;
 use contract::decision::{Decision, Verdict};
-use contract::limits::{POLICY_BYTES_MAX, WARM_UP_TICKS};
+use contract::limits::WARM_UP_TICKS;
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 use controller::audit::{Books, Finding, audit};
@@ -23,6 +23,7 @@ use self::replay::{PoliciesByHash, Replay, replay, sways};
 use crate::commands::window::Ports;
 use crate::load::LoadName;
 use crate::promote::signed_by;
+use crate::store::runnable;
 
 /// How far before the decisions machines are looked for that were alive then, milliseconds. A machine that was launched
 /// earlier and is alive is found all the same.
@@ -228,10 +229,7 @@ async fn policies<P: PolicyStore>(store: &P, decisions: &[Decision]) -> Policies
 }
 
 async fn of_store<P: PolicyStore>(store: &P, sha256: &str) -> Result<Policy, String> {
-    let manifest = store.manifest(sha256).await.map_err(|e| e.to_string())?;
-    let manifest = serde_json::from_slice(&manifest).map_err(|e| format!("its manifest is not readable: {e}"))?;
-    let onnx = store.file(sha256, "policy.onnx", POLICY_BYTES_MAX).await.map_err(|e| e.to_string())?;
-    Policy::load(&onnx, &manifest).map_err(|e| e.to_string())
+    runnable(store, sha256).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 async fn unsigned<P: PolicyStore>(

@@ -9,6 +9,7 @@ mod judging;
 mod lease;
 mod windows;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +21,7 @@ use calibration::{TwinError, Window};
 use contract::limits::POLICY_BYTES_MAX;
 use contract::manifest::Pointer;
 use contract::schema::sha256_hex;
-use controller::ports::{Control, Decisions, Instances, Leases, PolicyPublisher, Port, PortError, Runs, Tasks};
+use controller::ports::{Control, Decisions, Instances, Leases, PolicyPublisher, PortError, Runs, Tasks};
 use serde::Serialize;
 use serde_json::Value;
 use signing::{PublicKeys, SigningKey};
@@ -30,6 +31,7 @@ use crate::commands::window::Ports;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
 use crate::promote::{keep, put_in_charge, signed_by};
+use crate::store::runnable;
 use crate::{parity, ppo};
 
 pub use args::ImproveArgs;
@@ -76,6 +78,17 @@ pub enum ImproveError {
     /// A candidate's own process.
     #[error("train a candidate in a process of its own")]
     Process(#[source] std::io::Error),
+    /// The weights that lie beside the policy in charge are not the policy's.
+    #[error(
+        "trust the checkpoint of policy {sha256}, which is in charge: its file computes something else; somebody has \
+         changed one of them: roll back, or promote a policy from its directory"
+    )]
+    Checkpoint {
+        /// The policy.
+        sha256: String,
+        /// Where they differ.
+        source: parity::ParityError,
+    },
     /// The policy file does not do what the weights do.
     #[error(transparent)]
     Parity(#[from] parity::ParityError),
@@ -176,12 +189,24 @@ pub(crate) struct Incumbent {
     pub weights: Option<Weights>,
 }
 
-async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Port<Option<Incumbent>> {
+async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Result<Option<Incumbent>, ImproveError> {
     let Some(pointer) = store.pointer(pool).await? else { return Ok(None) };
-    let bytes = store.file(&pointer.0.sha256, "checkpoint", POLICY_BYTES_MAX).await?;
-    let weights = Weights::from_checkpoint(&bytes)
-        .inspect_err(|error| tracing::warn!(%error, "the policy in charge cannot be trained further"))
-        .ok();
+    let sha256 = &pointer.0.sha256;
+    let bytes = store.file(sha256, "checkpoint", POLICY_BYTES_MAX).await?;
+    let unusable = |error: &dyn Display| tracing::warn!(%error, "the policy in charge cannot be trained further");
+    let weights = Weights::from_checkpoint(&bytes).inspect_err(|error| unusable(error)).ok();
+    let Some(weights) = weights else { return Ok(Some(Incumbent { pointer, weights: None })) };
+    let weights = match runnable(store, sha256).await? {
+        Ok(policy) => {
+            let differs = |source| ImproveError::Checkpoint { sha256: sha256.clone(), source };
+            parity::check(&weights, &policy).map_err(differs)?;
+            Some(weights)
+        }
+        Err(error) => {
+            unusable(&error);
+            None
+        }
+    };
     Ok(Some(Incumbent { pointer, weights }))
 }
 
