@@ -70,6 +70,8 @@ pub struct SimConfig {
     /// Whether a stop lets running tasks end: the machine takes no more, is billed until its last one ends, and counts
     /// neither as ready nor as booting, but against the maximum. An idle or booting one goes at once.
     pub drain: bool,
+    /// How long such a machine has for its tasks; then they are interrupted and it goes. None means as long as they take.
+    pub drain_max_ms: Option<u64>,
     /// How much longer a stopped machine is billed; it is out of service at once. None means not at all.
     pub stop_delay: Option<TimeRange>,
     /// How old the outside metrics are that an environment shows, drawn tick by tick and rounded to whole steps. None
@@ -97,6 +99,7 @@ impl Default for SimConfig {
             usd_per_hour_max: None,
             remember_no_capacity: false,
             drain: false,
+            drain_max_ms: None,
             stop_delay: None,
             metric_delay: None,
             metric_gap_probability: 0.0,
@@ -158,6 +161,8 @@ impl SimConfig {
             _ => true,
         };
         check(outage_ok, "launch_failures: mean times must be above 0");
+        let drain_ok = self.drain_max_ms.is_none_or(|ms| ms > 0 && self.drain);
+        check(drain_ok, "drain_max_s: must be above 0, and needs drain");
         let in_order = |range: &Option<TimeRange>| range.is_none_or(|range| range.is_valid());
         check(in_order(&self.stop_delay), "stop_delay_s.low: must not be above high, nor that above 1e9 s");
         check(in_order(&self.metric_delay), "metric_delay_s.low: must not be above high, nor that above 1e9 s");

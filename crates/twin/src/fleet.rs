@@ -3,7 +3,7 @@
 //! It knows nothing of the queue, of rules about actions, or of dollars.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use contract::capacity::Counts;
 use controller::guard::{StopCandidate, stop_order};
@@ -74,6 +74,8 @@ pub(crate) struct Fleet {
     billed: Vec<Integral>,
     boots: BinaryHeap<Reverse<(u64, u32)>>,
     lives: Lives,
+    /// Machines that drain, by when they go at the latest, as long as all have the same time.
+    drains: VecDeque<(u64, u32)>,
     /// Machines that are gone and still billed, by the time at which that ends.
     stopping: BinaryHeap<Reverse<(u64, u32)>>,
     room: FitTree,
@@ -95,6 +97,7 @@ impl Fleet {
             billed: vec![Integral::default(); types.len()],
             boots: BinaryHeap::new(),
             lives: Lives::default(),
+            drains: VecDeque::new(),
             stopping: BinaryHeap::new(),
             room: FitTree::default(),
             load: Load::new(&cores),
@@ -112,6 +115,7 @@ impl Fleet {
         self.billed.fill(Integral::default());
         self.boots.clear();
         self.lives.reset(&self.types, seed);
+        self.drains.clear();
         self.stopping.clear();
         self.room.clear(memory_counts);
         self.load.clear();
@@ -276,13 +280,31 @@ impl Fleet {
         })
     }
 
-    /// A busy machine takes no more tasks, and counts no longer.
-    pub fn drain(&mut self, id: u32) {
+    /// When the next draining machine has no more time.
+    pub fn next_drain_end_ms(&mut self) -> Option<u64> {
+        while let Some((at_ms, id)) = self.drains.front() {
+            if self.machines[*id as usize].state == State::Draining {
+                return Some(*at_ms);
+            }
+            self.drains.pop_front();
+        }
+        None
+    }
+
+    /// The next draining machine that has no more time at `now_ms`; it is still there.
+    pub fn drain_due(&mut self, now_ms: u64) -> Option<u32> {
+        let is_due = self.next_drain_end_ms() == Some(now_ms);
+        self.drains.front().filter(|_| is_due).map(|(_, id)| *id)
+    }
+
+    /// A busy machine takes no more tasks, and counts no longer. It goes at `until_ms` at the latest, if that is given.
+    pub fn drain(&mut self, id: u32, until_ms: Option<u64>) {
         debug_assert!(self.machine(id).tasks > 0, "an idle machine is stopped");
         self.withdraw(id);
         let machine = &mut self.machines[id as usize];
         machine.state = State::Draining;
         self.draining[usize::from(machine.kind)] += 1;
+        self.drains.extend(until_ms.map(|at_ms| (at_ms, id)));
     }
 
     /// Ends a machine, whose tasks have been released. It is billed for `delay_ms` longer, and for its minimum.

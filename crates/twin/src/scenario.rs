@@ -48,6 +48,7 @@ struct RawConfig {
     machines_per_action_max: u16,
     launch_failures: Vec<bool>,
     drain: bool,
+    drain_max_s: Option<f64>,
     stop_delay_s: Option<RawRange>,
 }
 
@@ -67,6 +68,7 @@ impl Default for RawConfig {
             machines_per_action_max: published.machines_per_action_max,
             launch_failures: Vec::new(),
             drain: published.drain,
+            drain_max_s: None,
             stop_delay_s: None,
         }
     }
@@ -165,6 +167,7 @@ fn read_config(raw: RawConfig, problems: &mut Vec<String>) -> SimConfig {
             high_ms: time("stop_delay_s.high", range.high),
         }),
         drain: raw.drain,
+        drain_max_ms: raw.drain_max_s.map(|s| time("drain_max_s", s)),
         max_steps: raw.max_steps,
         types: raw.vm_types.map_or_else(published_types, |types| read_types(types, problems)),
         boot: raw.boot,

@@ -138,10 +138,11 @@ impl Sim {
         let end = self.running.next_end_ms().unwrap_or(u64::MAX);
         let boot = self.fleet.next_boot_ms().unwrap_or(u64::MAX);
         let reclaim = self.fleet.next_reclaim_ms().unwrap_or(u64::MAX);
-        Some(arrival.min(end).min(boot).min(reclaim)).filter(|at_ms| *at_ms < u64::MAX)
+        let drain = self.fleet.next_drain_end_ms().unwrap_or(u64::MAX);
+        Some(arrival.min(end).min(boot).min(reclaim).min(drain)).filter(|at_ms| *at_ms < u64::MAX)
     }
 
-    /// Everything that happens now: completions, boots, spot interruptions, arrivals, one dispatch pass (T2).
+    /// Everything that happens now: completions, boots, spot interruptions, ends of drains, arrivals, one dispatch pass (T2).
     fn settle_instant(&mut self) {
         while let Some(group) = self.running.end(self.now_ms) {
             self.complete(&group);
@@ -151,6 +152,10 @@ impl Sim {
             self.interrupt_tasks(id);
             self.fleet.reclaim(id, self.now_ms);
             self.tally.reclaimed += 1;
+        }
+        while let Some(id) = self.fleet.drain_due(self.now_ms) {
+            self.interrupt_tasks(id);
+            self.end_machine(id);
         }
         if let Some(arrival) = self.workload.arrivals().get(self.next_arrival)
             && arrival.at_ms == self.now_ms
@@ -227,7 +232,7 @@ impl Sim {
         for _ in 0..machines {
             let id = self.fleet.victim(size, self.now_ms).expect("the guard saw the machines above the minimum");
             if self.config.drain && self.fleet.machine(id).tasks > 0 {
-                self.fleet.drain(id);
+                self.fleet.drain(id, self.config.drain_max_ms.map(|ms| self.now_ms + ms));
             } else {
                 self.interrupt_tasks(id);
                 self.end_machine(id);

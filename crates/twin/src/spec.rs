@@ -86,8 +86,8 @@ impl EnvSpec {
             launches_per_hour_max: pool.launches_per_hour_max,
             usd_per_hour_max: pool.usd_per_hour_max,
             remember_no_capacity: true,
-            // without the latest time that a draining machine has in production
             drain: pool.drain_s.is_some(),
+            drain_max_ms: pool.drain_s.map(|s| s * 1000),
             stop_delay: None,
             metric_delay: None,
             metric_gap_probability: 0.0,

@@ -45,6 +45,20 @@ mod drain {
     }
 
     #[test]
+    fn after_its_time_it_goes_and_what_runs_is_interrupted() {
+        let a_minute = |max_s: f64| draining(json!({"drain_max_s": max_s, "charge_lost_run": true}));
+        // it drains from 60 to 120 s; at 120 s the next machine is asked for, and the task runs there from 150 to 350 s:
+        // it has waited those 30 s, and 120 s for nothing
+        let r = run(a_minute(60.0), &[(0.0, 200.0)], &[0, 2, 1]);
+        assert_eq!((r.interrupted, totals(&r)), (1, (Some(350.0), 30_000 + 120_000, 120_000 + 230_000)));
+        // time enough
+        let r = run(a_minute(140.0), &[(0.0, 200.0)], &[0, 2, 1]);
+        assert_eq!((r.interrupted, totals(&r).0), (0, Some(200.0)));
+        // a task that ends at that very instant has ended
+        assert_eq!(run(a_minute(60.0), &[(0.0, 120.0)], &[0, 2]).interrupted, 0);
+    }
+
+    #[test]
     fn a_booting_or_idle_machine_goes_at_once() {
         let slow = json!({"boot": {"kind": "fixed", "seconds": 90}});
         assert_eq!(totals(&run(draining(slow), &[(0.0, 300.0)], &[1, 2])), (Some(300.0), 0, 360_000));

@@ -39,6 +39,8 @@ fn each_mistake_is_named() {
         (r#"{"config":{"boot":{"kind":"list","seconds":[1,-2]}}}"#.into(), "config.boot.seconds[1]"),
         (r#"{"config":{"boot":{"kind":"uniform","low_s":3,"high_s":2}}}"#.into(), "config.boot.low_s"),
         (r#"{"config":{"drain":1}}"#.into(), "config.drain"),
+        (r#"{"config":{"drain_max_s":60}}"#.into(), "drain_max_s: must be above 0, and needs drain"),
+        (r#"{"config":{"drain":true,"drain_max_s":0}}"#.into(), "drain_max_s: must be above 0, and needs drain"),
         (r#"{"config":{"stop_delay_s":30}}"#.into(), "config.stop_delay_s"),
         (r#"{"config":{"stop_delay_s":{"low":15}}}"#.into(), "high"),
         (r#"{"config":{"stop_delay_s":{"low":-1,"high":2}}}"#.into(), "config.stop_delay_s.low: -1 is not"),

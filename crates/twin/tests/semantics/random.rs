@@ -101,9 +101,11 @@ pub const AT_ONCE_PER_HOUR: f64 = 1e12;
 /// A scenario with drain, stop delays and spot machines besides. `rate` and `high_above_s` say how random they are.
 fn real(rate: f64, high_above_s: f64) -> impl Strategy<Value = Value> {
     let spot = prop::collection::vec(prop::bool::weighted(0.3), 4);
-    (scenario(), prop::bool::weighted(0.8), option_s(200), spot).prop_map(move |(mut scenario, drain, low_s, spot)| {
+    let drain = (prop::bool::weighted(0.8), prop::option::weighted(0.6, 1u32..200));
+    (scenario(), drain, option_s(200), spot).prop_map(move |(mut scenario, (drain, drain_max_s), low_s, spot)| {
         let config = &mut scenario["config"];
         config["drain"] = json!(drain);
+        config["drain_max_s"] = json!(drain_max_s.filter(|_| drain));
         config["stop_delay_s"] = json!({"low": low_s, "high": low_s + high_above_s});
         for (kind, is_spot) in config["vm_types"].as_array_mut().expect("a list").iter_mut().zip(spot) {
             kind["spot_interruptions_per_hour"] = json!(if is_spot { rate } else { 0.0 });

@@ -78,13 +78,14 @@ struct Machine {
     asked: u64,
     ready_at: u64,
     draining: bool,
+    drains_until: Option<u64>,
     gone: Option<u64>,
     reclaimed: bool,
 }
 
 impl Machine {
     fn new(kind: usize, asked: u64, ready_at: u64) -> Self {
-        Self { kind, asked, ready_at, draining: false, gone: None, reclaimed: false }
+        Self { kind, asked, ready_at, draining: false, drains_until: None, gone: None, reclaimed: false }
     }
 
     /// Whether the minimum and observations count it.
@@ -102,6 +103,7 @@ struct World {
     bill_boot: bool,
     min_billed: u64,
     drain: bool,
+    drain_max: Option<u64>,
     stop_delay: u64,
     cooldown: u64,
     machines_per_action: usize,
@@ -153,6 +155,7 @@ impl World {
             bill_boot: config["bill_boot"].as_bool().unwrap(),
             min_billed: ms(&config["min_billed_s"]),
             drain: config["drain"].as_bool().unwrap_or(false),
+            drain_max: config.get("drain_max_s").filter(|s| !s.is_null()).map(ms),
             stop_delay: config.get("stop_delay_s").map_or(0, |range| ms(&range["low"])),
             cooldown: ms(&config["cooldown_s"]),
             machines_per_action: config["machines_per_action_max"].as_u64().unwrap_or(1) as usize,
@@ -202,6 +205,12 @@ impl World {
                 self.out.reclaimed += 1;
             }
         }
+        for m in 0..self.machines.len() {
+            if self.drain_ends_at(m) == Some(self.now) {
+                self.interrupt(m);
+                self.machines[m].gone = Some(self.now);
+            }
+        }
         for t in &mut self.tasks {
             if t.life == Life::Unborn && t.submit <= self.now {
                 t.life = Life::Waiting;
@@ -213,6 +222,10 @@ impl World {
     fn reclaim_at(&self, m: usize) -> Option<u64> {
         let machine = &self.machines[m];
         (machine.gone.is_none() && self.kinds[machine.kind].is_spot).then_some(machine.ready_at + 1)
+    }
+
+    fn drain_ends_at(&self, m: usize) -> Option<u64> {
+        self.machines[m].drains_until.filter(|_| self.machines[m].gone.is_none())
     }
 
     fn dispatch(&mut self) {
@@ -263,7 +276,8 @@ impl World {
         });
         let boots = self.machines.iter().filter(|m| m.gone.is_none()).map(|m| m.ready_at);
         let reclaims = (0..self.machines.len()).filter_map(|m| self.reclaim_at(m));
-        ends.chain(boots).chain(reclaims).filter(|at| *at > self.now).min()
+        let drains = (0..self.machines.len()).filter_map(|m| self.drain_ends_at(m));
+        ends.chain(boots).chain(reclaims).chain(drains).filter(|at| *at > self.now).min()
     }
 
     fn pass_to(&mut self, at: u64) {
@@ -332,6 +346,7 @@ impl World {
         let ((is_busy, ..), m) = best.unwrap();
         if self.drain && is_busy {
             self.machines[m].draining = true;
+            self.machines[m].drains_until = self.drain_max.map(|max| self.now + max);
         } else {
             self.interrupt(m);
             self.machines[m].gone = Some(self.now);
