@@ -179,11 +179,13 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     verdict["judgement"]["promoted"] = true.into();
     let result = world.run_files(&request.run()).into_iter().find(|name| name.starts_with("result-")).unwrap();
     other.put_run_file(&request.run(), &result, verdict.to_string().into_bytes()).await.unwrap();
-    // whoever trains can write a verdict: with a key, it is no reason to sign
+    // whoever trains can write a verdict: with a key, it is no reason to sign, and the run is judged again
     let key = SigningKey::from_seed(&[1; 32]).unwrap();
     let request = Request { signing: Some(key.clone()), ..request };
-    run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
-    assert_eq!(other.pointer("p").await.unwrap(), None, "nobody has signed it");
+    let again = run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(again["judgement"], said["judgement"], "as this gate judges, and not as the forged verdict does");
+    assert!(other.pointer("p").await.unwrap().is_none(), "this candidate is none to promote");
+    other.put_run_file(&request.run(), &result, verdict.to_string().into_bytes()).await.unwrap();
     keep(&other, &bundle, Some(&key)).await.unwrap();
     run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     let (pointer, _) = other.pointer("p").await.unwrap().expect("somebody is in charge");

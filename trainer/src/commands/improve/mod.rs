@@ -266,8 +266,8 @@ where
 
 /// What the run said, if it is done. It says so before it moves the pointer: one that died between the two moves it now.
 ///
-/// Whoever trains may write a run's files, so that what one says is no reason to sign: with a key, only a policy that this
-/// key has signed is put in charge.
+/// Whoever trains may write a run's files, so that what one says is no reason to sign: with a key, a verdict to promote a
+/// policy that this key has not signed counts for nothing, and the candidates are judged again.
 async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) -> Result<Option<Value>, ImproveError> {
     let Some(said) = store.run_file(&request.run(), &request.result(), RESULT_BYTES_MAX).await? else {
         return Ok(None);
@@ -280,11 +280,11 @@ async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) ->
     let candidate = said["candidate"].as_str().unwrap_or_default();
     if said["judgement"]["promoted"] == true && in_charge != Some(candidate) && in_charge == said["incumbent"].as_str()
     {
-        if is_trusted(store, candidate, request).await? {
-            put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
-        } else {
-            tracing::error!(candidate, "not put in charge: the run's verdict is there, and our signature is not");
+        if !is_trusted(store, candidate, request).await? {
+            tracing::warn!(candidate, "the run's verdict is there, and our signature is not: it is judged again");
+            return Ok(None);
         }
+        put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
     }
     Ok(Some(said))
 }
