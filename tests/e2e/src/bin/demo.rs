@@ -89,6 +89,7 @@ async fn demo(options: Options) -> Result<Vec<String>, Error> {
     std::fs::write(&file, page).map_err(Error::io(format!("write {}", file.display())))?;
     println!("\n{text}");
     let broken = records.broken(&stack, submitted).await?;
+    println!("{}", verified(&stack).await?);
     say(&format!("report: {} ({:.0} s in all)", file.display(), began.elapsed().as_secs_f64()));
     stack.cloud.stop();
     Ok(broken)
@@ -129,6 +130,14 @@ async fn run(
 async fn at_least(ms: u64) -> Result<(), Error> {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     Ok(())
+}
+
+/// What the run's own records say of themselves: every decision replayed, every promise that records can show.
+async fn verified(stack: &Stack) -> Result<String, Error> {
+    say("replaying every decision and auditing the records (twinscaler explain --verify)");
+    let said = stack.command(&["explain", "--pool", "demo@24h", "--verify"]).await?;
+    let from = said.find(" decisions: ").and_then(|at| said[..at].rfind('\n'));
+    Ok(from.map_or(said.as_str(), |from| &said[from + 1..]).trim_end().to_owned())
 }
 
 async fn improve(stack: &Stack, options: &Options, now_s: u64) -> Result<(), Error> {
