@@ -421,7 +421,7 @@ async fn machines(config: &SdkConfig) {
     let template = client.create_launch_template().launch_template_name("twinscaler-s").launch_template_data(data);
     template.send().await.unwrap();
 
-    let ec2 = Ec2::new(config);
+    let ec2 = Ec2::new(config, builders::STACK);
     let plan = contract::plan::LaunchPlan {
         size: 0,
         launch_template: "twinscaler-s".into(),
@@ -438,6 +438,14 @@ async fn machines(config: &SdkConfig) {
     let other = contract::plan::LaunchPlan { tags: builders::tags("other", TICK, 0), ..plan.clone() };
     assert_eq!(ec2.launch(&other).await.unwrap_err().code, "IdempotentParameterMismatch");
     ec2.launch(&contract::plan::LaunchPlan { client_token: "token-2".into(), ..other }).await.unwrap();
+
+    let blue = Ec2::new(config, "blue");
+    let tags = controller::plan::tags("blue", "p", TICK, 0);
+    let of_blue = contract::plan::LaunchPlan { tags, client_token: "token-4".into(), ..plan.clone() };
+    let of_blue = blue.launch(&of_blue).await.unwrap();
+    assert_eq!(ec2.pool_of(&of_blue[0].instance_id).await.unwrap(), None);
+    assert_eq!(blue.pool_of(&of_blue[0].instance_id).await.unwrap().as_deref(), Some("p"));
+    assert_eq!(blue.describe("p").await.unwrap().len(), 1);
 
     let described = ec2.describe("p").await.unwrap();
     assert_eq!(described.len(), 1);

@@ -157,7 +157,8 @@ mod tests {
     }
 
     fn a_launch() -> Option<Plan> {
-        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none =
+            Inventory { stack: "s", now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         crate::plan::plan(Action::Launch(0, 1), TICK, &config(), &none).ok()
     }
 
@@ -194,7 +195,7 @@ mod tests {
         look: impl FnOnce(&Inventory<'_>) -> R,
     ) -> R {
         let earlier: Vec<&Decision> = earlier.iter().collect();
-        look(&Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
+        look(&Inventory { stack: "s", now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
     }
 
     #[test]

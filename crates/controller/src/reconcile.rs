@@ -47,6 +47,8 @@ pub enum Resume {
 /// What the reconciler looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
+    /// The name of the stack, whose machines these are.
+    pub stack: &'a str,
     /// The pool's configuration.
     pub config: &'a PoolConfig,
     /// Whether the pool may launch now: its mode and the kill switch.
@@ -138,8 +140,8 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     }
     let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
     let earlier = earlier::before(scene.decisions, generation);
-    let Scene { now_ms, records, cloud, .. } = *scene;
-    let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None };
+    let Scene { stack, now_ms, records, cloud, .. } = *scene;
+    let inventory = Inventory { stack, now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None };
     let left = left_to_do(plan, scene);
     let mut notes = check(&left, scene.config, &inventory);
     notes.extend(money::check(&left, scene.config, &inventory, scene.ended));
@@ -255,8 +257,8 @@ fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
 /// The health of the pool's machines before any step is taken.
 pub fn health_of(scene: &Scene<'_>) -> Health {
     let earlier: Vec<&Decision> = scene.decisions.iter().collect();
-    let Scene { now_ms, records, cloud, .. } = *scene;
-    health(scene.config, &Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
+    let Scene { stack, now_ms, records, cloud, .. } = *scene;
+    health(scene.config, &Inventory { stack, now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
 }
 
 #[cfg(test)]
@@ -270,6 +272,7 @@ mod tests {
     fn steps(records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
         let config = config();
         reconcile(&Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop: true,
@@ -315,6 +318,7 @@ mod tests {
     fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
         let config = config();
         let scene = Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop,
@@ -349,10 +353,19 @@ mod tests {
         let resumed = |usd_per_hour_max: f64, ended: Option<&[InstanceRecord]>| {
             let (usd_per_hour_max, usd_per_day_max) = (Some(usd_per_hour_max), Some(1000.0));
             let config = PoolConfig { usd_per_hour_max, usd_per_day_max, ..config() };
-            let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+            let none = Inventory {
+                stack: "s",
+                now_ms: NOW,
+                records: &[],
+                cloud: &[],
+                tasks: &[],
+                earlier: &[],
+                no_capacity: None,
+            };
             let decision = Decision { action: Action::Launch(0, 1), ..decided(NOW / 1000 - 200) };
             let plan = crate::plan::plan(decision.action, decision.tick, &config, &none).unwrap();
             let scene = Scene {
+                stack: "s",
                 config: &config,
                 may_launch: true,
                 may_stop: true,
@@ -380,6 +393,7 @@ mod tests {
         let old = decided(NOW / 1000 - 3600);
         let decisions = [fresh, old.clone()];
         let scene = Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop: true,
@@ -412,6 +426,7 @@ mod tests {
         let (config, decisions) = (config(), [decision]);
         let decisions = decisions.as_slice();
         let scene = Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop: true,
@@ -463,7 +478,15 @@ mod tests {
     #[test]
     fn a_launch_is_done_where_a_machine_carries_its_decision_whatever_has_become_of_it() {
         let ours = CloudInstance { decision: Some(NOW / 1000 - 200), ..machine(&record("i-1", 0, 1)) };
-        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none = Inventory {
+            stack: "s",
+            now_ms: NOW,
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
         let plan = crate::plan::plan(Action::Launch(0, 1), NOW / 1000 - 200, &config(), &none).unwrap();
         let decision = || claimed_ago(200, Action::Launch(0, 1), Some(plan.clone()));
         let launched = Resume::Settle(Outcome::Launched { instance_ids: vec!["i-1".into()] });
@@ -481,12 +504,21 @@ mod tests {
     fn an_interrupted_plan_needs_the_right_to_do_what_it_does() {
         let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = two.iter().map(machine).collect();
-        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none = Inventory {
+            stack: "s",
+            now_ms: NOW,
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
         let launch = crate::plan::plan(Action::Launch(1, 1), NOW / 1000 - 200, &config(), &none).unwrap();
         let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
             let config = config();
             let (records, cloud) = (two.as_slice(), cloud.as_slice());
             let scene = Scene {
+                stack: "s",
                 config: &config,
                 may_launch,
                 may_stop,

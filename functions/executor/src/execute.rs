@@ -167,6 +167,7 @@ where
         let earlier = earlier::before(&log, claimed.generation);
         let now_ms = claimed.now_ms;
         let inventory = Inventory {
+            stack: self.ports.cloud.stack(),
             now_ms,
             records: &records,
             cloud: &cloud,

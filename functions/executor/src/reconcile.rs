@@ -66,7 +66,8 @@ where
         let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
         let ended = self.ended(&config, now_ms).await;
         let (tasks, ended) = (tasks.as_deref(), ended.as_deref());
-        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, tasks, ended, decisions, now_ms };
+        let (config, stack) = (&config, self.ports.cloud.stack());
+        let scene = Scene { stack, config, may_launch, may_stop, records, cloud, tasks, ended, decisions, now_ms };
         let health = health_of(&scene);
         if health.must_hold() {
             tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");
@@ -74,7 +75,7 @@ where
         let (unhealthy, held) = (health.unhealthy(), health.must_hold());
         let (mut done, mut failed) = (Reconciled { unhealthy, held, ..Reconciled::default() }, None);
         for step in reconcile(&scene) {
-            if let Err(error) = self.take(&config, step, now_ms, &mut done).await {
+            if let Err(error) = self.take(config, step, now_ms, &mut done).await {
                 tracing::error!(pool, %error, "a step failed; the others go on");
                 failed.get_or_insert(error);
             }

@@ -568,3 +568,32 @@ async fn a_few_machines_that_never_take_tasks_stop_nobody() {
     let reconciled = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
     assert_eq!((reconciled.unhealthy, reconciled.held), (2, false));
 }
+
+#[tokio::test]
+async fn a_machine_of_another_stacks_pool_of_the_same_name_is_neither_counted_nor_touched() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = contract::capacity::Bounds::new(0, Some(1)).unwrap();
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    // launched by the other stack's decision of the same tick
+    let other = world.add_machine(controller::plan::tags("blue", "p", TICK, 0));
+    let reconciled = executor.reconcile(&schedule(TICK)).await.unwrap();
+    assert_eq!((reconciled.adopted, reconciled.orphans), (0, 0));
+    let notice = Notice { instance_id: other.clone(), at_ms: TICK * 1000 };
+    assert_eq!(executor.interrupted(&notice).await.unwrap(), None);
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    // what is taken up is our launch, and not taken for done
+    executor.reconcile(&schedule(TICK + 180)).await.unwrap();
+    let outcome = world.decisions()[0].intent.clone().unwrap().outcome;
+    let Some(Outcome::Launched { instance_ids }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(world.instances().iter().map(|r| &r.instance_id).collect::<Vec<_>>(), [&instance_ids[0]]);
+    assert_ne!(instance_ids[0], other);
+    // a record of it, forged or of an earlier version, does not make it ours
+    world.put_new(&instance("p", &other, 0, (TICK - 600) * 1000)).await.unwrap();
+    decided(&world, TICK + 240, Action::Stop(0, 2)).await;
+    executor.execute("p", TICK + 240).await.unwrap();
+    let alive: Vec<String> = world.machines().into_iter().filter(|m| m.alive).map(|m| m.instance_id).collect();
+    assert_eq!(alive, [other]);
+}

@@ -49,6 +49,7 @@ pub fn answer(id: u64, answer: &Answer) -> String {
 pub fn note_answer(answer: &Answer, seen: &mut Seen) {
     seen.note_if(matches!(answer, Answer::Refused(_)), Event::MalformedEvent);
     seen.note_if(matches!(answer, Answer::Interrupted(Ok(Some(_)))), Event::NoticeTaken);
+    seen.note_if(matches!(answer, Answer::Interrupted(Ok(None))), Event::NoticeOfOthers);
     seen.note_if(matches!(answer, Answer::Reconciled(Ok(done)) if done.drained > 0), Event::Drained);
 }
 

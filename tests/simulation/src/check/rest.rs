@@ -2,26 +2,61 @@
 
 use std::collections::BTreeMap;
 
-use contract::decision::{Decider, Decision, IntentState, Verdict};
+use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::LATE_TICKS;
+use contract::plan::Plan;
 use controller::rule;
 use testkit::Machine;
 
 use super::act::{counted_for_max, counted_for_min};
 use super::{Checked, Scene, ensure, money};
-use crate::plant::{Plant, is_ours, true_size};
+use crate::plant::{Plant, is_of_other_stack, is_ours, true_size};
 
-/// I4: no machine has two records that say that it is alive.
+/// I4: no machine has two records that say that it is alive. I3: machines of another stack are left alone.
 ///
 /// # Errors
-/// If one has.
+/// If one has, or one is not.
 pub fn every_minute(scene: Scene<'_>) -> Checked {
+    others_are_left_alone(scene)?;
     let mut alive: BTreeMap<String, u32> = BTreeMap::new();
     for record in scene.world.instances().into_iter().filter(|r| r.terminated_ms.is_none()) {
         *alive.entry(record.instance_id).or_default() += 1;
     }
     let twice = alive.iter().find(|(_, n)| **n > 1);
     ensure(twice.is_none(), "I4", || format!("{twice:?} records say that it is alive"))
+}
+
+/// I3: nobody stops the machines of another stack's pool of the same name, and no record, plan or outcome of ours names
+/// one: none is adopted, counted or marked.
+fn others_are_left_alone(scene: Scene<'_>) -> Checked {
+    let others = scene.world.with_machines(|all| {
+        let others = all.iter().filter(|m| is_of_other_stack(m));
+        others.map(|m| (m.instance_id.clone(), m.alive)).collect::<BTreeMap<_, _>>()
+    });
+    let stopped = others.iter().find(|(_, alive)| !**alive);
+    ensure(stopped.is_none(), "I3", || format!("another stack's machine was stopped: {stopped:?}"))?;
+    let record = scene.world.instances().into_iter().find(|r| others.contains_key(&r.instance_id));
+    ensure(record.is_none(), "I3", || format!("a record of another stack's machine: {record:?}"))?;
+    let names = |d: &Decision| d.intent.as_ref().is_some_and(|i| named(i).any(|id| others.contains_key(id)));
+    let named = scene.world.decisions().into_iter().find(names);
+    ensure(named.is_none(), "I3", || format!("another stack's machine is in {:?}", named.map(|d| d.intent)))
+}
+
+/// Machines that a plan stops, and those that an outcome names.
+fn named(intent: &Intent) -> impl Iterator<Item = &String> {
+    let planned: &[String] = match &intent.plan {
+        Some(Plan::Terminate { instance_ids, .. }) => instance_ids,
+        _ => &[],
+    };
+    let done: &[String] = match &intent.outcome {
+        Some(
+            Outcome::Launched { instance_ids }
+            | Outcome::Terminated { instance_ids }
+            | Outcome::Draining { instance_ids, .. },
+        ) => instance_ids,
+        _ => &[],
+    };
+    planned.iter().chain(done)
 }
 
 /// Everything that must hold once the faults have stopped for long enough; `healed_tick` is when they did, in seconds.
