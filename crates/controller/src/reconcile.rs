@@ -27,7 +27,8 @@ pub enum Step {
     MarkLost(InstanceRecord),
     /// A machine that drains has no task any more, or its time is over: terminate it.
     EndDrain(InstanceRecord),
-    /// A machine that EC2 has announced to take back and has not: it works on.
+    /// A machine that EC2 has announced to take back and has not, or that a decision stops and that may not be ended now
+    /// that its time is over: it works on.
     Undrain(InstanceRecord),
     /// A claim that was never settled, with its stored plan: what [`resume`] says.
     Resume(Box<Decision>, Resume),
@@ -79,25 +80,31 @@ pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
     steps.extend(scene.decisions.iter().filter_map(|d| unsettled(d, scene)));
     steps.extend(scene.records.iter().filter_map(|r| lost(r, scene)));
     let may_stop = scene.may_stop && !health_of(scene).must_hold();
-    steps.extend(scene.records.iter().filter(|r| may_stop && has_drained(r, scene)).cloned().map(Step::EndDrain));
-    steps.extend(scene.records.iter().filter(|r| was_left(r, scene)).cloned().map(Step::Undrain));
+    steps.extend(scene.records.iter().filter_map(|r| drained(r, may_stop, scene)));
     steps
 }
 
-/// Whether EC2 has announced to take a machine back, and still shows it when it would be gone for certain.
-fn was_left(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
-    let Some(drain) = record.drain.filter(|drain| drain.why == DrainReason::Interruption) else { return false };
-    drain.until_ms.saturating_add(UNSEEN_S_MAX * 1000) <= scene.now_ms && is_alive(&record.instance_id, scene)
+/// What becomes of a machine that drains, if anything does now.
+fn drained(record: &InstanceRecord, may_stop: bool, scene: &Scene<'_>) -> Option<Step> {
+    let drain = record.drain?;
+    let machine = scene.cloud.iter().find(|m| m.alive && m.instance_id == record.instance_id)?;
+    let over = |since_s: u64| drain.until_ms.saturating_add(since_s * 1000) <= scene.now_ms;
+    match drain.why {
+        // by then it would be gone for certain
+        DrainReason::Interruption => over(UNSEEN_S_MAX).then(|| Step::Undrain(record.clone())),
+        // A machine whose size tag was changed by somebody is left alone, as in a plan. One that nobody may end is paid for,
+        // so that it may as well work.
+        DrainReason::Stop if may_stop && machine.size == Some(record.size) => {
+            (over(0) || is_idle(record, scene)).then(|| Step::EndDrain(record.clone()))
+        }
+        DrainReason::Stop => over(0).then(|| Step::Undrain(record.clone())),
+    }
 }
 
-/// Whether a machine that a decision stops has worked off its tasks, or has no more time to.
-fn has_drained(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
-    let Some(drain) = record.drain.filter(|drain| drain.why == DrainReason::Stop) else { return false };
-    let of = |m: &&CloudInstance| m.instance_id == record.instance_id && m.size == Some(record.size);
-    let is_there = scene.cloud.iter().find(of).is_some_and(|m| m.alive);
+/// Whether no task runs on a machine, as far as is known.
+fn is_idle(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
     let works = |t: &TaskRecord| is_running_on(t, &record.instance_id);
-    let is_idle = scene.tasks.is_some_and(|tasks| !tasks.iter().any(works));
-    is_there && (is_idle || drain.until_ms <= scene.now_ms)
+    scene.tasks.is_some_and(|tasks| !tasks.iter().any(works))
 }
 
 /// Whether a task runs on a machine.
@@ -266,6 +273,7 @@ mod tests {
     use super::*;
     use crate::samples::{config, decided, machine, record};
     use contract::Action;
+    use contract::record::Drain;
 
     const NOW: u64 = 10_000_000;
 
@@ -563,6 +571,86 @@ mod tests {
         let seen_by = LATE_TICKS * 60 + UNSEEN_S_MAX;
         assert_eq!(drained(seen_by - 1), []);
         assert!(matches!(drained(seen_by).as_slice(), [Step::Adopt(_)]));
+    }
+
+    /// The step for a machine that drains until [`NOW`] and `ago_s` seconds ago, in a scene changed by `change`.
+    fn drained_step(drain: Drain, change: impl Fn(&mut Scene<'_>)) -> Option<Step> {
+        let config = config();
+        let records = [InstanceRecord { drain: Some(drain), ..record("i-1", 0, 1) }];
+        let cloud = [machine(&records[0])];
+        let mut scene = Scene {
+            stack: "s",
+            config: &config,
+            may_launch: true,
+            may_stop: true,
+            records: &records,
+            cloud: &cloud,
+            tasks: None,
+            ended: None,
+            decisions: &[],
+            now_ms: NOW,
+        };
+        change(&mut scene);
+        let mut steps = reconcile(&scene);
+        assert!(steps.len() <= 1, "{steps:?}");
+        steps.pop()
+    }
+
+    /// A stop's drain that ends so many milliseconds after [`NOW`].
+    fn until(after_ms: u64) -> Drain {
+        Drain { until_ms: NOW + after_ms, why: DrainReason::Stop }
+    }
+
+    #[test]
+    fn a_machine_has_its_time_unless_it_is_known_to_be_idle() {
+        let idle = |scene: &mut Scene<'_>| scene.tasks = Some(&[]);
+        assert!(matches!(drained_step(until(0), |_| ()), Some(Step::EndDrain(_))));
+        assert!(matches!(drained_step(until(1), idle), Some(Step::EndDrain(_))));
+        assert_eq!(drained_step(until(1), |_| ()), None, "nobody knows what runs on it");
+        let busy = [crate::samples::running("t", "i-1", 1)];
+        let works = |drain: Drain| drained_step(drain, |scene| scene.tasks = Some(busy.as_slice()));
+        assert_eq!(works(until(1)), None);
+        assert!(matches!(works(until(0)), Some(Step::EndDrain(_))));
+        assert_eq!(
+            drained_step(until(0), |scene| scene.cloud = &[]).map(|s| matches!(s, Step::MarkLost(_))),
+            Some(true)
+        );
+    }
+
+    #[test]
+    fn a_machine_that_nobody_may_end_works_on_once_its_time_is_over() {
+        let forbidden = |scene: &mut Scene<'_>| scene.may_stop = false;
+        assert!(matches!(drained_step(until(0), forbidden), Some(Step::Undrain(_))));
+        let idle_too = |scene: &mut Scene<'_>| (scene.may_stop, scene.tasks) = (false, Some(&[]));
+        assert_eq!(drained_step(until(1), idle_too), None, "it may be allowed again before its time is over");
+
+        let tagged_m = [CloudInstance { size: Some(1), ..machine(&record("i-1", 0, 1)) }];
+        let of_other_size = |drain: Drain| drained_step(drain, |scene| scene.cloud = &tagged_m);
+        assert!(matches!(of_other_size(until(0)), Some(Step::Undrain(_))));
+        assert_eq!(of_other_size(until(1)), None);
+        let gone = |scene: &mut Scene<'_>| (scene.may_stop, scene.cloud) = (false, &[]);
+        assert!(matches!(drained_step(until(0), gone), Some(Step::MarkLost(_))), "what is gone does not work on");
+    }
+
+    #[test]
+    fn a_machine_of_a_pool_that_is_held_as_unhealthy_works_on_once_its_time_is_over() {
+        let sick = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
+        let drains = InstanceRecord { drain: Some(until(0)), ..record("i-1", 0, 1) };
+        let records = [drains, sick("i-2"), sick("i-3"), sick("i-4")];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let found = steps(&records, &cloud);
+        assert!(matches!(found.as_slice(), [Step::Undrain(r)] if r.instance_id == "i-1"), "{found:?}");
+        let found = steps(&records[..3], &cloud[..3]);
+        assert!(matches!(found.as_slice(), [Step::EndDrain(r)] if r.instance_id == "i-1"), "{found:?}");
+    }
+
+    #[test]
+    fn a_machine_that_ec2_announced_to_take_back_works_on_when_it_would_be_gone_for_certain() {
+        let ago = |s: u64| Drain { until_ms: NOW - s * 1000, why: DrainReason::Interruption };
+        assert_eq!(drained_step(ago(UNSEEN_S_MAX - 1), |scene| scene.tasks = Some(&[])), None);
+        assert!(matches!(drained_step(ago(UNSEEN_S_MAX), |_| ()), Some(Step::Undrain(_))));
+        let gone = |scene: &mut Scene<'_>| scene.cloud = &[];
+        assert!(matches!(drained_step(ago(UNSEEN_S_MAX), gone), Some(Step::MarkLost(_))));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use contract::control::Mode;
 use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
 use contract::pool::PoolConfig;
-use contract::record::{InstanceRecord, TaskRecord};
+use contract::record::{DrainReason, InstanceRecord, TaskRecord};
 use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, Tasks};
 use controller::reconcile::{Resume, Scene, Step, health_of, reconcile};
 
@@ -32,6 +32,14 @@ pub struct Reconciled {
     pub unhealthy: u32,
     /// Whether there are so many of them that nothing is launched or stopped.
     pub held: bool,
+}
+
+/// Why a machine that drains does not go, for people.
+fn left(record: &InstanceRecord) -> &'static str {
+    match record.drain.map(|drain| drain.why) {
+        Some(DrainReason::Interruption) => "EC2 announced to take it back and has not",
+        _ => "its time to drain is over, and it may not be stopped now",
+    }
 }
 
 impl<T, I, D, C, K> Executor<T, I, D, C, K>
@@ -120,7 +128,7 @@ where
             }
             Step::Undrain(record) => {
                 let instance = record.instance_id.as_str();
-                tracing::warn!(pool = record.pool, instance, "works on: EC2 announced to take it back and has not");
+                tracing::warn!(pool = record.pool, instance, "works on: {}", left(&record));
                 self.ports.instances.reopen(&record).await?;
             }
             Step::Resume(decision, how) => self.resume(config, &decision, how, done).await?,

@@ -329,14 +329,20 @@ async fn a_task_that_does_not_end_has_its_time_and_no_more() {
     executor.execute("p", TICK + 60).await.unwrap();
     world.take_down(op::TASKS_OPEN, Kind::Unavailable);
     assert_eq!(executor.reconcile(&schedule(TICK + 659)).await.unwrap().drained, 0);
-    world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
-    assert_eq!(
-        executor.reconcile(&schedule(TICK + 660)).await.unwrap().drained,
-        0,
-        "behind the kill switch nothing goes"
-    );
-    world.put_kill_switch(contract::control::KillSwitch { engaged: false }).await.unwrap();
     assert_eq!(executor.reconcile(&schedule(TICK + 660)).await.unwrap().drained, 1);
+}
+
+#[tokio::test]
+async fn behind_the_kill_switch_a_machine_that_drains_stays_and_works_on_once_its_time_is_over() {
+    let (world, executor) = with_drain().await;
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    executor.execute("p", TICK + 60).await.unwrap();
+    world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
+    for (tick, drains) in [(TICK + 659, true), (TICK + 660, false)] {
+        assert_eq!(executor.reconcile(&schedule(tick)).await.unwrap().drained, 0);
+        assert_eq!(world.alive("p").await.unwrap()[0].drain.is_some(), drains, "{tick}");
+    }
+    assert!(world.machines()[0].alive);
 }
 
 #[tokio::test]

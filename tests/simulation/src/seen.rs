@@ -43,6 +43,7 @@ events! {
     Terminated: "a termination was settled",
     Draining: "a busy machine was told to work off its tasks",
     Drained: "a machine was stopped once it had worked off its tasks",
+    WorkedOn: "a machine whose time to drain was over, and that might not be stopped, worked on",
     LaunchedElsewhere: "a machine of another type was launched where there was no capacity",
     LaunchedSeveral: "several machines were launched at once",
     TerminatedSeveral: "several machines were stopped at once",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::LATE_TICKS;
 use contract::plan::Plan;
+use contract::record::InstanceRecord;
 use controller::rule;
 use testkit::Machine;
 
@@ -67,6 +68,7 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
     let decisions = scene.world.decisions();
     nothing_unsettled(scene, &decisions)?;
     records_and_machines_agree(scene)?;
+    nothing_drains_for_ever(scene)?;
     within_bounds(scene)?;
     let waiting = Plant::waiting(scene.world, &scene.config.pool);
     ensure(waiting == 0, "I13", || format!("{waiting} tasks still wait"))?;
@@ -106,6 +108,18 @@ fn records_and_machines_agree(scene: Scene<'_>) -> Checked {
         ensure(runs || young, "I4", || format!("{id} is recorded as alive and does not run"))?;
     }
     Ok(())
+}
+
+/// I13: what drains goes, or works again, once its time is over; nothing is paid for and idle for ever.
+fn nothing_drains_for_ever(scene: Scene<'_>) -> Checked {
+    let over_ms = (LATE_TICKS + 6) * scene.config.tick_s * 1000;
+    let over = |r: &InstanceRecord| r.drain.is_some_and(|drain| drain.until_ms + over_ms < scene.now_ms);
+    let runs = |r: &InstanceRecord| {
+        let of = |m: &Machine| m.alive && m.instance_id == r.instance_id && is_ours(m, &scene.config.pool);
+        scene.world.with_machines(|all| all.iter().any(of))
+    };
+    let found = scene.world.instances().into_iter().find(|r| r.terminated_ms.is_none() && over(r) && runs(r));
+    ensure(found.is_none(), "I13", || format!("it drains, and nobody ends it: {found:?}"))
 }
 
 /// I13: the fleet is within its bounds; machines that people gave us may be above them.
