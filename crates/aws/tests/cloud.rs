@@ -161,7 +161,7 @@ async fn instances(tables: &Tables) {
     instances.put_new(&record).await.unwrap();
     let ready = contract::record::InstanceRecord { ready_ms: Some(1500), ..record.clone() };
     assert_eq!(instances.alive("p").await.unwrap(), [ready, later.clone()]);
-    let drain = |until_ms| Drain { until_ms, why: DrainReason::Stop };
+    let drain = |until_ms| Drain { until_ms, why: DrainReason::Stop, since_ms: Some(1) };
     instances.mark_draining(&later, drain(5000)).await.unwrap();
     instances.mark_draining(&later, drain(9000)).await.unwrap();
     assert_eq!(instances.alive("p").await.unwrap()[1].drain, Some(drain(5000)), "the first mark stays");

@@ -131,18 +131,25 @@ where
                 tracing::warn!(pool = record.pool, instance, "works on: {}", left(&record));
                 self.ports.instances.reopen(&record).await?;
             }
-            Step::Resume(decision, how) => self.resume(config, &decision, how, done).await?,
+            Step::Resume(decision, how) => self.resume(config, &decision, how, now_ms, done).await?,
             Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,
         }
         Ok(())
     }
 
-    async fn resume(&self, config: &PoolConfig, decision: &Decision, how: Resume, done: &mut Reconciled) -> Port<()> {
+    async fn resume(
+        &self,
+        config: &PoolConfig,
+        decision: &Decision,
+        how: Resume,
+        now_ms: u64,
+        done: &mut Reconciled,
+    ) -> Port<()> {
         let Some(intent) = &decision.intent else { return Ok(()) };
         let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
         let settled = match how {
             Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await,
-            Resume::Again(left) => self.act_again(config, decision, claimed, &left).await,
+            Resume::Again(left) => self.act_again(config, decision, claimed, &left, now_ms).await,
         };
         let outcome = match settled {
             // Its own executor was only slow, or another reconciliation was faster.
