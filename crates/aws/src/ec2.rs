@@ -22,6 +22,9 @@ const TEMPLATE_VERSION: &str = "$Default";
 /// States that describe asks for: all but terminated.
 const STATES: [&str; 5] = ["pending", "running", "stopping", "shutting-down", "stopped"];
 
+/// States of a machine that does not come back.
+const ENDED: [&str; 2] = ["shutting-down", "terminated"];
+
 /// The adapter of EC2, for the machines of one stack.
 #[derive(Clone, Debug)]
 pub struct Ec2 {
@@ -149,6 +152,22 @@ impl Cloud for Ec2 {
         let mut machines = answer.reservations().iter().flat_map(|r| r.instances());
         let found = machines.find(|m| m.instance_id() == Some(instance_id));
         Ok(found.and_then(|m| pool_of(m, &self.stack)).map(str::to_owned))
+    }
+
+    async fn terminated(&self, instance_ids: &[String]) -> Port<Vec<String>> {
+        if instance_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&str> = instance_ids.iter().map(String::as_str).collect();
+        let mut call = self.client.describe_instances();
+        for filter in [filter("instance-id", &ids), filter("instance-state-name", &ENDED)] {
+            call = call.filters(filter);
+        }
+        let answer = call.send().await.map_err(failed("DescribeInstances"))?;
+        let ended = |m: &&Instance| state(m).is_some_and(|state| ENDED.contains(&state.as_str()));
+        let machines = answer.reservations().iter().flat_map(|r| r.instances()).filter(ended);
+        let asked = |id: &&str| ids.contains(id);
+        Ok(machines.filter_map(|m| m.instance_id()).filter(asked).map(str::to_owned).collect())
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {

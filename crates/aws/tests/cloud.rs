@@ -453,6 +453,8 @@ async fn machines(config: &SdkConfig) {
     assert!(described[0].launched_ms > 1_600_000_000_000);
     ec2.terminate(&["i-0123456789abcdef0".into(), launched[0].instance_id.clone()]).await.unwrap();
     assert!(ec2.describe("p").await.unwrap().iter().all(|m| !m.alive));
+    let both = [launched[0].instance_id.clone(), of_blue[0].instance_id.clone()];
+    assert_eq!(ec2.terminated(&both).await.unwrap(), both[..1]);
     let gone = contract::plan::LaunchPlan { launch_template: "none".into(), client_token: "token-3".into(), ..plan };
     assert_eq!(ec2.launch(&gone).await.unwrap_err().kind, Kind::NotFound);
 }

@@ -301,6 +301,27 @@ async fn describe_reads_all_pages_and_trusts_no_filter() {
 }
 
 #[tokio::test]
+async fn what_is_terminated_is_asked_by_id_whatever_its_tags() {
+    let ended = tagged("i-2", &BTreeMap::new(), "terminated");
+    let all = [
+        machine("i-1", "p", "shutting-down"),
+        ended,
+        machine("i-3", "p", "stopped"),
+        machine("i-4", "p", "terminated"),
+    ];
+    let (script, ec2) = ec2([described(&all, "")]).await;
+    let asked = ["i-1", "i-2", "i-3"].map(str::to_owned);
+    assert_eq!(ec2.terminated(&asked).await.unwrap(), ["i-1", "i-2"]);
+    let body = &script.asked()[0].body;
+    for part in ["Name=instance-id&Filter.1.Value.1=i-1", "Value.3=i-3", "Value.1=shutting-down", "Value.2=terminated"]
+    {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+    let (script, ec2) = self::ec2([]).await;
+    assert!(ec2.terminated(&[]).await.unwrap().is_empty() && script.asked().is_empty());
+}
+
+#[tokio::test]
 async fn a_machine_of_another_stack_has_no_pool_of_ours() {
     for (machine, pool) in [
         (machine("i-1", "p", "running"), Some("p")),

@@ -2,19 +2,22 @@
 //!
 //! Pure: the executor carries the steps out. An orphan is never terminated on first sight.
 
-use contract::decision::{Decision, IntentState, Outcome, Verdict};
-use contract::limits::{LATE_TICKS, PENDING_S_MAX};
+mod drain;
+mod resume;
+
+use contract::decision::{Decision, Outcome, Verdict};
 use contract::plan::Plan;
 use contract::pool::PoolConfig;
-use contract::record::{Drain, DrainReason, InstanceRecord, TaskRecord, TaskState};
+use contract::record::{InstanceRecord, TaskRecord};
 
-use crate::check::check;
-use crate::earlier::{self, UNSEEN_S_MAX, may_be_unseen};
+use crate::earlier::may_be_unseen;
 use crate::health::{Health, health, is_missing};
-use crate::money;
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
 use crate::reason::{Reason, Refused};
+use drain::drained;
+pub use resume::{Before, Resume, resume, to_look_up};
+use resume::{is_being_ended, is_interrupted, is_late};
 
 /// One step towards agreement.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,19 +33,10 @@ pub enum Step {
     /// A machine that EC2 has announced to take back and has not, or that a decision stops and that may not be ended now
     /// that its time is over: it works on.
     Undrain(InstanceRecord),
-    /// A claim that was never settled, with its stored plan: what [`resume`] says.
-    Resume(Box<Decision>, Resume),
+    /// A claim that was never settled, with its stored plan: what [`resume`] says, and what the first attempt has done.
+    Resume(Box<Decision>, Resume, Before),
     /// A decision that nobody claimed in time, or a claim without a plan: nothing was done, settle it so.
     Release(Box<Decision>, Outcome),
-}
-
-/// How a stored plan is brought to its end.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Resume {
-    /// It was carried out, or must not be any more: settle with this outcome.
-    Settle(Outcome),
-    /// Carry out what is left of it: its client token, or its exact ids, make that safe.
-    Again(Plan),
 }
 
 /// What the reconciler looks at.
@@ -62,6 +56,8 @@ pub struct Scene<'a> {
     pub cloud: &'a [CloudInstance],
     /// Tasks that wait or run now, if they could be read; read only where a machine drains.
     pub tasks: Option<&'a [TaskRecord]>,
+    /// Of the machines that [`to_look_up`] names, those that EC2 shows as terminated.
+    pub terminated: &'a [String],
     /// Records of machines that ended or were launched in the time that money caps count; none if they cannot be read.
     pub ended: Option<&'a [InstanceRecord]>,
     /// The recent decisions.
@@ -84,44 +80,14 @@ pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
     steps
 }
 
-/// What becomes of a machine that drains, if anything does now.
-fn drained(record: &InstanceRecord, may_stop: bool, scene: &Scene<'_>) -> Option<Step> {
-    let drain = record.drain?;
-    let machine = scene.cloud.iter().find(|m| m.alive && m.instance_id == record.instance_id)?;
-    let over = |since_s: u64| drain.until_ms.saturating_add(since_s * 1000) <= scene.now_ms;
-    match drain.why {
-        // by then it would be gone for certain
-        DrainReason::Interruption => over(UNSEEN_S_MAX).then(|| Step::Undrain(record.clone())),
-        // A machine whose size tag was changed by somebody is left alone, as in a plan. One that nobody may end is paid for,
-        // so that it may as well work.
-        DrainReason::Stop if may_stop && machine.size == Some(record.size) => {
-            (over(0) || is_idle(record, drain, scene)).then(|| Step::EndDrain(record.clone()))
-        }
-        DrainReason::Stop => over(0).then(|| Step::Undrain(record.clone())),
-    }
-}
-
-/// Whether no task runs on a machine, as far as is known. Its worker may have looked at its record just before the mark, and
-/// taken a task whose start the index of running tasks does not show yet: so nothing is concluded in the first tick.
-fn is_idle(record: &InstanceRecord, drain: Drain, scene: &Scene<'_>) -> bool {
-    let told = drain.since_ms.is_none_or(|since| since + scene.config.tick_s * 1000 <= scene.now_ms);
-    let works = |t: &TaskRecord| is_running_on(t, &record.instance_id);
-    told && scene.tasks.is_some_and(|tasks| !tasks.iter().any(works))
-}
-
-/// Whether a task runs on a machine.
-fn is_running_on(task: &TaskRecord, instance_id: &str) -> bool {
-    task.state() == TaskState::Running && task.instance_id.as_deref() == Some(instance_id)
-}
-
 fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
     let Some(intent) = &decision.intent else { return unclaimed(decision, scene) };
-    if intent.state == IntentState::Settled || scene.now_ms < intent.claimed_ms + PENDING_S_MAX * 1000 {
+    if !is_interrupted(intent, scene.now_ms) {
         return None;
     }
     let boxed = Box::new(decision.clone());
     match &intent.plan {
-        Some(plan) => Some(Step::Resume(boxed, resume(decision, plan, scene))),
+        Some(plan) => Some(Step::Resume(boxed, resume(decision, plan, scene), Before::of(plan, scene))),
         None => {
             let error = "the executor stopped after its claim and before its plan; nothing was done".to_owned();
             Some(Step::Release(boxed, Outcome::Failed { error }))
@@ -135,84 +101,6 @@ fn unclaimed(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
     let because = format!("{}: no executor claimed it in time", Refused::Late.word());
     (late && decision.verdict == Verdict::Act)
         .then(|| Step::Release(Box::new(decision.clone()), Outcome::Refused { because }))
-}
-
-fn is_late(decision: &Decision, scene: &Scene<'_>) -> bool {
-    scene.now_ms > (decision.tick + LATE_TICKS * scene.config.tick_s) * 1000
-}
-
-/// What becomes of a stored plan whose executor stopped: what EC2 shows as done is done; the rest is carried out only if
-/// it is not too late, the pool may act, and the plan still passes the check.
-pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
-    if let Some(outcome) = already_done(decision, plan, scene) {
-        return Resume::Settle(outcome);
-    }
-    let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
-    let earlier = earlier::before(scene.decisions, generation);
-    let Scene { stack, now_ms, records, cloud, .. } = *scene;
-    let inventory = Inventory { stack, now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None };
-    let left = left_to_do(plan, scene);
-    let mut notes = check(&left, scene.config, &inventory);
-    notes.extend(money::check(&left, scene.config, &inventory, scene.ended));
-    let health = health(scene.config, &inventory);
-    let failed = |error: String| Resume::Settle(Outcome::Failed { error });
-    if is_late(decision, scene) {
-        failed("interrupted, and too late to be carried out now".into())
-    } else if !may(plan, scene) {
-        failed("interrupted, and the pool may not act so now".into())
-    } else if health.must_hold() {
-        failed(format!("interrupted, and {}: {health}", Refused::Unhealthy.word()))
-    } else if let Some(note) = notes.first() {
-        failed(format!("interrupted, and the plan does not pass the check any more: {note}"))
-    } else {
-        Resume::Again(left)
-    }
-}
-
-/// The part of a plan that EC2 and the records do not show as done.
-fn left_to_do(plan: &Plan, scene: &Scene<'_>) -> Plan {
-    match plan {
-        Plan::Launch(_) => plan.clone(),
-        Plan::Terminate { instance_ids, size, drain_until_ms } => {
-            let left = instance_ids.iter().filter(|id| is_alive(id, scene) && !is_draining(id, scene)).cloned();
-            Plan::Terminate { instance_ids: left.collect(), size: *size, drain_until_ms: *drain_until_ms }
-        }
-    }
-}
-
-fn is_alive(id: &str, scene: &Scene<'_>) -> bool {
-    scene.cloud.iter().any(|m| m.alive && m.instance_id == id)
-}
-
-fn is_draining(id: &str, scene: &Scene<'_>) -> bool {
-    scene.records.iter().any(|r| r.instance_id == id && r.drain.is_some())
-}
-
-fn may(plan: &Plan, scene: &Scene<'_>) -> bool {
-    match plan {
-        Plan::Launch(_) => scene.may_launch,
-        Plan::Terminate { .. } => scene.may_stop,
-    }
-}
-
-fn already_done(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Option<Outcome> {
-    match plan {
-        Plan::Launch(_) => {
-            let ours = scene.cloud.iter().filter(|m| m.decision == Some(decision.tick));
-            let instance_ids: Vec<String> = ours.map(|m| m.instance_id.clone()).collect();
-            (!instance_ids.is_empty()).then_some(Outcome::Launched { instance_ids })
-        }
-        Plan::Terminate { instance_ids, drain_until_ms, .. } => {
-            let left: Vec<String> = instance_ids.iter().filter(|id| is_alive(id, scene)).cloned().collect();
-            match drain_until_ms {
-                _ if left.is_empty() => Some(Outcome::Terminated { instance_ids: instance_ids.clone() }),
-                Some(until_ms) if left.iter().all(|id| is_draining(id, scene)) => {
-                    Some(Outcome::Draining { instance_ids: left, until_ms: *until_ms })
-                }
-                _ => None,
-            }
-        }
-    }
 }
 
 fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
@@ -260,7 +148,8 @@ fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
 }
 
 fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
-    is_missing(record, scene.cloud, scene.config, scene.now_ms).then(|| Step::MarkLost(record.clone()))
+    let missing = is_missing(record, scene.cloud, scene.config, scene.now_ms);
+    (missing && !is_being_ended(&record.instance_id, scene)).then(|| Step::MarkLost(record.clone()))
 }
 
 /// The health of the pool's machines before any step is taken.
@@ -273,8 +162,12 @@ pub fn health_of(scene: &Scene<'_>) -> Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::earlier::UNSEEN_S_MAX;
     use crate::samples::{config, decided, machine, record};
     use contract::Action;
+    use contract::decision::IntentState;
+    use contract::limits::{LATE_TICKS, PENDING_S_MAX};
+    use contract::record::{Drain, DrainReason};
 
     const NOW: u64 = 10_000_000;
 
@@ -289,6 +182,7 @@ mod tests {
             cloud,
             tasks: None,
             ended: None,
+            terminated: &[],
             decisions: &[],
             now_ms: NOW,
         })
@@ -323,9 +217,15 @@ mod tests {
         assert_eq!(steps(&[new], &[]), []);
     }
 
-    /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows.
-    fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
-        let config = config();
+    /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows; if `is_gone`, it shows it as terminated.
+    fn resumed(
+        tick: u64,
+        may_stop: bool,
+        records: &[InstanceRecord],
+        cloud: &[CloudInstance],
+        is_gone: bool,
+    ) -> Resume {
+        let (config, i_1) = (config(), ["i-1".to_owned()]);
         let scene = Scene {
             stack: "s",
             config: &config,
@@ -335,10 +235,11 @@ mod tests {
             cloud,
             tasks: None,
             ended: None,
+            terminated: &i_1[..usize::from(is_gone)],
             decisions: &[],
             now_ms: NOW,
         };
-        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: None };
+        let plan = Plan::Terminate { instance_ids: i_1.to_vec(), size: 0, drain_until_ms: None };
         resume(&decided(tick), &plan, &scene)
     }
 
@@ -347,14 +248,18 @@ mod tests {
         let tick = NOW / 1000 - 200;
         let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = two.iter().map(machine).collect();
-        assert!(matches!(resumed(tick, true, &two, &cloud), Resume::Again(_)));
+        assert!(matches!(resumed(tick, true, &two, &cloud, false), Resume::Again(_)));
         let failed =
             |r: Resume, word: &str| matches!(r, Resume::Settle(Outcome::Failed { error }) if error.contains(word));
-        assert!(failed(resumed(tick, false, &two, &cloud), "may not act"));
-        assert!(failed(resumed(tick - 3600, true, &two, &cloud), "too late"));
-        assert!(failed(resumed(tick, true, &two[..1], &cloud[..1]), "minimum"));
+        assert!(failed(resumed(tick, false, &two, &cloud, false), "may not act"));
+        assert!(failed(resumed(tick - 3600, true, &two, &cloud, false), "too late"));
+        assert!(failed(resumed(tick, true, &two[..1], &cloud[..1], false), "minimum"));
         let gone = Resume::Settle(Outcome::Terminated { instance_ids: vec!["i-1".into()] });
-        assert_eq!(resumed(tick - 3600, false, &two[1..], &cloud[1..]), gone);
+        for cloud in [&cloud[1..], &cloud] {
+            assert_eq!(resumed(tick - 3600, false, &two[1..], cloud, true), gone);
+        }
+        // its tags are gone, or a person stopped it, or EC2 has forgotten it
+        assert!(failed(resumed(tick, true, &two[1..], &cloud[1..], false), "none of its machines is there"));
     }
 
     #[test]
@@ -382,6 +287,7 @@ mod tests {
                 cloud: &[],
                 tasks: None,
                 ended,
+                terminated: &[],
                 decisions: &[],
                 now_ms: NOW,
             };
@@ -408,6 +314,7 @@ mod tests {
             may_stop: true,
             records: &[],
             ended: None,
+            terminated: &[],
             cloud: &[],
             tasks: None,
             decisions: &decisions,
@@ -424,10 +331,10 @@ mod tests {
         let booting = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
         let records = [record("i-1", 0, 1), record("i-2", 0, 2), booting("i-3"), booting("i-4"), booting("i-5")];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let found = resumed(tick, true, &records, &cloud);
+        let found = resumed(tick, true, &records, &cloud, false);
         let held = matches!(&found, Resume::Settle(Outcome::Failed { error }) if error.contains("unhealthy: of 5"));
         assert!(held, "{found:?}");
-        assert!(matches!(resumed(tick, true, &records[..4], &cloud[..4]), Resume::Again(_)));
+        assert!(matches!(resumed(tick, true, &records[..4], &cloud[..4], false), Resume::Again(_)));
     }
 
     /// The steps for one decision, claimed at `NOW - age_s`, with these machines in EC2.
@@ -443,6 +350,7 @@ mod tests {
             cloud,
             tasks: None,
             ended: None,
+            terminated: &[],
             decisions,
             now_ms: NOW,
         };
@@ -502,11 +410,11 @@ mod tests {
         let dead = CloudInstance { alive: false, ..ours.clone() };
         for machine in [ours, dead] {
             let found = steps_for(decision(), &[], &[machine]);
-            assert!(found.iter().any(|s| matches!(s, Step::Resume(_, how) if *how == launched)), "{found:?}");
+            assert!(found.iter().any(|s| matches!(s, Step::Resume(_, how, _) if *how == launched)), "{found:?}");
         }
         let others = machine(&record("i-2", 0, 1));
         let again = steps_for(decision(), &[], &[others]);
-        assert!(again.iter().any(|s| matches!(s, Step::Resume(_, Resume::Again(_)))), "{again:?}");
+        assert!(again.iter().any(|s| matches!(s, Step::Resume(_, Resume::Again(_), _))), "{again:?}");
     }
 
     #[test]
@@ -535,6 +443,7 @@ mod tests {
                 cloud,
                 tasks: None,
                 ended: None,
+                terminated: &[],
                 decisions: &[],
                 now_ms: NOW,
             };
@@ -574,86 +483,11 @@ mod tests {
         assert!(matches!(drained(seen_by).as_slice(), [Step::Adopt(_)]));
     }
 
-    /// The machine `i-1` as EC2 shows it.
-    fn there() -> CloudInstance {
-        machine(&record("i-1", 0, 1))
-    }
-
-    /// The step for the machine `i-1` that drains, with these tasks, while `cloud` is what EC2 shows.
-    fn drained_step(
-        drain: Drain,
-        may_stop: bool,
-        tasks: Option<&[TaskRecord]>,
-        cloud: &[CloudInstance],
-    ) -> Option<Step> {
-        let config = config();
-        let records = [InstanceRecord { drain: Some(drain), ..record("i-1", 0, 1) }];
-        let mut steps = reconcile(&Scene {
-            stack: "s",
-            config: &config,
-            may_launch: true,
-            may_stop,
-            records: &records,
-            cloud,
-            tasks,
-            ended: None,
-            decisions: &[],
-            now_ms: NOW,
-        });
-        assert!(steps.len() <= 1, "{steps:?}");
-        steps.pop()
-    }
-
-    /// A stop's drain that ends so many milliseconds after [`NOW`].
-    fn until(after_ms: u64) -> Drain {
-        Drain { until_ms: NOW + after_ms, why: DrainReason::Stop, since_ms: None }
-    }
-
-    #[test]
-    fn a_machine_has_its_time_unless_it_is_known_to_be_idle() {
-        let busy = [crate::samples::running("t", "i-1", 1), crate::samples::running("u", "i-2", 1)];
-        let ends = |after_ms: u64, tasks: Option<&[TaskRecord]>| {
-            matches!(drained_step(until(after_ms), true, tasks, &[there()]), Some(Step::EndDrain(_)))
-        };
-        assert!(ends(0, None) && !ends(1, None), "nobody knows what runs on it");
-        assert!(ends(1, Some(&[])) && ends(1, Some(&busy[1..])));
-        assert!(ends(0, Some(&busy)) && !ends(1, Some(&busy)));
-        assert!(matches!(drained_step(until(0), true, None, &[]), Some(Step::MarkLost(_))));
-    }
-
-    #[test]
-    fn nobody_takes_a_machine_for_idle_in_the_tick_in_which_it_was_told_to_drain() {
-        let told = |ago_ms: u64| Drain { since_ms: Some(NOW - ago_ms), ..until(1) };
-        let ends = |drain: Drain| matches!(drained_step(drain, true, Some(&[]), &[there()]), Some(Step::EndDrain(_)));
-        assert!(ends(told(60_000)) && !ends(told(59_999)));
-        assert!(ends(Drain { since_ms: Some(NOW), ..until(0) }), "it has had its time");
-    }
-
-    #[test]
-    fn a_machine_that_nobody_may_end_works_on_once_its_time_is_over() {
-        let forbidden = |after_ms: u64| drained_step(until(after_ms), false, Some(&[]), &[there()]);
-        assert!(matches!(forbidden(0), Some(Step::Undrain(_))));
-        assert_eq!(forbidden(1), None, "it may be allowed again before its time is over");
-        let tagged_m = [CloudInstance { size: Some(1), ..there() }];
-        let of_other_size = |after_ms: u64| drained_step(until(after_ms), true, Some(&[]), &tagged_m);
-        assert!(matches!(of_other_size(0), Some(Step::Undrain(_))));
-        assert_eq!(of_other_size(1), None);
-        let gone = drained_step(until(0), false, None, &[]);
-        assert!(matches!(gone, Some(Step::MarkLost(_))), "what is gone does not work on");
-    }
-
-    #[test]
-    fn a_machine_that_ec2_announced_to_take_back_works_on_when_it_would_be_gone_for_certain() {
-        let ago = |s: u64| Drain { until_ms: NOW - s * 1000, why: DrainReason::Interruption, since_ms: None };
-        assert_eq!(drained_step(ago(UNSEEN_S_MAX - 1), true, Some(&[]), &[there()]), None);
-        assert!(matches!(drained_step(ago(UNSEEN_S_MAX), true, None, &[there()]), Some(Step::Undrain(_))));
-        assert!(matches!(drained_step(ago(UNSEEN_S_MAX), true, None, &[]), Some(Step::MarkLost(_))));
-    }
-
     #[test]
     fn a_machine_of_a_pool_that_is_held_as_unhealthy_works_on_once_its_time_is_over() {
         let sick = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
-        let drains = InstanceRecord { drain: Some(until(0)), ..record("i-1", 0, 1) };
+        let drain = Drain { until_ms: NOW, why: DrainReason::Stop, since_ms: None };
+        let drains = InstanceRecord { drain: Some(drain), ..record("i-1", 0, 1) };
         let records = [drains, sick("i-2"), sick("i-3"), sick("i-4")];
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let found = steps(&records, &cloud);

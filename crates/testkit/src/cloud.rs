@@ -141,6 +141,15 @@ impl Cloud for World {
         .await
     }
 
+    async fn terminated(&self, instance_ids: &[String]) -> Port<Vec<String>> {
+        self.call(op::TERMINATED, |s| {
+            // one that a person stopped is shown, and so is a dead one while describe is behind
+            let ended = |m: &&Machine| !m.alive && !m.visible && instance_ids.contains(&m.instance_id);
+            Ok(s.machines.iter().filter(ended).map(|m| m.instance_id.clone()).collect())
+        })
+        .await
+    }
+
     async fn launch(&self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {
         self.call(op::LAUNCH, |s| s.launch(plan)).await
     }

@@ -150,6 +150,12 @@ fn describe_knows_our_machines_only_and_foreign_ones_are_not_terminated() {
     assert!(world.machines().iter().all(|m| m.alive));
     world.change_machine(&ours[0].instance_id, |m| m.visible = false);
     assert_eq!(run(world.describe("p")).unwrap(), []);
+    let asked = [ours[0].instance_id.clone(), foreign];
+    assert!(run(world.terminated(&asked)).unwrap().is_empty(), "it is only not shown yet");
+    world.change_machine(&ours[0].instance_id, |m| m.alive = false);
+    assert_eq!(run(world.terminated(&asked)).unwrap(), asked[..1]);
+    world.change_machine(&ours[0].instance_id, |m| m.visible = true);
+    assert!(run(world.terminated(&asked)).unwrap().is_empty(), "a person stopped it");
 }
 
 #[test]

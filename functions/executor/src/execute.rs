@@ -17,6 +17,7 @@ use controller::offering;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reason::{Dropped, Reason, Refused};
+use controller::reconcile::Before;
 
 use crate::event::{BatchAnswer, Failure, Record};
 
@@ -216,14 +217,15 @@ where
         ended.inspect_err(|error| tracing::warn!(pool = config.pool, %error, "what was spent cannot be read")).ok()
     }
 
-    /// Carries out what is `left` of a stored plan, whose executor stopped, and settles. That there is no capacity now says
-    /// nothing of the first call, which may have worked: its machine counts for as long as it may not be seen.
+    /// Carries out what is `left` of a stored plan, whose executor stopped, and settles with what both attempts have done. That
+    /// there is no capacity now says nothing of the first call, which may have worked: its machine counts for as long as it
+    /// may not be seen.
     pub(crate) async fn act_again(
         &self,
         config: &PoolConfig,
         decision: &Decision,
         claimed: Claimed,
-        left: &Plan,
+        (left, before): (&Plan, &Before),
         now_ms: u64,
     ) -> Port<Outcome> {
         let outcome = match self.act(config, decision, left, now_ms).await? {
@@ -233,7 +235,7 @@ where
             outcome => outcome,
         };
         let plan = decision.intent.as_ref().and_then(|intent| intent.plan.clone());
-        self.settle(decision, claimed, plan, outcome).await
+        self.settle(decision, claimed, plan, before.with(outcome)).await
     }
 
     /// Carries a plan out; `now_ms` is when, by the control loop's clock.
@@ -313,12 +315,20 @@ where
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => return Ok(Outcome::Failed { error: error.to_string() }),
         };
-        for record in self.ports.instances.alive(pool).await? {
-            if instance_ids.contains(&record.instance_id) {
-                self.ports.instances.mark_terminated(&record, now_ms).await?;
-            }
-        }
+        self.close(pool, &instance_ids, now_ms).await?;
         Ok(Outcome::Terminated { instance_ids })
+    }
+
+    /// Marks the live records of these machines as ended.
+    pub(crate) async fn close(&self, pool: &str, instance_ids: &[String], at_ms: u64) -> Port<()> {
+        if instance_ids.is_empty() {
+            return Ok(());
+        }
+        let records = self.ports.instances.alive(pool).await?;
+        for record in records.iter().filter(|r| instance_ids.contains(&r.instance_id)) {
+            self.ports.instances.mark_terminated(record, at_ms).await?;
+        }
+        Ok(())
     }
 
     /// EC2 refuses a whole call for one machine that is protected; then the others go one by one. An error if none goes.

@@ -6,7 +6,7 @@ use contract::event::Tick;
 use contract::pool::PoolConfig;
 use contract::record::{DrainReason, InstanceRecord, TaskRecord};
 use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, Tasks};
-use controller::reconcile::{Resume, Scene, Step, health_of, reconcile};
+use controller::reconcile::{Before, Resume, Scene, Step, health_of, reconcile, to_look_up};
 
 use crate::execute::{Claimed, Executor};
 
@@ -75,7 +75,9 @@ where
         let ended = self.ended(&config, now_ms).await;
         let (tasks, ended) = (tasks.as_deref(), ended.as_deref());
         let (config, stack) = (&config, self.ports.cloud.stack());
-        let scene = Scene { stack, config, may_launch, may_stop, records, cloud, tasks, ended, decisions, now_ms };
+        let terminated = &self.ports.cloud.terminated(&to_look_up(decisions, now_ms)).await?;
+        let scene =
+            Scene { stack, config, may_launch, may_stop, records, cloud, tasks, terminated, ended, decisions, now_ms };
         let health = health_of(&scene);
         if health.must_hold() {
             tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");
@@ -131,7 +133,9 @@ where
                 tracing::warn!(pool = record.pool, instance, "works on: {}", left(&record));
                 self.ports.instances.reopen(&record).await?;
             }
-            Step::Resume(decision, how) => self.resume(config, &decision, how, now_ms, done).await?,
+            Step::Resume(decision, how, before) => {
+                self.resume(config, &decision, (how, before), now_ms, done).await?;
+            }
             Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,
         }
         Ok(())
@@ -141,15 +145,17 @@ where
         &self,
         config: &PoolConfig,
         decision: &Decision,
-        how: Resume,
+        (how, before): (Resume, Before),
         now_ms: u64,
         done: &mut Reconciled,
     ) -> Port<()> {
         let Some(intent) = &decision.intent else { return Ok(()) };
         let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
+        // what the first attempt ended is closed as ended by it, and not as lost
+        self.close(&decision.pool, &before.gone, claimed.now_ms).await?;
         let settled = match how {
             Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await,
-            Resume::Again(left) => self.act_again(config, decision, claimed, &left, now_ms).await,
+            Resume::Again(left) => self.act_again(config, decision, claimed, (&left, &before), now_ms).await,
         };
         let outcome = match settled {
             // Its own executor was only slow, or another reconciliation was faster.

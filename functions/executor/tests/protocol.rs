@@ -405,9 +405,42 @@ async fn an_executor_that_stops_between_the_marks_and_the_outcome_is_finished() 
     // the first, which is busy, was told; the second is told only now, and has a tick for what its worker may have taken
     let reconciled = executor.reconcile(&schedule(TICK + 240)).await.unwrap();
     assert_eq!((reconciled.finished, reconciled.drained), (1, 0), "{reconciled:?}");
+    let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
+    let outcome = world.decisions()[1].intent.clone().unwrap().outcome;
+    assert_eq!(outcome, Some(Outcome::Draining { instance_ids: ids, until_ms: (TICK + 660) * 1000 }));
     assert_eq!(executor.reconcile(&schedule(TICK + 240)).await.unwrap().drained, 0);
     assert_eq!(executor.reconcile(&schedule(TICK + 300)).await.unwrap().drained, 1);
     assert_eq!(world.machines().iter().map(|m| m.alive).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
+async fn an_interrupted_stop_of_several_machines_says_and_records_all_that_went() {
+    for killed in [false, true] {
+        let world = World::with_pool(&contract::pool::PoolConfig { machines_per_action_max: 2, ..pool_config("p") });
+        let executor = over(&world);
+        decided(&world, TICK, Action::Launch(0, 2)).await;
+        executor.execute("p", TICK).await.unwrap();
+        let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
+        decided(&world, TICK + 300, Action::Stop(0, 2)).await;
+        // EC2 refuses both together; of the calls for each, the first works behind a time-out
+        world.fail_next(op::TERMINATE, fault(op::TERMINATE, "OperationNotPermitted", Kind::Denied));
+        world.fail_after(op::TERMINATE, fault(op::TERMINATE, "RequestTimeout", Kind::Unavailable));
+        assert!(matches!(executor.execute("p", TICK + 300).await.unwrap(), Done::Pending(_)));
+        let alive = || world.machines().iter().map(|m| m.alive).collect::<Vec<_>>();
+        assert_eq!(alive(), [false, true]);
+        // a minute later it is still the executor's
+        assert_eq!(executor.reconcile(&schedule(TICK + 360)).await.unwrap().lost, 0);
+        world.put_kill_switch(contract::control::KillSwitch { engaged: killed }).await.unwrap();
+        let reconciled = executor.reconcile(&schedule(TICK + 420)).await.unwrap();
+        assert_eq!((reconciled.finished, reconciled.lost), (1, 0), "{reconciled:?}");
+        let went = if killed { &ids[..1] } else { &ids };
+        let outcome = world.decisions()[1].intent.clone().unwrap().outcome;
+        assert_eq!(outcome, Some(Outcome::Terminated { instance_ids: went.to_vec() }));
+        let ended = world.instances().into_iter().filter(|r| r.terminated_ms.is_some()).map(|r| r.instance_id);
+        assert_eq!(ended.collect::<Vec<_>>(), went);
+        assert_eq!(world.instances()[0].terminated_ms, Some((TICK + 300) * 1000));
+        assert_eq!(alive(), [false, killed]);
+    }
 }
 
 #[tokio::test]

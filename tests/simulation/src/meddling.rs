@@ -20,7 +20,7 @@ use crate::seen::{Event, Seen};
 
 /// Services that go down as a whole.
 const SERVICES: [&[&str]; 6] = [
-    &[op::DESCRIBE, op::LAUNCH, op::TERMINATE],
+    &[op::DESCRIBE, op::TERMINATED, op::LAUNCH, op::TERMINATE],
     &[op::DECISIONS_GET, op::DECISIONS_PUT_ONCE, op::DECISIONS_CLAIM, op::DECISIONS_PUT_INTENT, op::DECISIONS_RANGE],
     &[op::CONTROL_CONFIG, op::CONTROL_HEAD, op::CONTROL_KILL_SWITCH],
     &[op::INSTANCES_ALIVE, op::INSTANCES_ENDED, op::INSTANCES_PUT_NEW, op::INSTANCES_MARK_TERMINATED],
