@@ -251,6 +251,8 @@ where
         }
     }
 
+    /// The memory of missing capacity is read again behind the call, although the plan was made with it: it is replaced as a
+    /// whole, and what another executor noted during the call must not be lost.
     async fn launch(&self, config: &PoolConfig, decision: &Decision, plan: &LaunchPlan) -> Port<Outcome> {
         let now_ms = decision.tick * 1000;
         match self.ports.cloud.launch(plan).await {

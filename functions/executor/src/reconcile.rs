@@ -5,7 +5,7 @@ use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
 use contract::pool::PoolConfig;
 use contract::record::{DrainReason, InstanceRecord, TaskRecord};
-use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, Tasks};
+use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reconcile::{Before, Resume, Scene, Step, health_of, reconcile, to_look_up};
 
 use crate::execute::{Claimed, Executor};
@@ -34,6 +34,21 @@ pub struct Reconciled {
     pub held: bool,
 }
 
+/// A reconciliation in which something failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unfinished {
+    /// The first error.
+    pub error: PortError,
+    /// What was found and done all the same; none if something could not be read.
+    pub done: Option<Reconciled>,
+}
+
+impl From<PortError> for Unfinished {
+    fn from(error: PortError) -> Self {
+        Self { error, done: None }
+    }
+}
+
 /// Why a machine that drains does not go, for people.
 fn left(record: &InstanceRecord) -> &'static str {
     match record.drain.map(|drain| drain.why) {
@@ -54,7 +69,7 @@ where
     ///
     /// # Errors
     /// If something cannot be read, or a step fails: the first one that did, after all others were taken.
-    pub async fn reconcile(&self, tick: &Tick) -> Port<Reconciled> {
+    pub async fn reconcile(&self, tick: &Tick) -> Result<Reconciled, Unfinished> {
         let (pool, now_s) = (tick.pool.as_str(), tick.seconds());
         let config = self.ports.control.config(pool).await?;
         // Records first: a machine launched between the two reads is then adopted twice, which is harmless, instead
@@ -90,7 +105,7 @@ where
                 failed.get_or_insert(error);
             }
         }
-        failed.map_or(Ok(done), Err)
+        failed.map_or(Ok(done), |error| Err(Unfinished { error, done: Some(done) }))
     }
 
     /// The tasks, if any machine drains. If they cannot be read, machines go when their time is over, and not before.

@@ -597,7 +597,8 @@ async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
     world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
     world.put_new(&instance("p", "i-gone", 0, (TICK - 3600) * 1000)).await.unwrap();
     world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
-    assert!(executor.reconcile(&schedule(TICK)).await.is_err());
+    let unfinished = executor.reconcile(&schedule(TICK)).await.unwrap_err();
+    assert_eq!((unfinished.error.kind, unfinished.done.map(|done| done.lost)), (Kind::Throttled, Some(1)));
     assert_eq!(world.instances().iter().filter(|r| r.terminated_ms.is_some()).count(), 1);
     assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().adopted, 1);
 }
@@ -635,6 +636,18 @@ async fn nothing_is_launched_or_stopped_while_most_machines_are_unhealthy() {
         let reconciled = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
         assert_eq!((reconciled.unhealthy, reconciled.held), (3, true));
     }
+}
+
+#[tokio::test]
+async fn a_pool_that_is_held_is_reported_so_although_a_step_fails() {
+    let (world, executor) = setup();
+    never_ready(&world, 3).await;
+    world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
+    world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
+    let mut told = Vec::new();
+    let event = executor::event::Event::Schedule(schedule(TICK));
+    executor.handle(event, |document| told.push(document)).await.unwrap_err();
+    assert_eq!((&told[0]["UnhealthyHold"], &told[0]["ExecutorFailures"]), (&1.0.into(), &1.0.into()));
 }
 
 #[tokio::test]
