@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{
     Filter, Instance, InstanceStateName, InstanceType, LaunchTemplateSpecification, ResourceType, Tag, TagSpecification,
 };
 use contract::limits::MACHINES_MAX;
-use contract::plan::{LaunchPlan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
+use contract::plan::{LaunchPlan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE, TAG_STACK};
 use controller::ports::{Cloud, CloudInstance, Kind, Port, PortError};
 
 use crate::errors::failed;
@@ -22,10 +22,14 @@ const TEMPLATE_VERSION: &str = "$Default";
 /// States that describe asks for: all but terminated.
 const STATES: [&str; 5] = ["pending", "running", "stopping", "shutting-down", "stopped"];
 
-/// The adapter of EC2.
+/// States of a machine that does not come back.
+const ENDED: [&str; 2] = ["shutting-down", "terminated"];
+
+/// The adapter of EC2, for the machines of one stack.
 #[derive(Clone, Debug)]
 pub struct Ec2 {
     client: Client,
+    stack: String,
 }
 
 fn filter(name: impl Into<String>, values: &[&str]) -> Filter {
@@ -37,10 +41,11 @@ fn tag<'a>(machine: &'a Instance, key: &str) -> Option<&'a str> {
     machine.tags().iter().find(|tag| tag.key() == Some(key))?.value()
 }
 
-/// Whether a machine carries our tags for this pool. The filters say so already; a machine of somebody else must not
-/// be taken for ours because a filter was ignored.
-fn is_ours(machine: &Instance, pool: &str) -> bool {
-    tag(machine, TAG_MANAGED) == Some(TAG_MANAGED_VALUE) && tag(machine, TAG_POOL) == Some(pool)
+/// The pool of a machine of this stack. The filters say so already; a machine of somebody else must not be taken for ours
+/// because a filter was ignored.
+fn pool_of<'a>(machine: &'a Instance, stack: &str) -> Option<&'a str> {
+    let ours = tag(machine, TAG_MANAGED) == Some(TAG_MANAGED_VALUE) && tag(machine, TAG_STACK) == Some(stack);
+    tag(machine, TAG_POOL).filter(|_| ours)
 }
 
 fn state(machine: &Instance) -> Option<&InstanceStateName> {
@@ -60,15 +65,20 @@ fn seen(machine: &Instance) -> Option<CloudInstance> {
 }
 
 impl Ec2 {
-    /// The adapter for this configuration.
-    pub fn new(config: &SdkConfig) -> Self {
-        Self { client: Client::new(config) }
+    /// The adapter for this configuration and the machines of the stack of this name.
+    pub fn new(config: &SdkConfig, stack: impl Into<String>) -> Self {
+        Self { client: Client::new(config), stack: stack.into() }
     }
 
-    fn describe_pool(&self, pool: &str) -> DescribeInstancesFluentBuilder {
+    fn describe_ours(&self) -> DescribeInstancesFluentBuilder {
         self.client
             .describe_instances()
             .filters(filter(format!("tag:{TAG_MANAGED}"), &[TAG_MANAGED_VALUE]))
+            .filters(filter(format!("tag:{TAG_STACK}"), &[&self.stack]))
+    }
+
+    fn describe_pool(&self, pool: &str) -> DescribeInstancesFluentBuilder {
+        self.describe_ours()
             .filters(filter(format!("tag:{TAG_POOL}"), &[pool]))
             .filters(filter("instance-state-name", &STATES))
             .max_results(PAGE_ROWS)
@@ -112,14 +122,19 @@ fn gone_is_done(result: Port<()>) -> Port<()> {
 }
 
 impl Cloud for Ec2 {
+    fn stack(&self) -> &str {
+        &self.stack
+    }
+
     async fn describe(&self, pool: &str) -> Port<Vec<CloudInstance>> {
         let mut pages = self.describe_pool(pool).into_paginator().send();
         let mut machines = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(failed("DescribeInstances"))?;
             let of_page = page.reservations().iter().flat_map(|r| r.instances());
-            let ours = of_page.filter(|m| is_ours(m, pool) && state(m) != Some(&InstanceStateName::Terminated));
-            machines.extend(ours.filter_map(seen));
+            let ours = of_page.filter(|m| pool_of(m, &self.stack) == Some(pool));
+            let there = ours.filter(|m| state(m) != Some(&InstanceStateName::Terminated));
+            machines.extend(there.filter_map(seen));
             if machines.len() > MACHINES_MAX {
                 let message = format!("pool {pool:?} has more than {MACHINES_MAX} machines");
                 return Err(PortError::invalid("DescribeInstances", message));
@@ -130,16 +145,29 @@ impl Cloud for Ec2 {
 
     async fn pool_of(&self, instance_id: &str) -> Port<Option<String>> {
         let call = self
-            .client
-            .describe_instances()
+            .describe_ours()
             .filters(filter("instance-id", &[instance_id]))
-            .filters(filter("instance-state-name", &["pending", "running"]))
-            .filters(filter(format!("tag:{TAG_MANAGED}"), &[TAG_MANAGED_VALUE]));
+            .filters(filter("instance-state-name", &["pending", "running"]));
         let answer = call.send().await.map_err(failed("DescribeInstances"))?;
         let mut machines = answer.reservations().iter().flat_map(|r| r.instances());
-        let ours =
-            machines.find(|m| m.instance_id() == Some(instance_id) && tag(m, TAG_MANAGED) == Some(TAG_MANAGED_VALUE));
-        Ok(ours.and_then(|m| tag(m, TAG_POOL)).map(str::to_owned))
+        let found = machines.find(|m| m.instance_id() == Some(instance_id));
+        Ok(found.and_then(|m| pool_of(m, &self.stack)).map(str::to_owned))
+    }
+
+    async fn terminated(&self, instance_ids: &[String]) -> Port<Vec<String>> {
+        if instance_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&str> = instance_ids.iter().map(String::as_str).collect();
+        let mut call = self.client.describe_instances();
+        for filter in [filter("instance-id", &ids), filter("instance-state-name", &ENDED)] {
+            call = call.filters(filter);
+        }
+        let answer = call.send().await.map_err(failed("DescribeInstances"))?;
+        let ended = |m: &&Instance| state(m).is_some_and(|state| ENDED.contains(&state.as_str()));
+        let machines = answer.reservations().iter().flat_map(|r| r.instances()).filter(ended);
+        let asked = |id: &&str| ids.contains(id);
+        Ok(machines.filter_map(|m| m.instance_id()).filter(asked).map(str::to_owned).collect())
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {

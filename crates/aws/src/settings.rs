@@ -12,8 +12,62 @@ pub struct Missing(pub Vec<&'static str>);
 pub struct Settings {
     /// The four tables.
     pub tables: TableNames,
-    /// The bucket of policies; the executor has none.
+    /// The bucket of policies.
     pub bucket: Option<String>,
+}
+
+/// What the executor has to know: it reads no policies, and launches and stops for one stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorSettings {
+    /// The four tables.
+    pub tables: TableNames,
+    /// The name of the stack, which its machines are tagged with.
+    pub stack: String,
+}
+
+impl ExecutorSettings {
+    /// Reads them with `get`, which is the environment in a program.
+    ///
+    /// # Errors
+    /// Lists the names that are not set.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Missing> {
+        let mut reader = Reader { get, missing: Vec::new() };
+        let (tables, stack) = (reader.tables(), reader.need("STACK_NAME"));
+        reader.unless_missing(Self { tables, stack })
+    }
+}
+
+/// Reads names, and remembers those that are not set.
+struct Reader<F> {
+    get: F,
+    missing: Vec<&'static str>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Reader<F> {
+    /// A value, if it is set.
+    fn value(&self, name: &str) -> Option<String> {
+        (self.get)(name).filter(|value| !value.is_empty())
+    }
+
+    fn need(&mut self, name: &'static str) -> String {
+        self.value(name).unwrap_or_else(|| {
+            self.missing.push(name);
+            String::new()
+        })
+    }
+
+    fn tables(&mut self) -> TableNames {
+        TableNames {
+            tasks: self.need("TASKS_TABLE"),
+            instances: self.need("INSTANCES_TABLE"),
+            decisions: self.need("DECISIONS_TABLE"),
+            control: self.need("CONTROL_TABLE"),
+        }
+    }
+
+    fn unless_missing<T>(self, settings: T) -> Result<T, Missing> {
+        if self.missing.is_empty() { Ok(settings) } else { Err(Missing(self.missing)) }
+    }
 }
 
 impl Settings {
@@ -22,21 +76,9 @@ impl Settings {
     /// # Errors
     /// Lists the names that are not set.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Missing> {
-        let mut missing = Vec::new();
-        let mut need = |name| {
-            get(name).filter(|value| !value.is_empty()).unwrap_or_else(|| {
-                missing.push(name);
-                String::new()
-            })
-        };
-        let tables = TableNames {
-            tasks: need("TASKS_TABLE"),
-            instances: need("INSTANCES_TABLE"),
-            decisions: need("DECISIONS_TABLE"),
-            control: need("CONTROL_TABLE"),
-        };
-        let bucket = get("POLICY_BUCKET").filter(|value| !value.is_empty());
-        if missing.is_empty() { Ok(Self { tables, bucket }) } else { Err(Missing(missing)) }
+        let mut reader = Reader { get, missing: Vec::new() };
+        let (tables, bucket) = (reader.tables(), reader.value("POLICY_BUCKET"));
+        reader.unless_missing(Self { tables, bucket })
     }
 
     /// The bucket, for those who cannot do without.
@@ -67,5 +109,16 @@ mod tests {
         assert_eq!(missing.0, ["INSTANCES_TABLE", "DECISIONS_TABLE"]);
         let all = Settings::read(|_| Some("x".to_owned())).unwrap();
         assert_eq!(all.bucket().unwrap(), "x");
+    }
+
+    #[test]
+    fn the_executor_does_not_start_without_the_name_of_its_stack() {
+        let some = |name: &str| matches!(name, "TASKS_TABLE" | "CONTROL_TABLE").then(|| "x".to_owned());
+        let missing = ExecutorSettings::read(some).unwrap_err();
+        assert_eq!(missing.0, ["INSTANCES_TABLE", "DECISIONS_TABLE", "STACK_NAME"]);
+        let empty = |name: &str| Some(if name == "STACK_NAME" { "" } else { "x" }.to_owned());
+        assert_eq!(ExecutorSettings::read(empty).unwrap_err().0, ["STACK_NAME"]);
+        let all = ExecutorSettings::read(|name| (name != "POLICY_BUCKET").then(|| "x".to_owned()));
+        assert_eq!(all.unwrap().stack, "x");
     }
 }

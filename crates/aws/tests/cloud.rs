@@ -161,7 +161,7 @@ async fn instances(tables: &Tables) {
     instances.put_new(&record).await.unwrap();
     let ready = contract::record::InstanceRecord { ready_ms: Some(1500), ..record.clone() };
     assert_eq!(instances.alive("p").await.unwrap(), [ready, later.clone()]);
-    let drain = |until_ms| Drain { until_ms, why: DrainReason::Stop };
+    let drain = |until_ms| Drain { until_ms, why: DrainReason::Stop, since_ms: Some(1) };
     instances.mark_draining(&later, drain(5000)).await.unwrap();
     instances.mark_draining(&later, drain(9000)).await.unwrap();
     assert_eq!(instances.alive("p").await.unwrap()[1].drain, Some(drain(5000)), "the first mark stays");
@@ -421,7 +421,7 @@ async fn machines(config: &SdkConfig) {
     let template = client.create_launch_template().launch_template_name("twinscaler-s").launch_template_data(data);
     template.send().await.unwrap();
 
-    let ec2 = Ec2::new(config);
+    let ec2 = Ec2::new(config, builders::STACK);
     let plan = contract::plan::LaunchPlan {
         size: 0,
         launch_template: "twinscaler-s".into(),
@@ -439,12 +439,22 @@ async fn machines(config: &SdkConfig) {
     assert_eq!(ec2.launch(&other).await.unwrap_err().code, "IdempotentParameterMismatch");
     ec2.launch(&contract::plan::LaunchPlan { client_token: "token-2".into(), ..other }).await.unwrap();
 
+    let blue = Ec2::new(config, "blue");
+    let tags = controller::plan::tags("blue", "p", TICK, 0);
+    let of_blue = contract::plan::LaunchPlan { tags, client_token: "token-4".into(), ..plan.clone() };
+    let of_blue = blue.launch(&of_blue).await.unwrap();
+    assert_eq!(ec2.pool_of(&of_blue[0].instance_id).await.unwrap(), None);
+    assert_eq!(blue.pool_of(&of_blue[0].instance_id).await.unwrap().as_deref(), Some("p"));
+    assert_eq!(blue.describe("p").await.unwrap().len(), 1);
+
     let described = ec2.describe("p").await.unwrap();
     assert_eq!(described.len(), 1);
     assert_eq!((&described[0].instance_id, described[0].alive), (&launched[0].instance_id, true));
     assert!(described[0].launched_ms > 1_600_000_000_000);
     ec2.terminate(&["i-0123456789abcdef0".into(), launched[0].instance_id.clone()]).await.unwrap();
     assert!(ec2.describe("p").await.unwrap().iter().all(|m| !m.alive));
+    let both = [launched[0].instance_id.clone(), of_blue[0].instance_id.clone()];
+    assert_eq!(ec2.terminated(&both).await.unwrap(), both[..1]);
     let gone = contract::plan::LaunchPlan { launch_template: "none".into(), client_token: "token-3".into(), ..plan };
     assert_eq!(ec2.launch(&gone).await.unwrap_err().kind, Kind::NotFound);
 }

@@ -2,6 +2,7 @@
 
 mod script;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws::ec2::Ec2;
@@ -28,7 +29,7 @@ async fn bucket(answers: impl IntoIterator<Item = Answer>) -> (Script, PolicyBuc
 
 async fn ec2(answers: impl IntoIterator<Item = Answer>) -> (Script, Ec2) {
     let (script, url) = Script::start(answers).await;
-    (script, Ec2::new(&config(&url).await))
+    (script, Ec2::new(&config(&url).await, builders::STACK))
 }
 
 fn dynamodb_error(status: u16, code: &str) -> Answer {
@@ -202,8 +203,17 @@ fn launch_plan() -> LaunchPlan {
 }
 
 fn machine(id: &str, pool: &str, state: &str) -> String {
+    tagged(id, &builders::tags(pool, TICK, 1), state)
+}
+
+/// A machine of a pool of the same name in another stack.
+fn machine_of_other_stack(id: &str, pool: &str, state: &str) -> String {
+    tagged(id, &controller::plan::tags("blue", pool, TICK, 1), state)
+}
+
+fn tagged(id: &str, tags: &BTreeMap<String, String>, state: &str) -> String {
     let tag = |(key, value): (&String, &String)| format!("<item><key>{key}</key><value>{value}</value></item>");
-    let tags: String = builders::tags(pool, TICK, 1).iter().map(tag).collect();
+    let tags: String = tags.iter().map(tag).collect();
     format!(
         "<item><instanceId>{id}</instanceId><instanceState><code>0</code><name>{state}</name></instanceState>\
          <launchTime>2023-11-14T22:14:00.000Z</launchTime><tagSet>{tags}</tagSet></item>"
@@ -261,6 +271,7 @@ async fn a_launch_says_exactly_what_the_plan_says() {
         "LaunchTemplate.Version=%24Default",
         "TagSpecification.1.ResourceType=instance",
         "Key=twinscaler%3Amanaged",
+        "Key=twinscaler%3Astack&TagSpecification.1.Tag.5.Value=twinscaler-test",
     ] {
         assert!(body.contains(part), "{part} in {body}");
     }
@@ -268,15 +279,60 @@ async fn a_launch_says_exactly_what_the_plan_says() {
 
 #[tokio::test]
 async fn describe_reads_all_pages_and_trusts_no_filter() {
-    let first = [machine("i-1", "p", "running"), machine("i-2", "other", "running")];
+    let first = [
+        machine("i-1", "p", "running"),
+        machine("i-2", "other", "running"),
+        machine_of_other_stack("i-5", "p", "running"),
+    ];
     let second = [machine("i-3", "p", "stopping"), machine("i-4", "p", "terminated")];
     let (script, ec2) = ec2([described(&first, "<nextToken>n</nextToken>"), described(&second, "")]).await;
     let got = ec2.describe("p").await.unwrap();
     let ids: Vec<_> = got.iter().map(|m| (m.instance_id.as_str(), m.alive)).collect();
     assert_eq!(ids, [("i-1", true), ("i-3", false)]);
     let asked = script.asked();
-    assert!(asked[0].body.contains("Filter.2.Name=tag%3Atwinscaler%3Apool&Filter.2.Value.1=p"), "{}", asked[0].body);
+    for part in [
+        "Filter.1.Name=tag%3Atwinscaler%3Amanaged&Filter.1.Value.1=true",
+        "Filter.2.Name=tag%3Atwinscaler%3Astack&Filter.2.Value.1=twinscaler-test",
+        "Filter.3.Name=tag%3Atwinscaler%3Apool&Filter.3.Value.1=p",
+    ] {
+        assert!(asked[0].body.contains(part), "{part} in {}", asked[0].body);
+    }
     assert!(asked[1].body.contains("NextToken=n"), "{}", asked[1].body);
+}
+
+#[tokio::test]
+async fn what_is_terminated_is_asked_by_id_whatever_its_tags() {
+    let ended = tagged("i-2", &BTreeMap::new(), "terminated");
+    let all = [
+        machine("i-1", "p", "shutting-down"),
+        ended,
+        machine("i-3", "p", "stopped"),
+        machine("i-4", "p", "terminated"),
+    ];
+    let (script, ec2) = ec2([described(&all, "")]).await;
+    let asked = ["i-1", "i-2", "i-3"].map(str::to_owned);
+    assert_eq!(ec2.terminated(&asked).await.unwrap(), ["i-1", "i-2"]);
+    let body = &script.asked()[0].body;
+    for part in ["Name=instance-id&Filter.1.Value.1=i-1", "Value.3=i-3", "Value.1=shutting-down", "Value.2=terminated"]
+    {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+    let (script, ec2) = self::ec2([]).await;
+    assert!(ec2.terminated(&[]).await.unwrap().is_empty() && script.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_machine_of_another_stack_has_no_pool_of_ours() {
+    for (machine, pool) in [
+        (machine("i-1", "p", "running"), Some("p")),
+        (machine_of_other_stack("i-1", "p", "running"), None),
+        (machine("i-2", "p", "running"), None),
+    ] {
+        let (script, ec2) = ec2([described(&[machine], "")]).await;
+        assert_eq!(ec2.pool_of("i-1").await.unwrap().as_deref(), pool);
+        let body = &script.asked()[0].body;
+        assert!(body.contains("Name=tag%3Atwinscaler%3Astack&Filter.2.Value.1=twinscaler-test"), "{body}");
+    }
 }
 
 #[tokio::test]

@@ -91,8 +91,8 @@ pub enum Outcome {
         /// EC2's ids.
         instance_ids: Vec<String>,
     },
-    /// Machines take no more tasks, and are terminated when they have none or the time is over; those without any tasks
-    /// were terminated at once.
+    /// Machines take no more tasks, and are terminated a tick later if they have none, or when they have none or the time is
+    /// over.
     Draining {
         /// EC2's ids.
         instance_ids: Vec<String>,

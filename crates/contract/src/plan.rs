@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const TAG_MANAGED: &str = "twinscaler:managed";
 /// The value of [`TAG_MANAGED`].
 pub const TAG_MANAGED_VALUE: &str = "true";
+/// Tag with the name of the stack whose machine it is: two stacks may have a pool of the same name.
+pub const TAG_STACK: &str = "twinscaler:stack";
 /// Tag with the pool's name.
 pub const TAG_POOL: &str = "twinscaler:pool";
 /// Tag with the tick of the decision that launched the machine.
@@ -50,6 +52,6 @@ pub struct LaunchPlan {
     pub count: u32,
     /// Ownership tags, set at creation.
     pub tags: BTreeMap<String, String>,
-    /// Hash of the decision's id, so that EC2 never launches twice for one decision.
+    /// Hash of the stack's name and the decision's id, so that EC2 never launches twice for one decision.
     pub client_token: String,
 }

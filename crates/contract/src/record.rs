@@ -90,13 +90,16 @@ pub struct Drain {
     pub until_ms: u64,
     /// Why it goes.
     pub why: DrainReason,
+    /// When it was told, milliseconds since the epoch, by the control loop's clock; none in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
 }
 
 /// Why a machine goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DrainReason {
-    /// A decision stops it: the executor terminates it when it has no tasks, or at the latest time.
+    /// A decision stops it: the executor terminates it a tick later when it has no tasks, or at the latest time.
     Stop,
     /// EC2 takes a spot machine back: it is gone at that time without anybody's help.
     Interruption,
@@ -141,6 +144,15 @@ mod tests {
         }
         assert_eq!(seen, [180, 360, 720, 1440, 1800, 1800]);
         assert_eq!(back_off.until_ms, 1_000_000 + 1_800_000);
+    }
+
+    #[test]
+    fn a_drain_of_an_earlier_version_can_be_read() {
+        let old: Drain = serde_json::from_str(r#"{"until_ms": 5, "why": "stop"}"#).unwrap();
+        assert_eq!(old, Drain { until_ms: 5, why: DrainReason::Stop, since_ms: None });
+        assert_eq!(serde_json::to_string(&old).unwrap(), r#"{"until_ms":5,"why":"stop"}"#);
+        let new = Drain { since_ms: Some(3), ..old };
+        assert_eq!(serde_json::from_str::<Drain>(&serde_json::to_string(&new).unwrap()).unwrap(), new);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use contract::limits::CLIENT_TOKEN_LEN_MAX;
 use contract::money::Cap;
-use contract::plan::{LaunchPlan, Plan};
+use contract::plan::{LaunchPlan, Plan, TAG_DECISION};
 use contract::pool::PoolConfig;
 
 use crate::earlier::{launches_of_last_hour, stops_without_plan, unseen_launches};
 use crate::money::NanoUsd;
 use crate::offering::{Offering, offerings};
-use crate::plan::{Inventory, stoppable};
+use crate::plan::{Inventory, stoppable, tags};
 use crate::ports::CloudInstance;
 
 /// What is wrong with a plan. Any note forbids carrying it out.
@@ -50,6 +50,9 @@ pub enum Note {
     /// The type or the subnet is not one of the pool's.
     #[error("{0} is not one of the pool's for the size")]
     Offering(String),
+    /// A tag is missing, or not the one of this stack's machines in this pool: nobody would find the machine again.
+    #[error("the tag {0} is not the one of this stack's machines of this size in this pool")]
+    Tag(String),
     /// EC2 would refuse the token.
     #[error("the client token has {0} characters")]
     Token(usize),
@@ -91,6 +94,7 @@ fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_
     if !offerings(plan.size, 0, config).contains(&Offering::of(plan)) {
         notes.push(Note::Offering(Offering::of(plan).key()));
     }
+    notes.extend(wrong_tags(plan, config, inventory));
     if plan.client_token.is_empty() || plan.client_token.len() > CLIENT_TOKEN_LEN_MAX {
         notes.push(Note::Token(plan.client_token.len()));
     }
@@ -103,6 +107,15 @@ fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_
         notes.push(Note::Budget { have, max });
     }
     notes
+}
+
+/// Tags that are not those of this stack's machines. Which decision it is the plan says; that there is one is checked.
+fn wrong_tags(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_>) -> Vec<Note> {
+    let Some(tick) = plan.tags.get(TAG_DECISION).and_then(|tick| tick.parse().ok()) else {
+        return vec![Note::Tag(TAG_DECISION.into())];
+    };
+    let ours = tags(inventory.stack, &config.pool, tick, plan.size);
+    ours.into_iter().filter(|(key, value)| plan.tags.get(key) != Some(value)).map(|(key, _)| Note::Tag(key)).collect()
 }
 
 fn wrong_count(count: u32, config: &PoolConfig) -> Option<Note> {
@@ -151,14 +164,22 @@ mod tests {
     use crate::plan::{self, Inventory};
     use crate::samples::{config, machine, record};
     use contract::Action;
+    use contract::plan::{TAG_MANAGED, TAG_POOL, TAG_SIZE, TAG_STACK};
     use contract::record::InstanceRecord;
 
     #[test]
     fn a_plan_within_the_bounds_has_no_notes() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory =
-            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
+        let inventory = Inventory {
+            stack: "s",
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &[],
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         for action in [Action::Launch(0, 1), Action::Stop(0, 1)] {
             let plan = plan::plan(action, 60, &config(), &inventory).unwrap();
             assert_eq!(check(&plan, &config(), &inventory), []);
@@ -170,8 +191,15 @@ mod tests {
         let records = [record("i-1", 0, 1), record("i-unseen", 0, 2)];
         let orphan = crate::ports::CloudInstance { instance_id: "i-orphan".into(), ..machine(&records[0]) };
         let cloud = [machine(&records[0]), orphan];
-        let inventory =
-            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
+        let inventory = Inventory {
+            stack: "s",
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &[],
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
         let stop = plan::plan(Action::Stop(0, 1), 60, &config(), &inventory).unwrap();
@@ -182,8 +210,15 @@ mod tests {
     fn foreign_machines_wrong_templates_and_counts_are_noted() {
         let records = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory =
-            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
+        let inventory = Inventory {
+            stack: "s",
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &[],
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         let foreign = Plan::Terminate { instance_ids: vec!["i-other".into()], size: 0, drain_until_ms: None };
         assert_eq!(check(&foreign, &config(), &inventory), [Note::NotOurs("i-other".into())]);
         let Plan::Launch(mut launch) = plan::plan(Action::Launch(1, 1), 60, &config(), &inventory).unwrap() else {
@@ -210,8 +245,15 @@ mod tests {
     fn several_machines_need_room_for_all_of_them() {
         let records = [record("i-1", 1, 1), record("i-2", 0, 1), record("i-3", 0, 2), record("i-4", 0, 3)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let inventory =
-            Inventory { records: &records, cloud: &cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
+        let inventory = Inventory {
+            stack: "s",
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &[],
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         let check = |action: Action, config: &PoolConfig| {
             check(&plan::plan(action, 60, config, &inventory).unwrap(), config, &inventory)
         };
@@ -229,7 +271,15 @@ mod tests {
 
     #[test]
     fn a_size_that_does_not_exist_and_a_used_up_budget_are_noted() {
-        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
+        let none = Inventory {
+            stack: "s",
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         let unknown = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 3, drain_until_ms: None };
         assert_eq!(check(&unknown, &config(), &none), [Note::UnknownSize(3)]);
         let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &none).unwrap();
@@ -246,8 +296,44 @@ mod tests {
     }
 
     #[test]
+    fn a_launch_whose_machines_would_be_somebody_elses_is_noted() {
+        let none = Inventory {
+            stack: "s",
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            now_ms: 60_000,
+            no_capacity: None,
+        };
+        let Ok(Plan::Launch(launch)) = plan::plan(Action::Launch(0, 1), 60, &config(), &none) else {
+            panic!("a launch")
+        };
+        let notes = |change: &dyn Fn(&mut LaunchPlan)| {
+            let mut launch = launch.clone();
+            change(&mut launch);
+            check(&Plan::Launch(launch), &config(), &none)
+        };
+        assert_eq!(notes(&|_| ()), []);
+        for key in [TAG_MANAGED, TAG_STACK, TAG_POOL, TAG_DECISION, TAG_SIZE] {
+            let note = [Note::Tag(key.to_owned())];
+            assert_eq!(notes(&|plan| drop(plan.tags.remove(key))), note, "without it");
+            assert_eq!(notes(&|plan| drop(plan.tags.insert(key.to_owned(), "other".into()))), note, "another one");
+        }
+        assert_eq!(notes(&|plan| drop(plan.tags.insert("Name".into(), "x".into()))), [], "others may be there");
+    }
+
+    #[test]
     fn an_empty_token_and_one_of_the_longest_kind() {
-        let none = Inventory { records: &[], cloud: &[], tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None };
+        let none = Inventory {
+            stack: "s",
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            now_ms: 60_000,
+            no_capacity: None,
+        };
         let Ok(Plan::Launch(launch)) = plan::plan(Action::Launch(0, 1), 60, &config(), &none) else {
             panic!("a launch")
         };
@@ -264,7 +350,7 @@ mod tests {
             at_most(
                 0,
                 &config(),
-                &Inventory { records, cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None },
+                &Inventory { stack: "s", records, cloud, tasks: &[], earlier: &[], now_ms: 60_000, no_capacity: None },
             )
         };
         let small = record("i-1", 0, 1);
@@ -287,6 +373,7 @@ mod tests {
         let pending = crate::samples::claimed(0, Action::Launch(0, 1), 1);
         let earlier = [&pending];
         let inventory = Inventory {
+            stack: "s",
             records: &records,
             cloud: &cloud,
             tasks: &[],
@@ -305,6 +392,7 @@ mod tests {
         let pending = crate::samples::claimed(0, Action::Stop(0, 1), 1);
         let earlier = [&pending];
         let inventory = Inventory {
+            stack: "s",
             records: &records,
             cloud: &cloud,
             tasks: &[],

@@ -87,21 +87,22 @@ fn shown_of_launch<'a>(tick: u64, inventory: &Inventory<'a>) -> impl Iterator<It
 }
 
 /// Machines that earlier claims stop or have stopped, whatever describe still says of them. One whose stop failed
-/// belongs to them for a while, for it may have worked, and so that the next stop takes another one.
+/// belongs to them for a while, for it may have worked, and so that the next stop takes another one. So does one that an
+/// outcome leaves out: it was protected, or the stop was interrupted.
 pub fn stopped<'a>(config: &PoolConfig, inventory: &Inventory<'a>) -> BTreeSet<&'a str> {
     let acted = inventory.earlier.iter().filter_map(|d| Some((d.tick, d.intent.as_ref()?)));
     acted
-        .filter(|(tick, intent)| match intent.outcome {
-            Some(Outcome::Failed { .. }) => may_be_unseen(*tick, config, inventory.now_ms),
-            _ => may_have_acted(intent),
-        })
-        .filter_map(|(_, intent)| match (&intent.plan, &intent.outcome) {
-            // some of them may have been protected
-            (_, Some(Outcome::Terminated { instance_ids })) => Some(instance_ids.iter().map(String::as_str)),
-            (Some(Plan::Terminate { instance_ids, .. }), _) => Some(instance_ids.iter().map(String::as_str)),
-            _ => None,
+        .filter_map(|(tick, intent)| {
+            let is_young = may_be_unseen(tick, config, inventory.now_ms);
+            match (&intent.plan, &intent.outcome) {
+                (_, Some(Outcome::Terminated { instance_ids })) if !is_young => Some(instance_ids.iter()),
+                (_, Some(Outcome::Failed { .. })) if !is_young => None,
+                (Some(Plan::Terminate { instance_ids, .. }), _) if may_have_acted(intent) => Some(instance_ids.iter()),
+                _ => None,
+            }
         })
         .flatten()
+        .map(String::as_str)
         .collect()
 }
 
@@ -157,7 +158,8 @@ mod tests {
     }
 
     fn a_launch() -> Option<Plan> {
-        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none =
+            Inventory { stack: "s", now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         crate::plan::plan(Action::Launch(0, 1), TICK, &config(), &none).ok()
     }
 
@@ -194,7 +196,7 @@ mod tests {
         look: impl FnOnce(&Inventory<'_>) -> R,
     ) -> R {
         let earlier: Vec<&Decision> = earlier.iter().collect();
-        look(&Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
+        look(&Inventory { stack: "s", now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
     }
 
     #[test]
@@ -294,7 +296,8 @@ mod tests {
         assert!(stopped_by(pending(a_stop()), SHOWN_MS));
         assert!(stopped_by(settled(a_stop(), terminated()), SHOWN_MS));
         let others = Outcome::Terminated { instance_ids: vec!["i-2".into()] };
-        assert!(!stopped_by(settled(a_stop(), others), TICK * 1000), "it was protected, and runs");
+        assert!(stopped_by(settled(a_stop(), others.clone()), SHOWN_MS - 1), "it was protected, or has ended unseen");
+        assert!(!stopped_by(settled(a_stop(), others), SHOWN_MS), "it runs");
         let draining = Outcome::Draining { instance_ids: vec!["i-1".into()], until_ms: SHOWN_MS };
         assert!(stopped_by(settled(a_stop(), draining), SHOWN_MS));
         assert!(stopped_by(settled(a_stop(), failed()), SHOWN_MS - 1));

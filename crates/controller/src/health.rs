@@ -99,7 +99,15 @@ mod tests {
         records.extend((0..missing).map(|i| old("gone", i)));
         health(
             &config(),
-            &Inventory { now_ms: NOW, records: &records, cloud: &cloud, tasks: &[], earlier: &[], no_capacity: None },
+            &Inventory {
+                stack: "s",
+                now_ms: NOW,
+                records: &records,
+                cloud: &cloud,
+                tasks: &[],
+                earlier: &[],
+                no_capacity: None,
+            },
         )
     }
 
@@ -132,8 +140,15 @@ mod tests {
         let booting = InstanceRecord { ready_ms: None, ..record("i-1", 0, NOW - age_s * 1000) };
         let config = PoolConfig { boot_s, tick_s, ..config() };
         let (records, cloud) = ([booting], [machine(&record("i-1", 0, 1))]);
-        let inventory =
-            Inventory { now_ms: NOW, records: &records, cloud: &cloud, tasks: &[], earlier: &[], no_capacity: None };
+        let inventory = Inventory {
+            stack: "s",
+            now_ms: NOW,
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
         health(&config, &inventory).never_ready == 1
     }
 
@@ -160,7 +175,15 @@ mod tests {
         let with = |earlier: &[&Decision]| {
             health(
                 &config(),
-                &Inventory { now_ms: NOW, records: &records, cloud: &[], tasks: &[], earlier, no_capacity: None },
+                &Inventory {
+                    stack: "s",
+                    now_ms: NOW,
+                    records: &records,
+                    cloud: &[],
+                    tasks: &[],
+                    earlier,
+                    no_capacity: None,
+                },
             )
         };
         assert_eq!(with(&earlier), Health::default());

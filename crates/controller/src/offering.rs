@@ -109,8 +109,15 @@ mod tests {
     }
 
     fn launch(memory: &NoCapacity, tick: u64) -> LaunchPlan {
-        let none =
-            Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: Some(memory) };
+        let none = Inventory {
+            stack: "s",
+            now_ms: NOW,
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            no_capacity: Some(memory),
+        };
         match plan(Action::Launch(0, 1), tick, &pool(), &none) {
             Ok(Plan::Launch(launch)) => launch,
             other => panic!("a launch: {other:?}"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use contract::action::Action;
 use contract::decision::Decision;
 use contract::limits::CLIENT_TOKEN_LEN_MAX;
-use contract::plan::{LaunchPlan, Plan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
+use contract::plan::{LaunchPlan, Plan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE, TAG_STACK};
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord};
 use contract::schema::sha256_hex;
@@ -29,6 +29,8 @@ pub enum NoPlan {
 /// What the planner looks at: the records, EC2's fresh answer, the tasks that run now, and what was claimed before.
 #[derive(Clone, Copy, Debug)]
 pub struct Inventory<'a> {
+    /// The name of the stack, whose machines these are.
+    pub stack: &'a str,
     /// Now, milliseconds since the epoch.
     pub now_ms: u64,
     /// Records of machines that were not terminated.
@@ -75,8 +77,8 @@ fn launch(size: usize, count: u32, tick: u64, config: &PoolConfig, inventory: &I
         instance_type: offering.instance_type.map(str::to_owned),
         subnet: offering.subnet.map(str::to_owned),
         count,
-        tags: tags(&config.pool, tick, size),
-        client_token: client_token(&config.pool, tick),
+        tags: tags(inventory.stack, &config.pool, tick, size),
+        client_token: client_token(inventory.stack, &config.pool, tick),
     }
 }
 
@@ -86,9 +88,10 @@ fn drain_until_ms(config: &PoolConfig, inventory: &Inventory<'_>) -> Option<u64>
 }
 
 /// The ownership tags of a machine.
-pub fn tags(pool: &str, tick: u64, size: usize) -> BTreeMap<String, String> {
+pub fn tags(stack: &str, pool: &str, tick: u64, size: usize) -> BTreeMap<String, String> {
     [
         (TAG_MANAGED, TAG_MANAGED_VALUE.to_owned()),
+        (TAG_STACK, stack.to_owned()),
         (TAG_POOL, pool.to_owned()),
         (TAG_DECISION, tick.to_string()),
         (TAG_SIZE, size.to_string()),
@@ -97,9 +100,10 @@ pub fn tags(pool: &str, tick: u64, size: usize) -> BTreeMap<String, String> {
     .into()
 }
 
-/// Hash of the decision's id: at most 64 ASCII characters, the same for every repetition of the same decision.
-pub fn client_token(pool: &str, tick: u64) -> String {
-    let token = sha256_hex(format!("{pool}/{tick}").as_bytes());
+/// Hash of the stack's name and the decision's id: at most 64 ASCII characters, the same for every repetition of the same
+/// decision, and another one for each stack of an account.
+pub fn client_token(stack: &str, pool: &str, tick: u64) -> String {
+    let token = sha256_hex(format!("{stack}/{pool}/{tick}").as_bytes());
     debug_assert!(token.len() <= CLIENT_TOKEN_LEN_MAX);
     token
 }
@@ -154,16 +158,27 @@ mod tests {
     fn a_launch_says_everything_and_is_the_same_each_time() {
         let mut config = config();
         config.subnets = vec!["subnet-a".into(), "subnet-b".into()];
-        let none = Inventory { now_ms: 600_000, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none = Inventory {
+            stack: "s",
+            now_ms: 600_000,
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
         let first = plan(Action::Launch(2, 1), 600, &config, &none).unwrap();
         assert_eq!(first, plan(Action::Launch(2, 1), 600, &config, &Inventory { now_ms: 999_000, ..none }).unwrap());
         let Plan::Launch(launch) = first else { panic!("a launch") };
         assert_eq!((launch.size, launch.count, launch.launch_template.as_str()), (2, 1, "lt-L"));
         assert_eq!(launch.subnet.as_deref(), Some("subnet-a"));
-        assert_eq!(launch.tags[TAG_POOL], "p");
+        assert_eq!((launch.tags[TAG_STACK].as_str(), launch.tags[TAG_POOL].as_str()), ("s", "p"));
         assert_eq!(launch.tags[TAG_DECISION], "600");
         assert_eq!(launch.client_token.len(), 64);
-        assert_ne!(launch.client_token, client_token("p", 660));
+        assert_eq!(launch.client_token, client_token("s", "p", 600));
+        for other in [client_token("s", "p", 660), client_token("s", "q", 600), client_token("t", "p", 600)] {
+            assert_ne!(launch.client_token, other);
+        }
     }
 
     #[test]
@@ -172,8 +187,15 @@ mod tests {
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
         let stop = |tasks: &[TaskRecord], cloud: &[CloudInstance]| {
-            let inventory =
-                Inventory { now_ms: 9000, records: &records, cloud, tasks, earlier: &[], no_capacity: None };
+            let inventory = Inventory {
+                stack: "s",
+                now_ms: 9000,
+                records: &records,
+                cloud,
+                tasks,
+                earlier: &[],
+                no_capacity: None,
+            };
             plan(Action::Stop(0, 1), 60, &config(), &inventory)
         };
         let terminate =
@@ -191,6 +213,7 @@ mod tests {
         let tasks = [running("a", "i-old", 1000), running("b", "i-new", 5000)];
         let stop = |count: u16| {
             let inventory = Inventory {
+                stack: "s",
                 now_ms: 9000,
                 records: &records,
                 cloud: &cloud,
@@ -205,7 +228,8 @@ mod tests {
         };
         assert_eq!(stop(2), ["i-idle", "i-new"]);
         assert_eq!(stop(4), ["i-idle", "i-new", "i-old"]);
-        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none =
+            Inventory { stack: "s", now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         let launch = plan(Action::Launch(1, 4), 60, &config(), &none);
         assert!(matches!(launch, Ok(Plan::Launch(LaunchPlan { count: 4, size: 1, .. }))));
     }
@@ -213,8 +237,15 @@ mod tests {
     #[test]
     fn a_machine_that_ec2_does_not_report_with_our_tags_is_never_chosen() {
         let records = [record("i-foreign", 0, 10)];
-        let inventory =
-            Inventory { now_ms: 9000, records: &records, cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let inventory = Inventory {
+            stack: "s",
+            now_ms: 9000,
+            records: &records,
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
         assert_eq!(plan(Action::Stop(0, 1), 60, &config(), &inventory), Err(NoPlan::NoVictim));
         let dying = [CloudInstance { alive: false, ..machine(&records[0]) }];
         let inventory = Inventory { cloud: &dying, ..inventory };
@@ -224,7 +255,8 @@ mod tests {
     #[test]
     fn the_subnet_rotates_from_tick_to_tick() {
         let config = PoolConfig { subnets: vec!["a".into(), "b".into(), "c".into()], tick_s: 60, ..config() };
-        let none = Inventory { now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none =
+            Inventory { stack: "s", now_ms: 0, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
         let subnet = |tick: u64| match plan(Action::Launch(0, 1), tick, &config, &none) {
             Ok(Plan::Launch(launch)) => launch.subnet.unwrap(),
             other => panic!("a launch: {other:?}"),
@@ -237,8 +269,15 @@ mod tests {
         let records = [record("i-old", 0, 10), record("i-new", 0, 30)];
         let cloud: Vec<_> = records.iter().map(machine).collect();
         let stop = |tasks: &[TaskRecord]| {
-            let inventory =
-                Inventory { now_ms: 9000, records: &records, cloud: &cloud, tasks, earlier: &[], no_capacity: None };
+            let inventory = Inventory {
+                stack: "s",
+                now_ms: 9000,
+                records: &records,
+                cloud: &cloud,
+                tasks,
+                earlier: &[],
+                no_capacity: None,
+            };
             match plan(Action::Stop(0, 1), 60, &config(), &inventory) {
                 Ok(Plan::Terminate { instance_ids, .. }) => instance_ids[0].clone(),
                 other => panic!("a stop: {other:?}"),
@@ -259,7 +298,8 @@ mod tests {
         let open = record("i-1", 0, 10);
         let stop = |record: &InstanceRecord, machine: &CloudInstance, earlier: &[&Decision]| {
             let (records, cloud) = (std::slice::from_ref(record), std::slice::from_ref(machine));
-            let inventory = Inventory { now_ms: 9000, records, cloud, tasks: &[], earlier, no_capacity: None };
+            let inventory =
+                Inventory { stack: "s", now_ms: 9000, records, cloud, tasks: &[], earlier, no_capacity: None };
             plan(Action::Stop(0, 1), 60, &config(), &inventory)
         };
         assert!(stop(&open, &machine(&open), &[]).is_ok());

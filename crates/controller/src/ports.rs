@@ -270,10 +270,15 @@ pub struct CloudInstance {
 
 /// EC2, as far as a fleet needs it.
 pub trait Cloud: Send + Sync {
-    /// All machines with our tags for this pool, all pages, terminated ones left out.
+    /// The name of the stack: its machines, and no others, are ours.
+    fn stack(&self) -> &str;
+    /// All machines with our tags for this pool of this stack, all pages, terminated ones left out.
     fn describe(&self, pool: &str) -> impl Future<Output = Port<Vec<CloudInstance>>> + Send;
-    /// The pool whose tags a machine carries; none if it is not there or not one of ours.
+    /// The pool whose tags a machine carries; none if it is not there or not one of ours: of this stack.
     fn pool_of(&self, instance_id: &str) -> impl Future<Output = Port<Option<String>>> + Send;
+    /// Of these machines, those that EC2 shows as terminated or on the way there, whatever their tags; not one that it has
+    /// forgotten.
+    fn terminated(&self, instance_ids: &[String]) -> impl Future<Output = Port<Vec<String>>> + Send;
     /// Launches what the plan says, or as many of it as EC2 has; the same plan again gives the same machines.
     fn launch(&self, plan: &LaunchPlan) -> impl Future<Output = Port<Vec<CloudInstance>>> + Send;
     /// Terminates exactly these machines.

@@ -2,19 +2,22 @@
 //!
 //! Pure: the executor carries the steps out. An orphan is never terminated on first sight.
 
-use contract::decision::{Decision, IntentState, Outcome, Verdict};
-use contract::limits::{LATE_TICKS, PENDING_S_MAX};
+mod drain;
+mod resume;
+
+use contract::decision::{Decision, Outcome, Verdict};
 use contract::plan::Plan;
 use contract::pool::PoolConfig;
-use contract::record::{DrainReason, InstanceRecord, TaskRecord, TaskState};
+use contract::record::{InstanceRecord, TaskRecord};
 
-use crate::check::check;
-use crate::earlier::{self, UNSEEN_S_MAX, may_be_unseen};
+use crate::earlier::may_be_unseen;
 use crate::health::{Health, health, is_missing};
-use crate::money;
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
 use crate::reason::{Reason, Refused};
+use drain::drained;
+pub use resume::{Before, Resume, resume, to_look_up};
+use resume::{is_being_ended, is_interrupted, is_late};
 
 /// One step towards agreement.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,26 +30,20 @@ pub enum Step {
     MarkLost(InstanceRecord),
     /// A machine that drains has no task any more, or its time is over: terminate it.
     EndDrain(InstanceRecord),
-    /// A machine that EC2 has announced to take back and has not: it works on.
+    /// A machine that EC2 has announced to take back and has not, or that a decision stops and that may not be ended now
+    /// that its time is over: it works on.
     Undrain(InstanceRecord),
-    /// A claim that was never settled, with its stored plan: what [`resume`] says.
-    Resume(Box<Decision>, Resume),
+    /// A claim that was never settled, with its stored plan: what [`resume`] says, and what the first attempt has done.
+    Resume(Box<Decision>, Resume, Before),
     /// A decision that nobody claimed in time, or a claim without a plan: nothing was done, settle it so.
     Release(Box<Decision>, Outcome),
-}
-
-/// How a stored plan is brought to its end.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Resume {
-    /// It was carried out, or must not be any more: settle with this outcome.
-    Settle(Outcome),
-    /// Carry out what is left of it: its client token, or its exact ids, make that safe.
-    Again(Plan),
 }
 
 /// What the reconciler looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
+    /// The name of the stack, whose machines these are.
+    pub stack: &'a str,
     /// The pool's configuration.
     pub config: &'a PoolConfig,
     /// Whether the pool may launch now: its mode and the kill switch.
@@ -59,6 +56,8 @@ pub struct Scene<'a> {
     pub cloud: &'a [CloudInstance],
     /// Tasks that wait or run now, if they could be read; read only where a machine drains.
     pub tasks: Option<&'a [TaskRecord]>,
+    /// Of the machines that [`to_look_up`] names, those that EC2 shows as terminated.
+    pub terminated: &'a [String],
     /// Records of machines that ended or were launched in the time that money caps count; none if they cannot be read.
     pub ended: Option<&'a [InstanceRecord]>,
     /// The recent decisions.
@@ -77,40 +76,18 @@ pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
     steps.extend(scene.decisions.iter().filter_map(|d| unsettled(d, scene)));
     steps.extend(scene.records.iter().filter_map(|r| lost(r, scene)));
     let may_stop = scene.may_stop && !health_of(scene).must_hold();
-    steps.extend(scene.records.iter().filter(|r| may_stop && has_drained(r, scene)).cloned().map(Step::EndDrain));
-    steps.extend(scene.records.iter().filter(|r| was_left(r, scene)).cloned().map(Step::Undrain));
+    steps.extend(scene.records.iter().filter_map(|r| drained(r, may_stop, scene)));
     steps
-}
-
-/// Whether EC2 has announced to take a machine back, and still shows it when it would be gone for certain.
-fn was_left(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
-    let Some(drain) = record.drain.filter(|drain| drain.why == DrainReason::Interruption) else { return false };
-    drain.until_ms.saturating_add(UNSEEN_S_MAX * 1000) <= scene.now_ms && is_alive(&record.instance_id, scene)
-}
-
-/// Whether a machine that a decision stops has worked off its tasks, or has no more time to.
-fn has_drained(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
-    let Some(drain) = record.drain.filter(|drain| drain.why == DrainReason::Stop) else { return false };
-    let of = |m: &&CloudInstance| m.instance_id == record.instance_id && m.size == Some(record.size);
-    let is_there = scene.cloud.iter().find(of).is_some_and(|m| m.alive);
-    let works = |t: &TaskRecord| is_running_on(t, &record.instance_id);
-    let is_idle = scene.tasks.is_some_and(|tasks| !tasks.iter().any(works));
-    is_there && (is_idle || drain.until_ms <= scene.now_ms)
-}
-
-/// Whether a task runs on a machine.
-pub fn is_running_on(task: &TaskRecord, instance_id: &str) -> bool {
-    task.state() == TaskState::Running && task.instance_id.as_deref() == Some(instance_id)
 }
 
 fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
     let Some(intent) = &decision.intent else { return unclaimed(decision, scene) };
-    if intent.state == IntentState::Settled || scene.now_ms < intent.claimed_ms + PENDING_S_MAX * 1000 {
+    if !is_interrupted(intent, scene.now_ms) {
         return None;
     }
     let boxed = Box::new(decision.clone());
     match &intent.plan {
-        Some(plan) => Some(Step::Resume(boxed, resume(decision, plan, scene))),
+        Some(plan) => Some(Step::Resume(boxed, resume(decision, plan, scene), Before::of(plan, scene))),
         None => {
             let error = "the executor stopped after its claim and before its plan; nothing was done".to_owned();
             Some(Step::Release(boxed, Outcome::Failed { error }))
@@ -124,84 +101,6 @@ fn unclaimed(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
     let because = format!("{}: no executor claimed it in time", Refused::Late.word());
     (late && decision.verdict == Verdict::Act)
         .then(|| Step::Release(Box::new(decision.clone()), Outcome::Refused { because }))
-}
-
-fn is_late(decision: &Decision, scene: &Scene<'_>) -> bool {
-    scene.now_ms > (decision.tick + LATE_TICKS * scene.config.tick_s) * 1000
-}
-
-/// What becomes of a stored plan whose executor stopped: what EC2 shows as done is done; the rest is carried out only if
-/// it is not too late, the pool may act, and the plan still passes the check.
-pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
-    if let Some(outcome) = already_done(decision, plan, scene) {
-        return Resume::Settle(outcome);
-    }
-    let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
-    let earlier = earlier::before(scene.decisions, generation);
-    let Scene { now_ms, records, cloud, .. } = *scene;
-    let inventory = Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None };
-    let left = left_to_do(plan, scene);
-    let mut notes = check(&left, scene.config, &inventory);
-    notes.extend(money::check(&left, scene.config, &inventory, scene.ended));
-    let health = health(scene.config, &inventory);
-    let failed = |error: String| Resume::Settle(Outcome::Failed { error });
-    if is_late(decision, scene) {
-        failed("interrupted, and too late to be carried out now".into())
-    } else if !may(plan, scene) {
-        failed("interrupted, and the pool may not act so now".into())
-    } else if health.must_hold() {
-        failed(format!("interrupted, and {}: {health}", Refused::Unhealthy.word()))
-    } else if let Some(note) = notes.first() {
-        failed(format!("interrupted, and the plan does not pass the check any more: {note}"))
-    } else {
-        Resume::Again(left)
-    }
-}
-
-/// The part of a plan that EC2 and the records do not show as done.
-fn left_to_do(plan: &Plan, scene: &Scene<'_>) -> Plan {
-    match plan {
-        Plan::Launch(_) => plan.clone(),
-        Plan::Terminate { instance_ids, size, drain_until_ms } => {
-            let left = instance_ids.iter().filter(|id| is_alive(id, scene) && !is_draining(id, scene)).cloned();
-            Plan::Terminate { instance_ids: left.collect(), size: *size, drain_until_ms: *drain_until_ms }
-        }
-    }
-}
-
-fn is_alive(id: &str, scene: &Scene<'_>) -> bool {
-    scene.cloud.iter().any(|m| m.alive && m.instance_id == id)
-}
-
-fn is_draining(id: &str, scene: &Scene<'_>) -> bool {
-    scene.records.iter().any(|r| r.instance_id == id && r.drain.is_some())
-}
-
-fn may(plan: &Plan, scene: &Scene<'_>) -> bool {
-    match plan {
-        Plan::Launch(_) => scene.may_launch,
-        Plan::Terminate { .. } => scene.may_stop,
-    }
-}
-
-fn already_done(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Option<Outcome> {
-    match plan {
-        Plan::Launch(_) => {
-            let ours = scene.cloud.iter().filter(|m| m.decision == Some(decision.tick));
-            let instance_ids: Vec<String> = ours.map(|m| m.instance_id.clone()).collect();
-            (!instance_ids.is_empty()).then_some(Outcome::Launched { instance_ids })
-        }
-        Plan::Terminate { instance_ids, drain_until_ms, .. } => {
-            let left: Vec<String> = instance_ids.iter().filter(|id| is_alive(id, scene)).cloned().collect();
-            match drain_until_ms {
-                _ if left.is_empty() => Some(Outcome::Terminated { instance_ids: instance_ids.clone() }),
-                Some(until_ms) if left.iter().all(|id| is_draining(id, scene)) => {
-                    Some(Outcome::Draining { instance_ids: left, until_ms: *until_ms })
-                }
-                _ => None,
-            }
-        }
-    }
 }
 
 fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
@@ -249,27 +148,33 @@ fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
 }
 
 fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
-    is_missing(record, scene.cloud, scene.config, scene.now_ms).then(|| Step::MarkLost(record.clone()))
+    let missing = is_missing(record, scene.cloud, scene.config, scene.now_ms);
+    (missing && !is_being_ended(&record.instance_id, scene)).then(|| Step::MarkLost(record.clone()))
 }
 
 /// The health of the pool's machines before any step is taken.
 pub fn health_of(scene: &Scene<'_>) -> Health {
     let earlier: Vec<&Decision> = scene.decisions.iter().collect();
-    let Scene { now_ms, records, cloud, .. } = *scene;
-    health(scene.config, &Inventory { now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
+    let Scene { stack, now_ms, records, cloud, .. } = *scene;
+    health(scene.config, &Inventory { stack, now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::earlier::UNSEEN_S_MAX;
     use crate::samples::{config, decided, machine, record};
     use contract::Action;
+    use contract::decision::IntentState;
+    use contract::limits::{LATE_TICKS, PENDING_S_MAX};
+    use contract::record::{Drain, DrainReason};
 
     const NOW: u64 = 10_000_000;
 
     fn steps(records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
         let config = config();
         reconcile(&Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop: true,
@@ -277,6 +182,7 @@ mod tests {
             cloud,
             tasks: None,
             ended: None,
+            terminated: &[],
             decisions: &[],
             now_ms: NOW,
         })
@@ -311,10 +217,17 @@ mod tests {
         assert_eq!(steps(&[new], &[]), []);
     }
 
-    /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows.
-    fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Resume {
-        let config = config();
+    /// What becomes of an interrupted stop of `i-1` while `cloud` is what EC2 shows; if `is_gone`, it shows it as terminated.
+    fn resumed(
+        tick: u64,
+        may_stop: bool,
+        records: &[InstanceRecord],
+        cloud: &[CloudInstance],
+        is_gone: bool,
+    ) -> Resume {
+        let (config, i_1) = (config(), ["i-1".to_owned()]);
         let scene = Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop,
@@ -322,10 +235,11 @@ mod tests {
             cloud,
             tasks: None,
             ended: None,
+            terminated: &i_1[..usize::from(is_gone)],
             decisions: &[],
             now_ms: NOW,
         };
-        let plan = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: None };
+        let plan = Plan::Terminate { instance_ids: i_1.to_vec(), size: 0, drain_until_ms: None };
         resume(&decided(tick), &plan, &scene)
     }
 
@@ -334,14 +248,18 @@ mod tests {
         let tick = NOW / 1000 - 200;
         let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = two.iter().map(machine).collect();
-        assert!(matches!(resumed(tick, true, &two, &cloud), Resume::Again(_)));
+        assert!(matches!(resumed(tick, true, &two, &cloud, false), Resume::Again(_)));
         let failed =
             |r: Resume, word: &str| matches!(r, Resume::Settle(Outcome::Failed { error }) if error.contains(word));
-        assert!(failed(resumed(tick, false, &two, &cloud), "may not act"));
-        assert!(failed(resumed(tick - 3600, true, &two, &cloud), "too late"));
-        assert!(failed(resumed(tick, true, &two[..1], &cloud[..1]), "minimum"));
+        assert!(failed(resumed(tick, false, &two, &cloud, false), "may not act"));
+        assert!(failed(resumed(tick - 3600, true, &two, &cloud, false), "too late"));
+        assert!(failed(resumed(tick, true, &two[..1], &cloud[..1], false), "minimum"));
         let gone = Resume::Settle(Outcome::Terminated { instance_ids: vec!["i-1".into()] });
-        assert_eq!(resumed(tick - 3600, false, &two[1..], &cloud[1..]), gone);
+        for cloud in [&cloud[1..], &cloud] {
+            assert_eq!(resumed(tick - 3600, false, &two[1..], cloud, true), gone);
+        }
+        // its tags are gone, or a person stopped it, or EC2 has forgotten it
+        assert!(failed(resumed(tick, true, &two[1..], &cloud[1..], false), "none of its machines is there"));
     }
 
     #[test]
@@ -349,10 +267,19 @@ mod tests {
         let resumed = |usd_per_hour_max: f64, ended: Option<&[InstanceRecord]>| {
             let (usd_per_hour_max, usd_per_day_max) = (Some(usd_per_hour_max), Some(1000.0));
             let config = PoolConfig { usd_per_hour_max, usd_per_day_max, ..config() };
-            let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+            let none = Inventory {
+                stack: "s",
+                now_ms: NOW,
+                records: &[],
+                cloud: &[],
+                tasks: &[],
+                earlier: &[],
+                no_capacity: None,
+            };
             let decision = Decision { action: Action::Launch(0, 1), ..decided(NOW / 1000 - 200) };
             let plan = crate::plan::plan(decision.action, decision.tick, &config, &none).unwrap();
             let scene = Scene {
+                stack: "s",
                 config: &config,
                 may_launch: true,
                 may_stop: true,
@@ -360,6 +287,7 @@ mod tests {
                 cloud: &[],
                 tasks: None,
                 ended,
+                terminated: &[],
                 decisions: &[],
                 now_ms: NOW,
             };
@@ -380,11 +308,13 @@ mod tests {
         let old = decided(NOW / 1000 - 3600);
         let decisions = [fresh, old.clone()];
         let scene = Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop: true,
             records: &[],
             ended: None,
+            terminated: &[],
             cloud: &[],
             tasks: None,
             decisions: &decisions,
@@ -401,10 +331,10 @@ mod tests {
         let booting = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
         let records = [record("i-1", 0, 1), record("i-2", 0, 2), booting("i-3"), booting("i-4"), booting("i-5")];
         let cloud: Vec<_> = records.iter().map(machine).collect();
-        let found = resumed(tick, true, &records, &cloud);
+        let found = resumed(tick, true, &records, &cloud, false);
         let held = matches!(&found, Resume::Settle(Outcome::Failed { error }) if error.contains("unhealthy: of 5"));
         assert!(held, "{found:?}");
-        assert!(matches!(resumed(tick, true, &records[..4], &cloud[..4]), Resume::Again(_)));
+        assert!(matches!(resumed(tick, true, &records[..4], &cloud[..4], false), Resume::Again(_)));
     }
 
     /// The steps for one decision, claimed at `NOW - age_s`, with these machines in EC2.
@@ -412,6 +342,7 @@ mod tests {
         let (config, decisions) = (config(), [decision]);
         let decisions = decisions.as_slice();
         let scene = Scene {
+            stack: "s",
             config: &config,
             may_launch: true,
             may_stop: true,
@@ -419,6 +350,7 @@ mod tests {
             cloud,
             tasks: None,
             ended: None,
+            terminated: &[],
             decisions,
             now_ms: NOW,
         };
@@ -463,30 +395,47 @@ mod tests {
     #[test]
     fn a_launch_is_done_where_a_machine_carries_its_decision_whatever_has_become_of_it() {
         let ours = CloudInstance { decision: Some(NOW / 1000 - 200), ..machine(&record("i-1", 0, 1)) };
-        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none = Inventory {
+            stack: "s",
+            now_ms: NOW,
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
         let plan = crate::plan::plan(Action::Launch(0, 1), NOW / 1000 - 200, &config(), &none).unwrap();
         let decision = || claimed_ago(200, Action::Launch(0, 1), Some(plan.clone()));
         let launched = Resume::Settle(Outcome::Launched { instance_ids: vec!["i-1".into()] });
         let dead = CloudInstance { alive: false, ..ours.clone() };
         for machine in [ours, dead] {
             let found = steps_for(decision(), &[], &[machine]);
-            assert!(found.iter().any(|s| matches!(s, Step::Resume(_, how) if *how == launched)), "{found:?}");
+            assert!(found.iter().any(|s| matches!(s, Step::Resume(_, how, _) if *how == launched)), "{found:?}");
         }
         let others = machine(&record("i-2", 0, 1));
         let again = steps_for(decision(), &[], &[others]);
-        assert!(again.iter().any(|s| matches!(s, Step::Resume(_, Resume::Again(_)))), "{again:?}");
+        assert!(again.iter().any(|s| matches!(s, Step::Resume(_, Resume::Again(_), _))), "{again:?}");
     }
 
     #[test]
     fn an_interrupted_plan_needs_the_right_to_do_what_it_does() {
         let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let cloud: Vec<_> = two.iter().map(machine).collect();
-        let none = Inventory { now_ms: NOW, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+        let none = Inventory {
+            stack: "s",
+            now_ms: NOW,
+            records: &[],
+            cloud: &[],
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
         let launch = crate::plan::plan(Action::Launch(1, 1), NOW / 1000 - 200, &config(), &none).unwrap();
         let again = |plan: &Plan, may_launch: bool, may_stop: bool| {
             let config = config();
             let (records, cloud) = (two.as_slice(), cloud.as_slice());
             let scene = Scene {
+                stack: "s",
                 config: &config,
                 may_launch,
                 may_stop,
@@ -494,6 +443,7 @@ mod tests {
                 cloud,
                 tasks: None,
                 ended: None,
+                terminated: &[],
                 decisions: &[],
                 now_ms: NOW,
             };
@@ -531,6 +481,19 @@ mod tests {
         let seen_by = LATE_TICKS * 60 + UNSEEN_S_MAX;
         assert_eq!(drained(seen_by - 1), []);
         assert!(matches!(drained(seen_by).as_slice(), [Step::Adopt(_)]));
+    }
+
+    #[test]
+    fn a_machine_of_a_pool_that_is_held_as_unhealthy_works_on_once_its_time_is_over() {
+        let sick = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
+        let drain = Drain { until_ms: NOW, why: DrainReason::Stop, since_ms: None };
+        let drains = InstanceRecord { drain: Some(drain), ..record("i-1", 0, 1) };
+        let records = [drains, sick("i-2"), sick("i-3"), sick("i-4")];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let found = steps(&records, &cloud);
+        assert!(matches!(found.as_slice(), [Step::Undrain(r)] if r.instance_id == "i-1"), "{found:?}");
+        let found = steps(&records[..3], &cloud[..3]);
+        assert!(matches!(found.as_slice(), [Step::EndDrain(r)] if r.instance_id == "i-1"), "{found:?}");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use contract::schema::schema_hash;
 /// A tick that the builders' times are near: a full minute, seconds since the epoch.
 pub const TICK: u64 = 1_700_000_040;
 
+/// The name of the executor's stack.
+pub const STACK: &str = "twinscaler-test";
+
 /// The CloudWatch source that [`pool_config`] gives an outside metric.
 pub fn cloudwatch(metric: &str) -> MetricSource {
     MetricSource::CloudWatch { namespace: "Twinscaler".into(), metric: metric.into(), statistic: "Average".into() }
@@ -135,7 +138,7 @@ pub fn instance(pool: &str, instance_id: &str, size: usize, launched_ms: u64) ->
     }
 }
 
-/// The tags of a machine of ours, for [`crate::World::add_machine`].
+/// The tags of a machine of the stack [`STACK`], for [`crate::World::add_machine`].
 pub fn tags(pool: &str, tick: u64, size: usize) -> BTreeMap<String, String> {
-    controller::plan::tags(pool, tick, size)
+    controller::plan::tags(STACK, pool, tick, size)
 }

@@ -2,20 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use contract::plan::{LaunchPlan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE};
+use contract::plan::{LaunchPlan, TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_POOL, TAG_SIZE, TAG_STACK};
 use controller::ports::{Cloud, CloudInstance, Kind, Port, PortError};
 
+use crate::builders::STACK;
 use crate::fate::Happened;
 use crate::op;
 use crate::world::{Machine, State, World};
 
 impl Machine {
-    fn is_managed(&self) -> bool {
-        self.tags.get(TAG_MANAGED).is_some_and(|v| v == TAG_MANAGED_VALUE)
+    fn has(&self, tag: &str, value: &str) -> bool {
+        self.tags.get(tag).is_some_and(|v| v == value)
     }
 
-    fn is_of(&self, pool: &str) -> bool {
-        self.is_managed() && self.tags.get(TAG_POOL).is_some_and(|v| v == pool)
+    /// Whether it is one of the executor's own stack.
+    pub fn is_of_stack(&self) -> bool {
+        self.has(TAG_MANAGED, TAG_MANAGED_VALUE) && self.has(TAG_STACK, STACK)
+    }
+
+    /// Whether it is one of this pool of the executor's own stack.
+    pub fn is_of(&self, pool: &str) -> bool {
+        self.is_of_stack() && self.has(TAG_POOL, pool)
     }
 
     fn number(&self, tag: &str) -> Option<u64> {
@@ -83,12 +90,12 @@ impl State {
         Ok(self.seen(&ids))
     }
 
-    /// As IAM and EC2 have it: one machine without our tag, or a protected one, and the whole call is refused. A machine
+    /// As IAM and EC2 have it: one machine without our tags, or a protected one, and the whole call is refused. A machine
     /// that EC2 does not show yet is one that it does not know, which the real adapter takes for terminated.
     fn terminate(&mut self, ids: &[String]) -> Port<()> {
         self.happened.push(Happened::TerminationAsked(ids.to_vec()));
         let named = |m: &&Machine| ids.contains(&m.instance_id);
-        if let Some(foreign) = self.machines.iter().filter(named).find(|m| !m.is_managed()) {
+        if let Some(foreign) = self.machines.iter().filter(named).find(|m| !m.is_of_stack()) {
             return Err(denied("UnauthorizedOperation", format!("{} does not carry our tags", foreign.instance_id)));
         }
         if let Some(protected) = self.machines.iter().filter(named).find(|m| m.alive && m.protected) {
@@ -114,6 +121,10 @@ fn refused(code: &str, kind: Kind) -> PortError {
 }
 
 impl Cloud for World {
+    fn stack(&self) -> &str {
+        STACK
+    }
+
     async fn describe(&self, pool: &str) -> Port<Vec<CloudInstance>> {
         self.call(op::DESCRIBE, |s| {
             Ok(s.machines.iter().filter(|m| m.visible && m.is_of(pool)).map(Machine::seen).collect())
@@ -124,8 +135,17 @@ impl Cloud for World {
     async fn pool_of(&self, instance_id: &str) -> Port<Option<String>> {
         self.call(op::POOL_OF, |s| {
             let machine =
-                s.machines.iter().find(|m| m.visible && m.alive && m.is_managed() && m.instance_id == instance_id);
+                s.machines.iter().find(|m| m.visible && m.alive && m.is_of_stack() && m.instance_id == instance_id);
             Ok(machine.and_then(|m| m.tags.get(TAG_POOL).cloned()))
+        })
+        .await
+    }
+
+    async fn terminated(&self, instance_ids: &[String]) -> Port<Vec<String>> {
+        self.call(op::TERMINATED, |s| {
+            // one that a person stopped is shown, and so is a dead one while describe is behind
+            let ended = |m: &&Machine| !m.alive && !m.visible && instance_ids.contains(&m.instance_id);
+            Ok(s.machines.iter().filter(ended).map(|m| m.instance_id.clone()).collect())
         })
         .await
     }

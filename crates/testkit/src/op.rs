@@ -4,6 +4,8 @@
 pub const DESCRIBE: &str = "DescribeInstances";
 /// EC2's describe of one machine.
 pub const POOL_OF: &str = "DescribeInstances.one";
+/// EC2's describe of machines that may be terminated.
+pub const TERMINATED: &str = "DescribeInstances.terminated";
 /// EC2's launch.
 pub const LAUNCH: &str = "RunInstances";
 /// EC2's termination.
@@ -80,8 +82,9 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 39] = [
+pub const ALL: [&str; 40] = [
     DESCRIBE,
+    TERMINATED,
     LAUNCH,
     TERMINATE,
     TASKS_OPEN,

@@ -23,8 +23,15 @@ fn world_with(decision: &Decision) -> World {
 }
 
 fn launch_plan(tick: u64) -> LaunchPlan {
-    let inventory =
-        Inventory { now_ms: tick * 1000, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+    let inventory = Inventory {
+        stack: builders::STACK,
+        now_ms: tick * 1000,
+        records: &[],
+        cloud: &[],
+        tasks: &[],
+        earlier: &[],
+        no_capacity: None,
+    };
     match plan(Action::Launch(0, 1), tick, &pool_config("p"), &inventory).unwrap() {
         Plan::Launch(launch) => launch,
         other => panic!("not a launch: {other:?}"),
@@ -132,12 +139,23 @@ fn describe_knows_our_machines_only_and_foreign_ones_are_not_terminated() {
     assert_eq!((ours[0].size, ours[0].decision), (Some(0), Some(TICK)));
     let foreign = world.add_machine([("Name".to_owned(), "db".to_owned())].into());
     world.add_machine(builders::tags("other", TICK, 0));
+    let of_other_stack = world.add_machine(controller::plan::tags("blue", "p", TICK, 0));
+    assert_eq!(run(world.pool_of(&of_other_stack)).unwrap(), None);
+    assert_eq!(run(world.pool_of(&ours[0].instance_id)).unwrap().as_deref(), Some("p"));
     assert_eq!(run(world.describe("p")).unwrap(), ours);
-    let ids = [ours[0].instance_id.clone(), foreign];
-    assert_eq!(run(world.terminate(&ids)).unwrap_err().kind, Kind::Denied);
+    for foreign in [&foreign, &of_other_stack] {
+        let ids = [ours[0].instance_id.clone(), foreign.clone()];
+        assert_eq!(run(world.terminate(&ids)).unwrap_err().kind, Kind::Denied);
+    }
     assert!(world.machines().iter().all(|m| m.alive));
-    world.change_machine(&ids[0], |m| m.visible = false);
+    world.change_machine(&ours[0].instance_id, |m| m.visible = false);
     assert_eq!(run(world.describe("p")).unwrap(), []);
+    let asked = [ours[0].instance_id.clone(), foreign];
+    assert!(run(world.terminated(&asked)).unwrap().is_empty(), "it is only not shown yet");
+    world.change_machine(&ours[0].instance_id, |m| m.alive = false);
+    assert_eq!(run(world.terminated(&asked)).unwrap(), asked[..1]);
+    world.change_machine(&ours[0].instance_id, |m| m.visible = true);
+    assert!(run(world.terminated(&asked)).unwrap().is_empty(), "a person stopped it");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use controller::offering;
 use controller::plan::{Inventory, plan};
 use controller::ports::{Claim, Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reason::{Dropped, Reason, Refused};
-use controller::reconcile::is_running_on;
+use controller::reconcile::Before;
 
 use crate::event::{BatchAnswer, Failure, Record};
 
@@ -167,6 +167,7 @@ where
         let earlier = earlier::before(&log, claimed.generation);
         let now_ms = claimed.now_ms;
         let inventory = Inventory {
+            stack: self.ports.cloud.stack(),
             now_ms,
             records: &records,
             cloud: &cloud,
@@ -204,7 +205,7 @@ where
             outcome: None,
         };
         self.ports.decisions.put_intent(pool, decision.tick, &pending).await?;
-        let outcome = self.act(config, decision, claimed, &plan).await?;
+        let outcome = self.act(config, decision, &plan, now_ms).await?;
         self.settle(decision, claimed, Some(plan), outcome).await
     }
 
@@ -216,37 +217,42 @@ where
         ended.inspect_err(|error| tracing::warn!(pool = config.pool, %error, "what was spent cannot be read")).ok()
     }
 
-    /// Carries out what is `left` of a stored plan, whose executor stopped, and settles. That there is no capacity now says
-    /// nothing of the first call, which may have worked: its machine counts for as long as it may not be seen.
+    /// Carries out what is `left` of a stored plan, whose executor stopped, and settles with what both attempts have done. That
+    /// there is no capacity now says nothing of the first call, which may have worked: its machine counts for as long as it
+    /// may not be seen.
     pub(crate) async fn act_again(
         &self,
         config: &PoolConfig,
         decision: &Decision,
         claimed: Claimed,
-        left: &Plan,
+        (left, before): (&Plan, &Before),
+        now_ms: u64,
     ) -> Port<Outcome> {
-        let outcome = match self.act(config, decision, claimed, left).await? {
+        let outcome = match self.act(config, decision, left, now_ms).await? {
             Outcome::NoCapacity { code } => {
                 Outcome::Failed { error: format!("{code} at the second call; the first one may have worked") }
             }
             outcome => outcome,
         };
         let plan = decision.intent.as_ref().and_then(|intent| intent.plan.clone());
-        self.settle(decision, claimed, plan, outcome).await
+        self.settle(decision, claimed, plan, before.with(outcome)).await
     }
 
-    async fn act(&self, config: &PoolConfig, decision: &Decision, claimed: Claimed, plan: &Plan) -> Port<Outcome> {
+    /// Carries a plan out; `now_ms` is when, by the control loop's clock.
+    async fn act(&self, config: &PoolConfig, decision: &Decision, plan: &Plan, now_ms: u64) -> Port<Outcome> {
         match plan {
             Plan::Launch(launch) => self.launch(config, decision, launch).await,
             Plan::Terminate { instance_ids, drain_until_ms: None, .. } => {
-                self.terminate(&decision.pool, instance_ids, claimed.now_ms).await
+                self.terminate(&decision.pool, instance_ids, now_ms).await
             }
             Plan::Terminate { instance_ids, drain_until_ms: Some(until_ms), .. } => {
-                self.drain(&decision.pool, instance_ids, *until_ms, claimed.now_ms).await
+                self.drain(&decision.pool, instance_ids, *until_ms, now_ms).await
             }
         }
     }
 
+    /// The memory of missing capacity is read again behind the call, although the plan was made with it: it is replaced as a
+    /// whole, and what another executor noted during the call must not be lost.
     async fn launch(&self, config: &PoolConfig, decision: &Decision, plan: &LaunchPlan) -> Port<Outcome> {
         let now_ms = decision.tick * 1000;
         match self.ports.cloud.launch(plan).await {
@@ -271,24 +277,20 @@ where
         }
     }
 
-    /// Tells the machines to take no more tasks, and terminates those that have none. The reconciler ends the others.
+    /// Tells the machines to take no more tasks. The reconciler ends them, none before the next tick: a worker may take one
+    /// more task while it is told.
     async fn drain(&self, pool: &str, instance_ids: &[String], until_ms: u64, now_ms: u64) -> Port<Outcome> {
         let records = self.ports.instances.alive(pool).await?;
-        let drain = Drain { until_ms, why: DrainReason::Stop };
+        let drain = Drain { until_ms, why: DrainReason::Stop, since_ms: Some(now_ms) };
+        let mut told = Vec::new();
         for record in records.iter().filter(|r| instance_ids.contains(&r.instance_id)) {
             self.ports.instances.mark_draining(record, drain).await?;
+            told.push(record.instance_id.clone());
         }
-        // read after the marks: what a worker took a moment ago may still be missing, and is then interrupted
-        let tasks = self.ports.tasks.open(pool).await?;
-        let works = |id: &String| tasks.iter().any(|t| is_running_on(t, id));
-        let (busy, idle): (Vec<String>, Vec<String>) = instance_ids.iter().cloned().partition(works);
-        if busy.is_empty() {
-            return self.end_drain(pool, &idle, now_ms).await;
+        match told.is_empty() {
+            true => Ok(Outcome::Failed { error: "no machine of the plan has a live record any more".into() }),
+            false => Ok(Outcome::Draining { instance_ids: told, until_ms }),
         }
-        if !idle.is_empty() {
-            self.end_drain(pool, &idle, now_ms).await?;
-        }
-        Ok(Outcome::Draining { instance_ids: busy, until_ms })
     }
 
     /// Terminates machines that drain. One that EC2 does not let go is put back into service: as it is paid for, it may
@@ -315,12 +317,20 @@ where
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => return Ok(Outcome::Failed { error: error.to_string() }),
         };
-        for record in self.ports.instances.alive(pool).await? {
-            if instance_ids.contains(&record.instance_id) {
-                self.ports.instances.mark_terminated(&record, now_ms).await?;
-            }
-        }
+        self.close(pool, &instance_ids, now_ms).await?;
         Ok(Outcome::Terminated { instance_ids })
+    }
+
+    /// Marks the live records of these machines as ended.
+    pub(crate) async fn close(&self, pool: &str, instance_ids: &[String], at_ms: u64) -> Port<()> {
+        if instance_ids.is_empty() {
+            return Ok(());
+        }
+        let records = self.ports.instances.alive(pool).await?;
+        for record in records.iter().filter(|r| instance_ids.contains(&r.instance_id)) {
+            self.ports.instances.mark_terminated(record, at_ms).await?;
+        }
+        Ok(())
     }
 
     /// EC2 refuses a whole call for one machine that is protected; then the others go one by one. An error if none goes.

@@ -35,7 +35,7 @@ where
             Event::Schedule(tick) => {
                 let done = self.reconcile(&tick).await;
                 tell(metrics::reconciled(&tick.pool, &done, timing(begun)));
-                let done = done.inspect_err(|error| {
+                let done = done.map_err(|unfinished| unfinished.error).inspect_err(|error| {
                     tracing::error!(pool = tick.pool, tick = tick.seconds(), %error, "reconciliation stopped");
                 })?;
                 Ok(json!({ "reconciled": done }))

@@ -71,7 +71,8 @@ where
         let records = self.ports.instances.alive(&pool).await?;
         let record = records.iter().find(|r| r.instance_id == id);
         let record = record.ok_or_else(|| PortError::not_found("interruption", format!("{id} has no record yet")))?;
-        let drain = Drain { until_ms: notice.at_ms + SPOT_NOTICE_S * 1000, why: DrainReason::Interruption };
+        let (until_ms, why) = (notice.at_ms + SPOT_NOTICE_S * 1000, DrainReason::Interruption);
+        let drain = Drain { until_ms, why, since_ms: Some(notice.at_ms) };
         self.ports.instances.mark_draining(record, drain).await?;
         Ok(Some(pool))
     }

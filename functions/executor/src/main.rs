@@ -1,7 +1,7 @@
 //! Wires the executor to AWS: clients once, then a stream batch, a reconciliation or a notice an invocation.
 
 use aws::ec2::Ec2;
-use aws::settings::Settings;
+use aws::settings::ExecutorSettings;
 use aws::tables::Tables;
 use executor::event::Event;
 use executor::{Executor, Ports};
@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> Result<(), Error> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_target(false).init();
-    let settings = Settings::read(|name| std::env::var(name).ok())?;
+    let settings = ExecutorSettings::read(|name| std::env::var(name).ok())?;
     let config = aws::config::load().await;
     let tables = Tables::new(&config, settings.tables);
     let executor = Executor::new(Ports {
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Error> {
         instances: tables.instances,
         decisions: tables.decisions,
         control: tables.control,
-        cloud: Ec2::new(&config),
+        cloud: Ec2::new(&config, settings.stack),
     });
     let executor = &executor;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {

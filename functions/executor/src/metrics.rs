@@ -9,7 +9,7 @@ use controller::reason::{Dropped, Reason, Refused};
 use serde_json::Value;
 
 use crate::execute::Done;
-use crate::reconcile::Reconciled;
+use crate::reconcile::{Reconciled, Unfinished};
 
 /// The pool of a record that the table does not know: its name is somebody else's, and could be any. No pool is called so.
 const UNKNOWN_POOL: &str = "(unknown)";
@@ -46,12 +46,15 @@ fn settled(outcome: &Outcome) -> (Values, Option<&'static str>) {
     }
 }
 
-/// The document about a reconciliation.
-pub fn reconciled(pool: &str, done: &Port<Reconciled>, timing: Timing) -> Value {
-    let (mut values, reason) = match done {
-        Ok(done) => (steps(done), None),
-        Err(error) => (vec![(emf::EXECUTOR_FAILURES, 1.0)], Some(error.kind.name())),
+/// The document about a reconciliation: what it found and did, also where a step failed.
+pub fn reconciled(pool: &str, done: &Result<Reconciled, Unfinished>, timing: Timing) -> Value {
+    let (found, error) = match done {
+        Ok(done) => (Some(done), None),
+        Err(Unfinished { error, done }) => (done.as_ref(), Some(error)),
     };
+    let reason = error.map(|error| error.kind.name());
+    let mut values = found.map(steps).unwrap_or_default();
+    values.extend(error.map(|_| (emf::EXECUTOR_FAILURES, 1.0)));
     values.push((emf::EXECUTOR_TIME, timing.own_ms));
     emf::document(timing.at_ms, pool, reason, &values)
 }
@@ -177,7 +180,11 @@ mod tests {
         assert_eq!(told(&document), (named(&expected), None));
         assert_eq!(document["ExecutorTime"], 20.0);
         let error = PortError { operation: "x", code: "y".into(), message: "z".into(), kind: Kind::Denied };
-        assert_eq!(told(&reconciled("p", &Err(error), TIMING)), (named(&[("ExecutorFailures", 1.0)]), Some("Denied")));
+        let unread = Err(Unfinished::from(error.clone()));
+        assert_eq!(told(&reconciled("p", &unread, TIMING)), (named(&[("ExecutorFailures", 1.0)]), Some("Denied")));
+        let some = Err(Unfinished { error, done: Some(done) });
+        let with_failure: Vec<_> = expected.into_iter().chain([("ExecutorFailures", 1.0)]).collect();
+        assert_eq!(told(&reconciled("p", &some, TIMING)), (named(&with_failure), Some("Denied")));
     }
 
     #[test]

@@ -4,9 +4,9 @@ use contract::control::Mode;
 use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
 use contract::pool::PoolConfig;
-use contract::record::{InstanceRecord, TaskRecord};
-use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, Tasks};
-use controller::reconcile::{Resume, Scene, Step, health_of, reconcile};
+use contract::record::{DrainReason, InstanceRecord, TaskRecord};
+use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
+use controller::reconcile::{Before, Resume, Scene, Step, health_of, reconcile, to_look_up};
 
 use crate::execute::{Claimed, Executor};
 
@@ -34,6 +34,29 @@ pub struct Reconciled {
     pub held: bool,
 }
 
+/// A reconciliation in which something failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unfinished {
+    /// The first error.
+    pub error: PortError,
+    /// What was found and done all the same; none if something could not be read.
+    pub done: Option<Reconciled>,
+}
+
+impl From<PortError> for Unfinished {
+    fn from(error: PortError) -> Self {
+        Self { error, done: None }
+    }
+}
+
+/// Why a machine that drains does not go, for people.
+fn left(record: &InstanceRecord) -> &'static str {
+    match record.drain.map(|drain| drain.why) {
+        Some(DrainReason::Interruption) => "EC2 announced to take it back and has not",
+        _ => "its time to drain is over, and it may not be stopped now",
+    }
+}
+
 impl<T, I, D, C, K> Executor<T, I, D, C, K>
 where
     T: Tasks,
@@ -46,7 +69,7 @@ where
     ///
     /// # Errors
     /// If something cannot be read, or a step fails: the first one that did, after all others were taken.
-    pub async fn reconcile(&self, tick: &Tick) -> Port<Reconciled> {
+    pub async fn reconcile(&self, tick: &Tick) -> Result<Reconciled, Unfinished> {
         let (pool, now_s) = (tick.pool.as_str(), tick.seconds());
         let config = self.ports.control.config(pool).await?;
         // Records first: a machine launched between the two reads is then adopted twice, which is harmless, instead
@@ -66,7 +89,10 @@ where
         let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
         let ended = self.ended(&config, now_ms).await;
         let (tasks, ended) = (tasks.as_deref(), ended.as_deref());
-        let scene = Scene { config: &config, may_launch, may_stop, records, cloud, tasks, ended, decisions, now_ms };
+        let (config, stack) = (&config, self.ports.cloud.stack());
+        let terminated = &self.ports.cloud.terminated(&to_look_up(decisions, now_ms)).await?;
+        let scene =
+            Scene { stack, config, may_launch, may_stop, records, cloud, tasks, terminated, ended, decisions, now_ms };
         let health = health_of(&scene);
         if health.must_hold() {
             tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");
@@ -74,12 +100,12 @@ where
         let (unhealthy, held) = (health.unhealthy(), health.must_hold());
         let (mut done, mut failed) = (Reconciled { unhealthy, held, ..Reconciled::default() }, None);
         for step in reconcile(&scene) {
-            if let Err(error) = self.take(&config, step, now_ms, &mut done).await {
+            if let Err(error) = self.take(config, step, now_ms, &mut done).await {
                 tracing::error!(pool, %error, "a step failed; the others go on");
                 failed.get_or_insert(error);
             }
         }
-        failed.map_or(Ok(done), Err)
+        failed.map_or(Ok(done), |error| Err(Unfinished { error, done: Some(done) }))
     }
 
     /// The tasks, if any machine drains. If they cannot be read, machines go when their time is over, and not before.
@@ -119,21 +145,32 @@ where
             }
             Step::Undrain(record) => {
                 let instance = record.instance_id.as_str();
-                tracing::warn!(pool = record.pool, instance, "works on: EC2 announced to take it back and has not");
+                tracing::warn!(pool = record.pool, instance, "works on: {}", left(&record));
                 self.ports.instances.reopen(&record).await?;
             }
-            Step::Resume(decision, how) => self.resume(config, &decision, how, done).await?,
+            Step::Resume(decision, how, before) => {
+                self.resume(config, &decision, (how, before), now_ms, done).await?;
+            }
             Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,
         }
         Ok(())
     }
 
-    async fn resume(&self, config: &PoolConfig, decision: &Decision, how: Resume, done: &mut Reconciled) -> Port<()> {
+    async fn resume(
+        &self,
+        config: &PoolConfig,
+        decision: &Decision,
+        (how, before): (Resume, Before),
+        now_ms: u64,
+        done: &mut Reconciled,
+    ) -> Port<()> {
         let Some(intent) = &decision.intent else { return Ok(()) };
         let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
+        // what the first attempt ended is closed as ended by it, and not as lost
+        self.close(&decision.pool, &before.gone, claimed.now_ms).await?;
         let settled = match how {
             Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await,
-            Resume::Again(left) => self.act_again(config, decision, claimed, &left).await,
+            Resume::Again(left) => self.act_again(config, decision, claimed, (&left, &before), now_ms).await,
         };
         let outcome = match settled {
             // Its own executor was only slow, or another reconciliation was faster.

@@ -304,22 +304,44 @@ async fn with_drain() -> (World, OverWorld) {
 }
 
 #[tokio::test]
-async fn a_busy_machine_works_off_its_tasks_and_an_idle_one_goes_at_once() {
+async fn a_busy_machine_works_off_its_tasks_and_an_idle_one_goes_a_tick_later() {
     let (world, executor) = with_drain().await;
     let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
     decided(&world, TICK + 60, Action::Stop(0, 2)).await;
     let until_ms = (TICK + 660) * 1000;
-    let draining = Done::Settled(Outcome::Draining { instance_ids: vec![ids[0].clone()], until_ms });
+    let draining = Done::Settled(Outcome::Draining { instance_ids: ids, until_ms });
     assert_eq!(executor.execute("p", TICK + 60).await.unwrap(), draining);
-    assert_eq!(world.machines().iter().map(|m| m.alive).collect::<Vec<_>>(), [true, false]);
-    let stored = &world.alive("p").await.unwrap()[0];
-    assert_eq!(stored.drain, Some(Drain { until_ms, why: DrainReason::Stop }));
-    // it is not stopped while it works
-    assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().drained, 0);
+    let alive = || world.machines().iter().map(|m| m.alive).collect::<Vec<_>>();
+    let stored = world.alive("p").await.unwrap().into_iter().map(|r| r.drain);
+    let drain = Drain { until_ms, why: DrainReason::Stop, since_ms: Some((TICK + 60) * 1000) };
+    assert_eq!(stored.collect::<Vec<_>>(), [Some(drain); 2]);
+    assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().drained, 0);
+    assert_eq!(alive(), [true, true]);
+    // the other one is not stopped while it works
+    assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().drained, 1);
+    assert_eq!(alive(), [true, false]);
     let done = TaskRecord { finished_ms: Some((TICK + 150) * 1000), ..world.tasks()[0].clone() };
     world.put(&done).await.unwrap();
     assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().drained, 1);
     assert!(world.alive("p").await.unwrap().is_empty() && !world.machines()[0].alive);
+}
+
+#[tokio::test]
+async fn a_task_that_was_taken_just_before_the_mark_is_worked_off() {
+    let (world, executor) = with_drain().await;
+    let id = world.machines()[1].instance_id.clone();
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    executor.execute("p", TICK + 60).await.unwrap();
+    // its worker had looked at its record before; the task shows only now
+    let started_ms = Some((TICK + 59) * 1000);
+    let late = TaskRecord { started_ms, instance_id: Some(id.clone()), ..task("p", "late", TICK * 1000) };
+    world.put(&late).await.unwrap();
+    for tick in [TICK + 60, TICK + 120, TICK + 180] {
+        assert_eq!(executor.reconcile(&schedule(tick)).await.unwrap().drained, 0, "{tick}");
+    }
+    world.put(&TaskRecord { finished_ms: Some((TICK + 200) * 1000), ..late }).await.unwrap();
+    assert_eq!(executor.reconcile(&schedule(TICK + 240)).await.unwrap().drained, 1);
+    assert!(!world.machines()[1].alive);
 }
 
 #[tokio::test]
@@ -329,14 +351,20 @@ async fn a_task_that_does_not_end_has_its_time_and_no_more() {
     executor.execute("p", TICK + 60).await.unwrap();
     world.take_down(op::TASKS_OPEN, Kind::Unavailable);
     assert_eq!(executor.reconcile(&schedule(TICK + 659)).await.unwrap().drained, 0);
+    assert_eq!(executor.reconcile(&schedule(TICK + 660)).await.unwrap().drained, 2);
+}
+
+#[tokio::test]
+async fn behind_the_kill_switch_a_machine_that_drains_stays_and_works_on_once_its_time_is_over() {
+    let (world, executor) = with_drain().await;
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    executor.execute("p", TICK + 60).await.unwrap();
     world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
-    assert_eq!(
-        executor.reconcile(&schedule(TICK + 660)).await.unwrap().drained,
-        0,
-        "behind the kill switch nothing goes"
-    );
-    world.put_kill_switch(contract::control::KillSwitch { engaged: false }).await.unwrap();
-    assert_eq!(executor.reconcile(&schedule(TICK + 660)).await.unwrap().drained, 1);
+    for (tick, drains) in [(TICK + 659, true), (TICK + 660, false)] {
+        assert_eq!(executor.reconcile(&schedule(tick)).await.unwrap().drained, 0);
+        assert_eq!(world.alive("p").await.unwrap()[0].drain.is_some(), drains, "{tick}");
+    }
+    assert!(world.machines()[0].alive);
 }
 
 #[tokio::test]
@@ -346,11 +374,25 @@ async fn a_machine_that_ec2_does_not_let_go_works_again() {
     world.change_machine(&id, |m| m.protected = true);
     decided(&world, TICK + 60, Action::Stop(0, 1)).await;
     let done = executor.execute("p", TICK + 60).await.unwrap();
-    assert!(
-        matches!(&done, Done::Settled(Outcome::Failed { error }) if error.contains("OperationNotPermitted")),
-        "{done:?}"
-    );
+    assert!(matches!(&done, Done::Settled(Outcome::Draining { instance_ids, .. }) if *instance_ids == [id.clone()]));
+    executor.reconcile(&schedule(TICK + 120)).await.unwrap();
     assert!(world.alive("p").await.unwrap().iter().all(|r| r.drain.is_none()));
+    assert!(world.machines()[1].alive);
+}
+
+#[tokio::test]
+async fn a_drain_of_machines_without_live_records_is_a_failure() {
+    let (world, executor) = with_drain().await;
+    decided(&world, TICK + 60, Action::Stop(0, 2)).await;
+    world.fail_next(op::INSTANCES_MARK_DRAINING, fault(op::INSTANCES_MARK_DRAINING, "Throttling", Kind::Throttled));
+    assert!(matches!(executor.execute("p", TICK + 60).await.unwrap(), Done::Pending(_)));
+    for record in world.alive("p").await.unwrap() {
+        world.mark_terminated(&record, (TICK + 90) * 1000).await.unwrap();
+    }
+    executor.reconcile(&schedule(TICK + 240)).await.unwrap();
+    let outcome = world.decisions()[1].intent.clone().unwrap().outcome;
+    assert!(matches!(&outcome, Some(Outcome::Failed { error }) if !error.is_empty()), "{outcome:?}");
+    assert!(world.machines().iter().all(|m| m.alive));
 }
 
 #[tokio::test]
@@ -360,10 +402,45 @@ async fn an_executor_that_stops_between_the_marks_and_the_outcome_is_finished() 
     world.fail_after(op::INSTANCES_MARK_DRAINING, fault(op::INSTANCES_MARK_DRAINING, "Throttling", Kind::Throttled));
     let done = executor.execute("p", TICK + 60).await.unwrap();
     assert!(matches!(done, Done::Pending(_)), "{done:?}");
+    // the first, which is busy, was told; the second is told only now, and has a tick for what its worker may have taken
     let reconciled = executor.reconcile(&schedule(TICK + 240)).await.unwrap();
     assert_eq!((reconciled.finished, reconciled.drained), (1, 0), "{reconciled:?}");
-    let ids: Vec<String> = world.alive("p").await.unwrap().into_iter().map(|r| r.instance_id).collect();
-    assert_eq!(ids, [world.machines()[0].instance_id.clone()]);
+    let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
+    let outcome = world.decisions()[1].intent.clone().unwrap().outcome;
+    assert_eq!(outcome, Some(Outcome::Draining { instance_ids: ids, until_ms: (TICK + 660) * 1000 }));
+    assert_eq!(executor.reconcile(&schedule(TICK + 240)).await.unwrap().drained, 0);
+    assert_eq!(executor.reconcile(&schedule(TICK + 300)).await.unwrap().drained, 1);
+    assert_eq!(world.machines().iter().map(|m| m.alive).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
+async fn an_interrupted_stop_of_several_machines_says_and_records_all_that_went() {
+    for killed in [false, true] {
+        let world = World::with_pool(&contract::pool::PoolConfig { machines_per_action_max: 2, ..pool_config("p") });
+        let executor = over(&world);
+        decided(&world, TICK, Action::Launch(0, 2)).await;
+        executor.execute("p", TICK).await.unwrap();
+        let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
+        decided(&world, TICK + 300, Action::Stop(0, 2)).await;
+        // EC2 refuses both together; of the calls for each, the first works behind a time-out
+        world.fail_next(op::TERMINATE, fault(op::TERMINATE, "OperationNotPermitted", Kind::Denied));
+        world.fail_after(op::TERMINATE, fault(op::TERMINATE, "RequestTimeout", Kind::Unavailable));
+        assert!(matches!(executor.execute("p", TICK + 300).await.unwrap(), Done::Pending(_)));
+        let alive = || world.machines().iter().map(|m| m.alive).collect::<Vec<_>>();
+        assert_eq!(alive(), [false, true]);
+        // a minute later it is still the executor's
+        assert_eq!(executor.reconcile(&schedule(TICK + 360)).await.unwrap().lost, 0);
+        world.put_kill_switch(contract::control::KillSwitch { engaged: killed }).await.unwrap();
+        let reconciled = executor.reconcile(&schedule(TICK + 420)).await.unwrap();
+        assert_eq!((reconciled.finished, reconciled.lost), (1, 0), "{reconciled:?}");
+        let went = if killed { &ids[..1] } else { &ids };
+        let outcome = world.decisions()[1].intent.clone().unwrap().outcome;
+        assert_eq!(outcome, Some(Outcome::Terminated { instance_ids: went.to_vec() }));
+        let ended = world.instances().into_iter().filter(|r| r.terminated_ms.is_some()).map(|r| r.instance_id);
+        assert_eq!(ended.collect::<Vec<_>>(), went);
+        assert_eq!(world.instances()[0].terminated_ms, Some((TICK + 300) * 1000));
+        assert_eq!(alive(), [false, killed]);
+    }
 }
 
 #[tokio::test]
@@ -391,7 +468,8 @@ async fn a_machine_that_ec2_takes_back_is_counted_on_no_more() {
     let id = world.machines()[0].instance_id.clone();
     let notice = |id: &str| Notice { instance_id: id.into(), at_ms: (TICK + 70) * 1000 };
     assert_eq!(executor.interrupted(&notice(&id)).await.unwrap().as_deref(), Some("p"));
-    let drain = Drain { until_ms: (TICK + 190) * 1000, why: DrainReason::Interruption };
+    let (since_ms, why) = (Some((TICK + 70) * 1000), DrainReason::Interruption);
+    let drain = Drain { until_ms: (TICK + 190) * 1000, why, since_ms };
     assert_eq!(world.alive("p").await.unwrap()[0].drain, Some(drain));
     // nobody stops it before its time: it may still finish something
     assert_eq!(executor.reconcile(&schedule(TICK + 240)).await.unwrap().drained, 0);
@@ -519,7 +597,8 @@ async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
     world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
     world.put_new(&instance("p", "i-gone", 0, (TICK - 3600) * 1000)).await.unwrap();
     world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
-    assert!(executor.reconcile(&schedule(TICK)).await.is_err());
+    let unfinished = executor.reconcile(&schedule(TICK)).await.unwrap_err();
+    assert_eq!((unfinished.error.kind, unfinished.done.map(|done| done.lost)), (Kind::Throttled, Some(1)));
     assert_eq!(world.instances().iter().filter(|r| r.terminated_ms.is_some()).count(), 1);
     assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().adopted, 1);
 }
@@ -560,6 +639,18 @@ async fn nothing_is_launched_or_stopped_while_most_machines_are_unhealthy() {
 }
 
 #[tokio::test]
+async fn a_pool_that_is_held_is_reported_so_although_a_step_fails() {
+    let (world, executor) = setup();
+    never_ready(&world, 3).await;
+    world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
+    world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
+    let mut told = Vec::new();
+    let event = executor::event::Event::Schedule(schedule(TICK));
+    executor.handle(event, |document| told.push(document)).await.unwrap_err();
+    assert_eq!((&told[0]["UnhealthyHold"], &told[0]["ExecutorFailures"]), (&1.0.into(), &1.0.into()));
+}
+
+#[tokio::test]
 async fn a_few_machines_that_never_take_tasks_stop_nobody() {
     let (world, executor) = setup();
     never_ready(&world, 2).await;
@@ -567,4 +658,33 @@ async fn a_few_machines_that_never_take_tasks_stop_nobody() {
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
     let reconciled = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
     assert_eq!((reconciled.unhealthy, reconciled.held), (2, false));
+}
+
+#[tokio::test]
+async fn a_machine_of_another_stacks_pool_of_the_same_name_is_neither_counted_nor_touched() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = contract::capacity::Bounds::new(0, Some(1)).unwrap();
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    // launched by the other stack's decision of the same tick
+    let other = world.add_machine(controller::plan::tags("blue", "p", TICK, 0));
+    let reconciled = executor.reconcile(&schedule(TICK)).await.unwrap();
+    assert_eq!((reconciled.adopted, reconciled.orphans), (0, 0));
+    let notice = Notice { instance_id: other.clone(), at_ms: TICK * 1000 };
+    assert_eq!(executor.interrupted(&notice).await.unwrap(), None);
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    // what is taken up is our launch, and not taken for done
+    executor.reconcile(&schedule(TICK + 180)).await.unwrap();
+    let outcome = world.decisions()[0].intent.clone().unwrap().outcome;
+    let Some(Outcome::Launched { instance_ids }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(world.instances().iter().map(|r| &r.instance_id).collect::<Vec<_>>(), [&instance_ids[0]]);
+    assert_ne!(instance_ids[0], other);
+    // a record of it, forged or of an earlier version, does not make it ours
+    world.put_new(&instance("p", &other, 0, (TICK - 600) * 1000)).await.unwrap();
+    decided(&world, TICK + 240, Action::Stop(0, 2)).await;
+    executor.execute("p", TICK + 240).await.unwrap();
+    let alive: Vec<String> = world.machines().into_iter().filter(|m| m.alive).map(|m| m.instance_id).collect();
+    assert_eq!(alive, [other]);
 }

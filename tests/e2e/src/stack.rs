@@ -49,8 +49,9 @@ impl Stack {
         let zips = tokio::task::spawn_blocking(|| package_functions(&target_dir().join("lambda-local")));
         let zips = zips.await.map_err(|e| Error::Wrong(e.to_string()))??;
         let cloud = LocalCloud::start(Options { log_dir }).await?;
+        let stack_name = format!("twinscaler-{pool}");
         let options = DeployOptions {
-            stack_name: format!("twinscaler-{pool}"),
+            stack_name: stack_name.clone(),
             template: localcloud::deploy::project_template(),
             parameters: [("PoolName", pool), ("SchedulesState", "DISABLED")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -58,10 +59,10 @@ impl Stack {
             zips,
         };
         let outputs = cloud.deploy(&options).await?;
-        Self::over(cloud, outputs, pool).await
+        Self::over(cloud, outputs, &stack_name, pool).await
     }
 
-    async fn over(cloud: LocalCloud, outputs: Outputs, pool: &str) -> Result<Self, Error> {
+    async fn over(cloud: LocalCloud, outputs: Outputs, name: &str, pool: &str) -> Result<Self, Error> {
         let env: std::collections::BTreeMap<String, String> = cloud.env().into_iter().collect();
         let access = Access {
             region: &env["AWS_REGION"],
@@ -83,7 +84,7 @@ impl Stack {
         Ok(Self {
             tables: Tables::new(&all, names),
             store: PolicyBucket::new(&all, output("PolicyBucketName")?),
-            ec2: Ec2::new(&ec2),
+            ec2: Ec2::new(&ec2, name),
             cloudwatch: CloudWatch::new(&all),
             pool: pool.to_owned(),
             cloud,

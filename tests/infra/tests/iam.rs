@@ -2,10 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use contract::plan::{TAG_DECISION, TAG_MANAGED, TAG_POOL};
+use contract::plan::{TAG_DECISION, TAG_MANAGED, TAG_POOL, TAG_STACK};
 use infra::Template;
 use infra::iam::{Statement, allowed, statements};
 use serde_json::{Value, json};
+
+/// The stack's own name, as the template writes it.
+fn stack_name() -> Value {
+    json!({"Ref": "AWS::StackName"})
+}
 
 fn template() -> Template {
     Template::transformed().unwrap()
@@ -80,6 +85,7 @@ fn the_executor_stops_only_machines_with_all_our_tags() {
     let allow = with_action(&statements, true, "ec2:TerminateInstances");
     assert_eq!(allow.len(), 1);
     assert_eq!(allow[0].condition["StringEquals"][tag(TAG_MANAGED)], "true");
+    assert_eq!(allow[0].condition["StringEquals"][tag(TAG_STACK)], stack_name());
     for name in [TAG_POOL, TAG_DECISION] {
         assert_eq!(allow[0].condition["Null"][tag(name)], "false", "{name} must be there");
     }
@@ -90,6 +96,7 @@ fn the_executor_stops_only_machines_with_all_our_tags() {
     let conditions: Vec<&Value> = deny.iter().map(|s| &s.condition).collect();
     for condition in [
         json!({"StringNotEquals": {tag(TAG_MANAGED): "true"}}),
+        json!({"StringNotEquals": {tag(TAG_STACK): stack_name()}}),
         json!({"Null": {tag(TAG_POOL): "true"}}),
         json!({"Null": {tag(TAG_DECISION): "true"}}),
     ] {
@@ -109,6 +116,7 @@ fn the_executor_launches_only_tagged_machines_of_our_templates_and_image() {
     assert_eq!(instance.len(), 1);
     let condition = &instance[0].condition;
     assert_eq!(condition["StringEquals"][format!("aws:RequestTag/{TAG_MANAGED}")], "true");
+    assert_eq!(condition["StringEquals"][format!("aws:RequestTag/{TAG_STACK}")], stack_name());
     for name in [TAG_POOL, TAG_DECISION] {
         assert_eq!(condition["Null"][format!("aws:RequestTag/{name}")], "false", "{name} must be given");
     }
@@ -123,7 +131,9 @@ fn the_executor_launches_only_tagged_machines_of_our_templates_and_image() {
 fn the_executor_tags_at_launch_and_never_later() {
     let statements = statements(&template(), "ExecutorRole");
     for allow in with_action(&statements, true, "ec2:CreateTags") {
-        assert_eq!(allow.condition, json!({"StringEquals": {"ec2:CreateAction": "RunInstances"}}));
+        let stack = format!("aws:RequestTag/{TAG_STACK}");
+        let at_launch = json!({"StringEquals": {"ec2:CreateAction": "RunInstances", stack: stack_name()}});
+        assert_eq!(allow.condition, at_launch);
     }
     let deny = with_action(&statements, false, "ec2:CreateTags");
     assert_eq!(deny.len(), 1);

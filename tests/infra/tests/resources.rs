@@ -95,6 +95,8 @@ fn both_functions_are_built_for_al2023_and_know_their_tables() {
         ] {
             assert_eq!(variables[variable], json!({"Ref": resource}), "{name} {variable}");
         }
+        let stack = (name == "ExecutorFunction").then(|| json!({"Ref": "AWS::StackName"}));
+        assert_eq!(variables.get("STACK_NAME"), stack.as_ref(), "{name} knows whose machines are its own");
         let group = properties["LoggingConfig"]["LogGroup"]["Ref"].as_str().unwrap();
         assert!(!template.properties(group)["RetentionInDays"].is_null(), "{name}: its log has a retention");
     }

@@ -77,6 +77,8 @@ async fn functions_get_their_names_and_endpoints(stack: &Stack) {
     let answer = stack.cloud.invoke(stack.output("EvaluatorFunctionName"), &json!({"pool": "blue"})).await.unwrap();
     assert_eq!(answer["event"], json!({"pool": "blue"}));
     assert_eq!(answer["env"]["TASKS_TABLE"], stack.output("TasksTableName"));
+    let executor = stack.cloud.invoke(stack.output("ExecutorFunctionName"), &json!({"pool": "blue"})).await.unwrap();
+    assert_eq!(executor["env"]["STACK_NAME"], "blue");
     assert_eq!(answer["env"]["AWS_ENDPOINT_URL"], stack.cloud.endpoint());
     assert_eq!(answer["env"]["AWS_ENDPOINT_URL_EC2"], stack.cloud.ec2_endpoint());
     assert_eq!(answer["env"]["RUST_LOG"], "debug");

@@ -129,7 +129,9 @@ impl Invocation {
         Self::new(id, purpose, begun, async move {
             match Invoked::from_json(event) {
                 Ok(Invoked::Stream(records)) => Answer::Batch(executor.batch(records, |_, _| ()).await),
-                Ok(Invoked::Schedule(tick)) => Answer::Reconciled(executor.reconcile(&tick).await),
+                Ok(Invoked::Schedule(tick)) => {
+                    Answer::Reconciled(executor.reconcile(&tick).await.map_err(|unfinished| unfinished.error))
+                }
                 Ok(Invoked::Interruption(notice)) => Answer::Interrupted(executor.interrupted(&notice).await),
                 Err(error) => Answer::Refused(error),
             }

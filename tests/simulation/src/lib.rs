@@ -5,7 +5,7 @@
 //! stops before and after its effect, and the run decides by chance who goes on, who sleeps and who crashes there. A run
 //! is single-threaded and depends on its seed only.
 //!
-//! - [`faults`], [`meddling`], [`promotions`]: what goes wrong; [`plant`]: machines, workers, tasks and metrics
+//! - [`faults`], [`meddling`], [`neighbour`], [`promotions`]: what goes wrong; [`plant`]: machines, workers, tasks and metrics
 //! - [`invocation`]: one invocation as a future that can be dropped between any two calls
 //! - [`check`]: the invariants; [`seen`]: what must happen somewhere in a set of seeds
 //! - [`journal`]: the event log and its hash; [`kept`]: seeds that failed once
@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | I1 bounds | `check::act` (`launched`, `terminated`) | every launch and termination that takes effect, against what really runs, visible or not |
 //! | I2 cooldown, budgets | `check::act` (`claimed`, `within_budget`), `check::money` | every claim and launch; dollars by what really runs and what the records say was spent |
-//! | I3 only ours, not protected | `check::act` (`termination_asked`, `terminated`) | every id that is even asked for |
+//! | I3 only ours, not protected | `check::act` (`termination_asked`, `terminated`), `check::rest` (`others_are_left_alone`) | every id that is even asked for; after every minute no record and no intent names a machine of another stack |
 //! | I4 one record a machine | `check::rest` | after every minute (no two), and at rest (exactly one, or an orphan) |
 //! | I5 one launch a decision | `check::act` (`launched`, `claimed`) | every launch and claim |
 //! | I6 generation, settled, plan | `check::act` (`claimed`, `stored`, `launched`, `terminated`) | every claim and intent; every action against the stored plan |
@@ -36,6 +36,7 @@ pub mod invocation;
 pub mod journal;
 pub mod kept;
 pub mod meddling;
+pub mod neighbour;
 pub mod plant;
 pub mod policies;
 pub mod profile;

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::control::{KillSwitch, Mode};
-use contract::plan::{TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_SIZE};
+use contract::plan::{TAG_DECISION, TAG_MANAGED, TAG_MANAGED_VALUE, TAG_SIZE, TAG_STACK};
 use contract::pool::PoolConfig;
 use controller::ports::{Control, Kind};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use testkit::builders::tags;
+use testkit::builders::{STACK, tags};
 use testkit::{Machine, World, op};
 
 use crate::now;
@@ -20,7 +20,7 @@ use crate::seen::{Event, Seen};
 
 /// Services that go down as a whole.
 const SERVICES: [&[&str]; 6] = [
-    &[op::DESCRIBE, op::LAUNCH, op::TERMINATE],
+    &[op::DESCRIBE, op::TERMINATED, op::LAUNCH, op::TERMINATE],
     &[op::DECISIONS_GET, op::DECISIONS_PUT_ONCE, op::DECISIONS_CLAIM, op::DECISIONS_PUT_INTENT, op::DECISIONS_RANGE],
     &[op::CONTROL_CONFIG, op::CONTROL_HEAD, op::CONTROL_KILL_SWITCH],
     &[op::INSTANCES_ALIVE, op::INSTANCES_ENDED, op::INSTANCES_PUT_NEW, op::INSTANCES_MARK_TERMINATED],
@@ -257,8 +257,9 @@ impl Meddling {
                 self.left.insert(id.clone(), at_ms);
                 self.left_at.insert(id.clone(), self.moment);
                 self.untagged.push(id.clone());
-                world.change_machine(&id, |m| drop(m.tags.remove(TAG_MANAGED)));
-                format!("a person takes {id}'s tags away")
+                let tag = [TAG_MANAGED, TAG_STACK][(at_ms / 60_000 % 2) as usize];
+                world.change_machine(&id, |m| drop(m.tags.remove(tag)));
+                format!("a person takes {id}'s tag {tag} away")
             }
             6 => self.tag_again(world, at_ms),
             // One without a record would be adopted as what its tag says, and nobody could know better.
@@ -300,7 +301,8 @@ impl Meddling {
     fn tag_again(&mut self, world: &World, at_ms: u64) -> String {
         let Some(id) = self.untagged.pop() else { return "nobody tags anything".into() };
         self.joined.insert(id.clone(), at_ms);
-        world.change_machine(&id, |m| drop(m.tags.insert(TAG_MANAGED.into(), TAG_MANAGED_VALUE.into())));
+        let tags = [(TAG_MANAGED, TAG_MANAGED_VALUE), (TAG_STACK, STACK)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        world.change_machine(&id, |m| m.tags.extend(tags));
         format!("a person gives {id} its tags back")
     }
 

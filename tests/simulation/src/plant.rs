@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::limits::OUTAGE_TASKS_MIN;
-use contract::plan::{TAG_MANAGED, TAG_POOL, TAG_SIZE};
+use contract::plan::{TAG_SIZE, TAG_STACK};
 use contract::pool::{OUTSIDE_METRICS, PoolConfig};
 use contract::record::{TaskRecord, TaskState};
 use controller::ports::{Instances, Point, Tasks};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use testkit::builders::task;
+use testkit::builders::{STACK, task};
 use testkit::{Machine, World};
 
 use crate::now;
@@ -76,9 +76,14 @@ pub struct Plant {
     pub skew_ms: i64,
 }
 
-/// Whether a machine runs and belongs to the pool, by its tags.
+/// Whether a machine belongs to the pool, by its tags.
 pub fn is_ours(machine: &Machine, pool: &str) -> bool {
-    machine.tags.get(TAG_MANAGED).is_some_and(|v| v == "true") && machine.tags.get(TAG_POOL).is_some_and(|p| p == pool)
+    machine.is_of(pool)
+}
+
+/// Whether a machine says that it is another stack's.
+pub fn is_of_other_stack(machine: &Machine) -> bool {
+    machine.tags.get(TAG_STACK).is_some_and(|stack| stack != STACK)
 }
 
 /// The size of a machine: what its launch template makes, else what its tag says.
@@ -145,7 +150,8 @@ impl Plant {
         let machines = outside.machines();
         let records = outside.instances();
         let mut ready = BTreeMap::new();
-        for machine in machines.iter().filter(|m| m.alive) {
+        // another stack's workers take that stack's tasks
+        for machine in machines.iter().filter(|m| m.alive && !is_of_other_stack(m)) {
             let Some(size) = true_size(machine, config) else { continue };
             if self.is_up(machine, at_ms, seen) {
                 ready.insert(machine.instance_id.clone(), config.sizes[size].cores);

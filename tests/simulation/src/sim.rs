@@ -19,6 +19,7 @@ use crate::faults::Faults;
 use crate::invocation::{Answer, Evaluating, For, Invocation, evaluator, executor, interrupted, scheduled, streamed};
 use crate::journal::Journal;
 use crate::meddling::Meddling;
+use crate::neighbour::Neighbour;
 use crate::plant::{Disasters, Plant};
 use crate::profile::{Profile, QUIET, Rates};
 use crate::seen::{Event, Seen};
@@ -60,6 +61,7 @@ pub struct Sim {
     seen: Arc<Mutex<Seen>>,
     plant: Plant,
     meddling: Meddling,
+    neighbour: Neighbour,
     checker: Checker,
     containers: [Option<Arc<Evaluating>>; CONTAINERS],
     running: Vec<Invocation>,
@@ -126,6 +128,7 @@ impl Sim {
         Self {
             reconcile_minutes: [1, 5][setup.random_range(0..2)],
             plant: Plant::new(plant, POOL, rates.unhealthy, Disasters::new(disasters, rates)),
+            neighbour: Neighbour::new(seed, rates),
             checker: Checker::default(),
             containers: [const { None }; CONTAINERS],
             running: Vec::new(),
@@ -185,6 +188,7 @@ impl Sim {
         self.rates = QUIET;
         self.world.heal();
         self.plant.heal();
+        self.neighbour.heal();
         self.meddling.heal(&self.world, &self.config, &mut self.plant, self.minute);
     }
 
@@ -208,6 +212,11 @@ impl Sim {
         for done in self.meddling.minute(&self.world, &self.config, &mut self.plant, self.minute, seen) {
             self.journal.line(format!("  {done}"));
         }
+        if let Some(done) = self.neighbour.launches(&self.world, POOL, self.minute, seen) {
+            self.journal.line(format!("  {done}"));
+        }
+        let announced = self.neighbour.notice(seen).map(|id| (id, self.minute));
+        self.meddling.notices.extend(announced);
         self.plant.minute(&self.world, &self.config, self.minute * 60_000, self.minute - TICK / 60, seen);
     }
 

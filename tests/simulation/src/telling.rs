@@ -49,12 +49,13 @@ pub fn answer(id: u64, answer: &Answer) -> String {
 pub fn note_answer(answer: &Answer, seen: &mut Seen) {
     seen.note_if(matches!(answer, Answer::Refused(_)), Event::MalformedEvent);
     seen.note_if(matches!(answer, Answer::Interrupted(Ok(Some(_)))), Event::NoticeTaken);
+    seen.note_if(matches!(answer, Answer::Interrupted(Ok(None))), Event::NoticeOfOthers);
     seen.note_if(matches!(answer, Answer::Reconciled(Ok(done)) if done.drained > 0), Event::Drained);
 }
 
 /// Notes what the handlers' own log shows and nothing else does.
 pub fn note_log(text: &str, seen: &mut Seen) {
-    const PHRASES: [(&str, Event); 8] = [
+    const PHRASES: [(&str, Event); 9] = [
         ("duplicate of a decision", Event::Duplicate),
         ("the table has no such decision", Event::ForgedRecord),
         ("adopted: no live record", Event::Adopted),
@@ -63,6 +64,7 @@ pub fn note_log(text: &str, seen: &mut Seen) {
         ("settled an interrupted decision", Event::Finished),
         ("released a decision", Event::Released),
         ("mode is off", Event::ModeOff),
+        ("works on: its time to drain", Event::WorkedOn),
     ];
     for (phrase, event) in PHRASES {
         seen.note_if(text.contains(phrase), event);

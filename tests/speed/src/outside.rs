@@ -76,6 +76,7 @@ impl Function {
             ("DECISIONS_TABLE", "decisions"),
             ("CONTROL_TABLE", "control"),
             ("POLICY_BUCKET", BUCKET),
+            ("STACK_NAME", testkit::builders::STACK),
             ("TWINSCALER_POLICY_KEYS", &files.key.public().to_string()),
         ] {
             command.env(name, value);

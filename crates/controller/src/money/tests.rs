@@ -172,7 +172,7 @@ fn noted(
     earlier: &[&Decision],
     ended: &[InstanceRecord],
 ) -> Option<Note> {
-    let inventory = Inventory { now_ms: NOON_MS, records, cloud, tasks: &[], earlier, no_capacity: None };
+    let inventory = Inventory { stack: "s", now_ms: NOON_MS, records, cloud, tasks: &[], earlier, no_capacity: None };
     let launch = plan(Action::Launch(1, 1), NOON_MS / 1000, config, &inventory).unwrap();
     check(&launch, config, &inventory, Some(ended))
 }
@@ -244,7 +244,15 @@ fn the_check_counts_what_was_spent_and_what_runs_on_until_the_period_ends() {
 
 #[test]
 fn every_machine_of_a_plan_needs_its_money() {
-    let none = Inventory { now_ms: NOON_MS, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+    let none = Inventory {
+        stack: "s",
+        now_ms: NOON_MS,
+        records: &[],
+        cloud: &[],
+        tasks: &[],
+        earlier: &[],
+        no_capacity: None,
+    };
     let Ok(Plan::Launch(one)) = plan(Action::Launch(1, 1), NOON_MS / 1000, &config(), &none) else {
         panic!("a launch")
     };
@@ -256,7 +264,15 @@ fn every_machine_of_a_plan_needs_its_money() {
 
 /// A decision so many seconds before noon that was settled so.
 fn settled(age_s: u64, action: Action, outcome: Outcome) -> Decision {
-    let none = Inventory { now_ms: NOON_MS, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+    let none = Inventory {
+        stack: "s",
+        now_ms: NOON_MS,
+        records: &[],
+        cloud: &[],
+        tasks: &[],
+        earlier: &[],
+        no_capacity: None,
+    };
     let mut decision = claimed(NOON_MS / 1000 - age_s, action, 1);
     let intent = decision.intent.as_mut().unwrap();
     intent.plan = plan(action, decision.tick, &config(), &none).ok();
@@ -288,7 +304,15 @@ fn what_was_refused_for_money_is_not_asked_for_again_for_a_while() {
 #[test]
 fn a_stop_needs_no_money_and_a_note_says_what_is_missing() {
     let stop = Plan::Terminate { instance_ids: vec!["i-1".into()], size: 0, drain_until_ms: None };
-    let none = Inventory { now_ms: NOON_MS, records: &[], cloud: &[], tasks: &[], earlier: &[], no_capacity: None };
+    let none = Inventory {
+        stack: "s",
+        now_ms: NOON_MS,
+        records: &[],
+        cloud: &[],
+        tasks: &[],
+        earlier: &[],
+        no_capacity: None,
+    };
     assert_eq!(check(&stop, &capped(Some(0.0), None, None), &none, Some(&[])), None);
     let launch = plan(Action::Launch(1, 1), NOON_MS / 1000, &config(), &none).unwrap();
     let unread = |config: &PoolConfig| check(&launch, config, &none, None);

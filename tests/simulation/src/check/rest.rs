@@ -2,27 +2,63 @@
 
 use std::collections::BTreeMap;
 
-use contract::decision::{Decider, Decision, IntentState, Verdict};
+use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::LATE_TICKS;
 use controller::audit::{Books, Finding, audit};
+use contract::plan::Plan;
+use contract::record::InstanceRecord;
 use controller::rule;
 use testkit::Machine;
 
 use super::act::{counted_for_max, counted_for_min};
 use super::{Checked, Scene, ensure, money};
-use crate::plant::{Plant, is_ours, true_size};
+use crate::plant::{Plant, is_of_other_stack, is_ours, true_size};
 
-/// I4: no machine has two records that say that it is alive.
+/// I4: no machine has two records that say that it is alive. I3: machines of another stack are left alone.
 ///
 /// # Errors
-/// If one has.
+/// If one has, or one is not.
 pub fn every_minute(scene: Scene<'_>) -> Checked {
+    others_are_left_alone(scene)?;
     let mut alive: BTreeMap<String, u32> = BTreeMap::new();
     for record in scene.world.instances().into_iter().filter(|r| r.terminated_ms.is_none()) {
         *alive.entry(record.instance_id).or_default() += 1;
     }
     let twice = alive.iter().find(|(_, n)| **n > 1);
     ensure(twice.is_none(), "I4", || format!("{twice:?} records say that it is alive"))
+}
+
+/// I3: nobody stops the machines of another stack's pool of the same name, and no record, plan or outcome of ours names
+/// one: none is adopted, counted or marked.
+fn others_are_left_alone(scene: Scene<'_>) -> Checked {
+    let others = scene.world.with_machines(|all| {
+        let others = all.iter().filter(|m| is_of_other_stack(m));
+        others.map(|m| (m.instance_id.clone(), m.alive)).collect::<BTreeMap<_, _>>()
+    });
+    let stopped = others.iter().find(|(_, alive)| !**alive);
+    ensure(stopped.is_none(), "I3", || format!("another stack's machine was stopped: {stopped:?}"))?;
+    let record = scene.world.instances().into_iter().find(|r| others.contains_key(&r.instance_id));
+    ensure(record.is_none(), "I3", || format!("a record of another stack's machine: {record:?}"))?;
+    let names = |d: &Decision| d.intent.as_ref().is_some_and(|i| named(i).any(|id| others.contains_key(id)));
+    let named = scene.world.decisions().into_iter().find(names);
+    ensure(named.is_none(), "I3", || format!("another stack's machine is in {:?}", named.map(|d| d.intent)))
+}
+
+/// Machines that a plan stops, and those that an outcome names.
+fn named(intent: &Intent) -> impl Iterator<Item = &String> {
+    let planned: &[String] = match &intent.plan {
+        Some(Plan::Terminate { instance_ids, .. }) => instance_ids,
+        _ => &[],
+    };
+    let done: &[String] = match &intent.outcome {
+        Some(
+            Outcome::Launched { instance_ids }
+            | Outcome::Terminated { instance_ids }
+            | Outcome::Draining { instance_ids, .. },
+        ) => instance_ids,
+        _ => &[],
+    };
+    planned.iter().chain(done)
 }
 
 /// Everything that must hold once the faults have stopped for long enough; `healed_tick` is when they did, in seconds.
@@ -33,6 +69,7 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
     let decisions = scene.world.decisions();
     nothing_unsettled(scene, &decisions)?;
     records_and_machines_agree(scene)?;
+    nothing_drains_for_ever(scene)?;
     within_bounds(scene)?;
     let waiting = Plant::waiting(scene.world, &scene.config.pool);
     ensure(waiting == 0, "I13", || format!("{waiting} tasks still wait"))?;
@@ -84,6 +121,18 @@ fn records_and_machines_agree(scene: Scene<'_>) -> Checked {
         ensure(runs || young, "I4", || format!("{id} is recorded as alive and does not run"))?;
     }
     Ok(())
+}
+
+/// I13: what drains goes, or works again, once its time is over; nothing is paid for and idle for ever.
+fn nothing_drains_for_ever(scene: Scene<'_>) -> Checked {
+    let over_ms = (LATE_TICKS + 6) * scene.config.tick_s * 1000;
+    let over = |r: &InstanceRecord| r.drain.is_some_and(|drain| drain.until_ms + over_ms < scene.now_ms);
+    let runs = |r: &InstanceRecord| {
+        let of = |m: &Machine| m.alive && m.instance_id == r.instance_id && is_ours(m, &scene.config.pool);
+        scene.world.with_machines(|all| all.iter().any(of))
+    };
+    let found = scene.world.instances().into_iter().find(|r| r.terminated_ms.is_none() && over(r) && runs(r));
+    ensure(found.is_none(), "I13", || format!("it drains, and nobody ends it: {found:?}"))
 }
 
 /// I13: the fleet is within its bounds; machines that people gave us may be above them.
