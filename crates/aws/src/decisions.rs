@@ -5,13 +5,18 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, Put, TransactWriteItem, Update};
 use contract::control::Head;
-use contract::decision::{Decision, Intent, IntentState};
-use contract::limits::HISTORY_ROWS_MAX;
+use contract::decision::{Decision, Intent, IntentState, Verdict};
+use contract::limits::{HISTORY_ROWS_MAX, UNSETTLED_MAX};
 use controller::ports::{Claim, Decisions, Kind, Port, PortError, Written};
 
 use crate::control::{self, HEAD, SWITCH, SWITCH_POOL, read_head};
 use crate::errors::{answered, failed};
 use crate::tables::{Item, from_item, n, rows, s, to_item};
+
+/// The index of decisions that ask for something and are not settled.
+const UNSETTLED_INDEX: &str = "unsettled";
+/// What puts a decision into that index: its pool. A decision without it is not in the index.
+const UNSETTLED_POOL: &str = "unsettled_pool";
 
 /// The adapter of the decision log, and of what a claim touches in the control table.
 #[derive(Clone, Debug)]
@@ -65,15 +70,18 @@ impl DecisionTable {
         Self { client, decisions: decisions.into(), control: control.into() }
     }
 
-    /// Intent: absent → pending. The decision must exist, so that a forged stream record creates nothing.
+    /// Intent: absent → pending. The decision must exist, so that a forged stream record creates nothing. It is put into
+    /// the index of unsettled ones again, as an evaluator of an older version did not do so.
     fn claim_decision(&self, decision: &Decision, intent: &Intent) -> Port<TransactWriteItem> {
         let update = Update::builder()
             .table_name(&self.decisions)
             .key("pool", s(&decision.pool))
             .key("tick", n(decision.tick))
-            .update_expression("SET #intent = :intent")
+            .update_expression("SET #intent = :intent, #unsettled = :pool")
             .condition_expression("attribute_exists(#tick) AND attribute_not_exists(#intent)")
             .expression_attribute_names("#intent", "intent")
+            .expression_attribute_names("#unsettled", UNSETTLED_POOL)
+            .expression_attribute_values(":pool", s(&decision.pool))
             .expression_attribute_names("#tick", "tick")
             .expression_attribute_values(":intent", intent_value("TransactWriteItems", intent)?);
         Ok(TransactWriteItem::builder().update(built(update.build())?).build())
@@ -133,7 +141,6 @@ impl DecisionTable {
             .table_name(&self.decisions)
             .key("pool", s(pool))
             .key("tick", n(tick))
-            .update_expression("SET #intent = :intent")
             .condition_expression(may_replace(intent))
             .expression_attribute_names("#intent", "intent")
             .expression_attribute_names("#state", "state")
@@ -143,12 +150,24 @@ impl DecisionTable {
             .expression_attribute_values(":intent", intent_value("UpdateItem", intent)?)
             .expression_attribute_values(":pending", s("PENDING"))
             .expression_attribute_values(":generation", n(intent.generation));
+        let call = match intent.state {
+            IntentState::Pending => call.update_expression("SET #intent = :intent"),
+            IntentState::Settled => call
+                .update_expression("SET #intent = :intent REMOVE #unsettled")
+                .expression_attribute_names("#unsettled", UNSETTLED_POOL),
+        };
         let call = match &intent.plan {
             Some(plan) => call.expression_attribute_values(":plan", AttributeValue::M(to_item("UpdateItem", plan)?)),
             None => call,
         };
         call.send().await.map_err(failed("UpdateItem"))?;
         Ok(())
+    }
+
+    /// The item of a tick, by a consistent read.
+    async fn item(&self, pool: &str, tick: AttributeValue) -> Port<Option<Item>> {
+        let call = self.client.get_item().table_name(&self.decisions).consistent_read(true);
+        Ok(call.key("pool", s(pool)).key("tick", tick).send().await.map_err(failed("GetItem"))?.item)
     }
 
     fn of_pool(&self, pool: &str, condition: &str) -> QueryFluentBuilder {
@@ -160,6 +179,15 @@ impl DecisionTable {
             .expression_attribute_names("#tick", "tick")
             .expression_attribute_values(":pool", s(pool))
     }
+}
+
+/// The item of a decision: its fields, and its place in the index of unsettled ones if it asks for something.
+fn item(decision: &Decision) -> Port<Item> {
+    let mut item = to_item("PutItem", decision)?;
+    if decision.verdict == Verdict::Act && !decision.is_settled() {
+        item.insert(UNSETTLED_POOL.into(), s(&decision.pool));
+    }
+    Ok(item)
 }
 
 fn intent_value(operation: &'static str, intent: &Intent) -> Port<AttributeValue> {
@@ -185,7 +213,7 @@ impl Decisions for DecisionTable {
             .client
             .put_item()
             .table_name(&self.decisions)
-            .set_item(Some(to_item("PutItem", decision)?))
+            .set_item(Some(item(decision)?))
             .condition_expression("attribute_not_exists(#tick)")
             .expression_attribute_names("#tick", "tick");
         match call.send().await.map_err(failed("PutItem")) {
@@ -199,9 +227,7 @@ impl Decisions for DecisionTable {
     }
 
     async fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
-        let call = self.client.get_item().table_name(&self.decisions).consistent_read(true);
-        let call = call.key("pool", s(pool)).key("tick", n(tick));
-        let item = call.send().await.map_err(failed("GetItem"))?.item;
+        let item = self.item(pool, n(tick)).await?;
         item.map(|item| from_item("GetItem", item)).transpose()
     }
 
@@ -228,6 +254,24 @@ impl Decisions for DecisionTable {
             .expression_attribute_values(":last", n(to - 1))
             .consistent_read(true);
         Ok(readable(rows(query, HISTORY_ROWS_MAX).await?))
+    }
+
+    async fn unsettled(&self, pool: &str) -> Port<Vec<Decision>> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.decisions)
+            .index_name(UNSETTLED_INDEX)
+            .key_condition_expression("#p = :p")
+            .expression_attribute_names("#p", UNSETTLED_POOL)
+            .expression_attribute_values(":p", s(pool))
+            .limit(i32::try_from(UNSETTLED_MAX).unwrap_or(i32::MAX));
+        let mut items = Vec::new();
+        for tick in rows(query, UNSETTLED_MAX).await?.into_iter().filter_map(|mut row| row.remove("tick")) {
+            items.extend(self.item(pool, tick).await?);
+        }
+        let decisions = readable(items).into_iter();
+        Ok(decisions.filter(|decision| !decision.is_settled()).collect())
     }
 
     async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {

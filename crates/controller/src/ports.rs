@@ -165,6 +165,11 @@ pub trait Decisions: Send + Sync {
     fn before(&self, pool: &str, tick: u64, n: usize) -> impl Future<Output = Port<Vec<Decision>>> + Send;
     /// Decisions with ticks in `[from, to)`, oldest first, by a consistent read; as [`Decisions::before`] otherwise.
     fn range(&self, pool: &str, from: u64, to: u64) -> impl Future<Output = Port<Vec<Decision>>> + Send;
+    /// Decisions of any age that ask for something and are not settled, oldest first, at most
+    /// [`contract::limits::UNSETTLED_MAX`]. They are found in an index that may be behind, so that one of the last minutes
+    /// may be missing; each is then read consistently, and one that was settled meanwhile is left out. As
+    /// [`Decisions::before`] otherwise.
+    fn unsettled(&self, pool: &str) -> impl Future<Output = Port<Vec<Decision>>> + Send;
     /// Claims a decision in one transaction: intent absent → pending, `head` → its successor, kill switch checked.
     fn claim(
         &self,

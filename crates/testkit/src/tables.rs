@@ -1,8 +1,10 @@
 //! The fakes of the four tables, with the conditions that the real adapters write.
 
+use std::collections::BTreeSet;
+
 use contract::control::{Head, KillSwitch};
-use contract::decision::{Decision, Intent, IntentState};
-use contract::limits::QUEUE_ROWS_MAX;
+use contract::decision::{Decision, Intent, IntentState, Verdict};
+use contract::limits::{QUEUE_ROWS_MAX, UNSETTLED_MAX};
 use contract::pool::PoolConfig;
 use contract::record::{Drain, InstanceRecord, NoCapacity, TaskRecord, TaskState};
 use controller::ports::{Claim, Control, Decisions, Instances, Port, PortError, Tasks, Written};
@@ -169,6 +171,13 @@ impl State {
         self.decisions.range((pool.clone(), from)..(pool, to.max(from))).map(|(_, d)| d)
     }
 
+    /// Keys in the index of unsettled decisions, as far as it has caught up.
+    pub(crate) fn shown_unsettled(&self) -> BTreeSet<(String, u64)> {
+        let is_in = |d: &Decision| d.verdict == Verdict::Act && !d.is_settled();
+        let now = || self.decisions.iter().filter(|(_, d)| is_in(d)).map(|(key, _)| key.clone()).collect();
+        self.unsettled_index_old.clone().unwrap_or_else(now)
+    }
+
     /// All conditions of the claim's transaction, then all its writes, under one lock.
     fn claim(&mut self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {
         if next.generation != head.generation + 1 {
@@ -243,6 +252,20 @@ impl Decisions for World {
 
     async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
         self.call(op::DECISIONS_RANGE, |s| Ok(s.of_pool(pool, from, to).cloned().collect())).await
+    }
+
+    async fn unsettled(&self, pool: &str) -> Port<Vec<Decision>> {
+        let ticks: Vec<u64> = self
+            .call(op::DECISIONS_UNSETTLED, |s| {
+                let of_pool = s.shown_unsettled().into_iter().filter(|(of, _)| of == pool);
+                Ok(of_pool.map(|(_, tick)| tick).take(UNSETTLED_MAX).collect())
+            })
+            .await?;
+        let mut unsettled = Vec::new();
+        for tick in ticks {
+            unsettled.extend(self.get(pool, tick).await?.filter(|d| !d.is_settled()));
+        }
+        Ok(unsettled)
     }
 
     async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {

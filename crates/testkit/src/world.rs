@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) alive_index_behind: bool,
     /// Records as the index of machines alive still shows them; none for one that it does not show yet.
     pub(crate) alive_index_old: BTreeMap<Key, Option<InstanceRecord>>,
+    /// What the index of unsettled decisions still shows; none if it is up to date.
+    pub(crate) unsettled_index_old: Option<BTreeSet<(String, u64)>>,
     pub(crate) happened: Vec<Happened>,
     faults: Faults,
     calls: Vec<&'static str>,
@@ -196,7 +198,7 @@ impl World {
         self.lock().faults.down.remove(known(operation));
     }
 
-    /// Ends all faults: scripted and directed ones, missing capacity, and an index that is behind.
+    /// Ends all faults: scripted and directed ones, missing capacity, and indexes that are behind.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.faults = Faults::default();
@@ -206,6 +208,7 @@ impl World {
         state.fewer_next = false;
         state.alive_index_behind = false;
         state.alive_index_old.clear();
+        state.unsettled_index_old = None;
     }
 
     /// From now on this director says what becomes of each call.
@@ -241,6 +244,13 @@ impl World {
         if !behind {
             state.alive_index_old.clear();
         }
+    }
+
+    /// Whether the index of unsettled decisions stops showing changes; once it does not, it has caught up.
+    pub fn set_unsettled_index_behind(&self, behind: bool) {
+        let mut state = self.lock();
+        let shown = behind.then(|| state.shown_unsettled());
+        state.unsettled_index_old = shown;
     }
 
     /// Looks at the machines of the fake EC2 without copying them.

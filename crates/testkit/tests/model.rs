@@ -112,6 +112,22 @@ fn a_refusal_is_settled_without_a_claim_once() {
 }
 
 #[test]
+fn the_index_of_unsettled_decisions_shows_what_asks_until_it_is_settled_and_may_be_behind() {
+    let world = world_with(&builders::decision("p", TICK, Action::Launch(0, 1)));
+    run(world.put_once(&builders::decision("p", TICK + 60, Action::Nothing))).unwrap();
+    run(world.put_once(&builders::decision("other", TICK, Action::Launch(0, 1)))).unwrap();
+    let shown = |world: &World| run(world.unsettled("p")).unwrap().iter().map(|d| d.tick).collect::<Vec<_>>();
+    assert_eq!(shown(&world), [TICK]);
+    world.set_unsettled_index_behind(true);
+    run(world.put_once(&builders::decision("p", TICK + 120, Action::Launch(0, 1)))).unwrap();
+    assert_eq!(shown(&world), [TICK], "not yet");
+    run(world.put_intent("p", TICK, &settled(0))).unwrap();
+    assert_eq!(shown(&world), Vec::<u64>::new(), "it still names the settled one, which is then read and left out");
+    world.set_unsettled_index_behind(false);
+    assert_eq!(shown(&world), [TICK + 120]);
+}
+
+#[test]
 fn a_launch_is_idempotent_by_its_token() {
     let world = World::new();
     let plan = launch_plan(TICK);

@@ -183,6 +183,67 @@ async fn a_decision_that_no_executor_claimed_is_settled_by_the_reconciler() {
 }
 
 #[tokio::test]
+async fn a_claim_that_was_never_settled_is_settled_however_old_it_is() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    world.take_down(op::INSTANCES_ALIVE, Kind::Unavailable);
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    world.heal();
+    let done = executor.reconcile(&schedule(TICK + 30 * 86_400)).await.unwrap();
+    assert_eq!(done.released, 1);
+    assert!(world.decisions()[0].is_settled());
+}
+
+/// Two L whose second must not be launched while the budget of the hour allows one, and the first is 50 minutes old.
+#[tokio::test]
+async fn an_interrupted_launch_is_checked_against_all_claims_of_the_hour() {
+    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(2), ..pool_config("p") };
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    decided(&world, TICK, Action::Launch(2, 1)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let again = TICK + 3000;
+    decided(&world, again, Action::Launch(2, 1)).await;
+    world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestLimitExceeded", Kind::Throttled));
+    assert!(matches!(executor.execute("p", again).await.unwrap(), Done::Pending(_)));
+    world.put_config(&contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..config }).await.unwrap();
+    executor.reconcile(&schedule(again + 180)).await.unwrap();
+    let intent = world.decisions()[1].intent.clone().unwrap();
+    let Some(Outcome::Failed { error }) = intent.outcome else { panic!("{intent:?}") };
+    assert!(error.contains("1 launches were claimed in the last hour"), "{error}");
+    assert_eq!(world.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reconciliation_with_nothing_to_finish_reads_the_last_minutes_once() {
+    let (world, executor) = setup();
+    executor.reconcile(&schedule(TICK)).await.unwrap();
+    assert_eq!((world.count(op::DECISIONS_UNSETTLED), world.count(op::DECISIONS_RANGE)), (1, 1));
+    assert_eq!(world.count(op::DECISIONS_GET), 0);
+}
+
+#[tokio::test]
+async fn a_machine_whose_record_is_lost_is_adopted_at_its_launches_price_however_old_that_is() {
+    let mut config = pool_config("p");
+    let alternate = contract::pool::Alternate { instance_type: "m6a.large".into(), usd_per_hour: 0.25 };
+    config.sizes[0].alternates = vec![alternate];
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    world.without_capacity_at(None, None);
+    for tick in [TICK, TICK + 60] {
+        decided(&world, tick, Action::Launch(0, 1)).await;
+        executor.execute("p", tick).await.unwrap();
+    }
+    let [record] = world.instances().try_into().unwrap();
+    let outside = world.outside();
+    outside.mark_terminated(&record, (TICK + 90) * 1000).await.unwrap();
+    let done = executor.reconcile(&schedule(TICK + 86_400)).await.unwrap();
+    assert_eq!((done.adopted, world.count(op::DECISIONS_GET)), (1, 3), "two to execute, one for the price");
+    let adopted = world.instances();
+    assert_eq!((adopted.len(), adopted[0].usd_per_hour), (1, 0.25));
+}
+
+#[tokio::test]
 async fn an_interrupted_launch_is_not_repeated_behind_the_kill_switch() {
     let (world, executor) = setup();
     decided(&world, TICK, Action::Launch(0, 1)).await;

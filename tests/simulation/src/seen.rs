@@ -67,6 +67,7 @@ events! {
     DescribeBehindNew: "describe did not show a new machine yet",
     DescribeBehindDead: "describe still showed a dead machine",
     IndexBehind: "the index of machines alive was behind",
+    UnsettledIndexBehind: "the index of unsettled decisions was behind",
     NeverHealthy: "a machine never became healthy",
     BadImage: "a machine was launched from an image that never starts its worker",
     StoppedByHuman: "a person stopped a machine",
