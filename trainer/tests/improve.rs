@@ -136,7 +136,7 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     let (onnx, manifest) = package(&weights, Default::default()).unwrap();
     assert_eq!(json!(manifest.sha256), said["candidate"]);
     let bundle = Bundle { onnx, manifest, checkpoint, report: Vec::new() };
-    keep(&other, &bundle, None).await.unwrap();
+    keep(&other, &bundle.package(), None).await.unwrap();
     let mut verdict = said.clone();
     verdict["judgement"]["promoted"] = true.into();
     let result = world.run_files(&request.run()).into_iter().find(|name| name.starts_with("result-")).unwrap();
@@ -146,7 +146,7 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     let request = Request { signing: Some(key.clone()), ..request };
     run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     assert_eq!(other.pointer("p").await.unwrap(), None, "nobody has signed it");
-    keep(&other, &bundle, Some(&key)).await.unwrap();
+    keep(&other, &bundle.package(), Some(&key)).await.unwrap();
     run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     let (pointer, _) = other.pointer("p").await.unwrap().expect("somebody is in charge");
     assert_eq!(json!(pointer.sha256), said["candidate"]);
