@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, Put, TransactWriteItem, Update};
 use contract::control::Head;
 use contract::decision::{Decision, Intent, IntentState, Verdict};
-use contract::limits::{HISTORY_ROWS_MAX, UNSETTLED_MAX};
+use contract::limits::{HISTORY_ROWS_MAX, UNREADABLE_MAX, UNSETTLED_MAX};
 use controller::ports::{Claim, Decisions, Kind, Port, PortError, Written};
 
 use crate::control::{self, HEAD, SWITCH, SWITCH_POOL, read_head};
@@ -218,9 +218,11 @@ impl Decisions for DecisionTable {
             .expression_attribute_names("#tick", "tick");
         match call.send().await.map_err(failed("PutItem")) {
             Ok(_) => Ok(Written::New),
-            Err(e) if e.kind == Kind::Conflict => match self.get(&decision.pool, decision.tick).await? {
-                Some(stands) => Ok(Written::Existed(Box::new(stands))),
-                None => Err(e),
+            Err(e) if e.kind == Kind::Conflict => match self.get(&decision.pool, decision.tick).await {
+                Ok(Some(stands)) => Ok(Written::Existed(Box::new(stands))),
+                Ok(None) => Err(e),
+                Err(other) if other.kind == Kind::Unreadable => Ok(Written::Unreadable),
+                Err(other) => Err(other),
             },
             Err(e) => Err(e),
         }
@@ -228,7 +230,7 @@ impl Decisions for DecisionTable {
 
     async fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
         let item = self.item(pool, n(tick)).await?;
-        item.map(|item| from_item("GetItem", item)).transpose()
+        item.map(|item| read("GetItem", item)).transpose()
     }
 
     async fn before(&self, pool: &str, tick: u64, n_max: usize) -> Port<Vec<Decision>> {
@@ -241,7 +243,18 @@ impl Decisions for DecisionTable {
             .scan_index_forward(false)
             .consistent_read(true)
             .limit(i32::try_from(n_max).unwrap_or(i32::MAX));
-        Ok(readable(rows(query, n_max).await?))
+        let mut rows = query.into_paginator().items().send();
+        let (mut decisions, mut passed) = (Vec::new(), 0);
+        while decisions.len() < n_max
+            && passed < UNREADABLE_MAX
+            && let Some(row) = rows.next().await
+        {
+            match readable(row.map_err(failed("Query"))?) {
+                Some(decision) => decisions.push(decision),
+                None => passed += 1,
+            }
+        }
+        Ok(decisions)
     }
 
     async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
@@ -253,7 +266,7 @@ impl Decisions for DecisionTable {
             .expression_attribute_values(":from", n(from))
             .expression_attribute_values(":last", n(to - 1))
             .consistent_read(true);
-        Ok(readable(rows(query, HISTORY_ROWS_MAX).await?))
+        Ok(rows(query, HISTORY_ROWS_MAX).await?.into_iter().filter_map(readable).collect())
     }
 
     async fn unsettled(&self, pool: &str) -> Port<Vec<Decision>> {
@@ -270,7 +283,7 @@ impl Decisions for DecisionTable {
         for tick in rows(query, UNSETTLED_MAX).await?.into_iter().filter_map(|mut row| row.remove("tick")) {
             items.extend(self.item(pool, tick).await?);
         }
-        let decisions = readable(items).into_iter();
+        let decisions = items.into_iter().filter_map(readable);
         Ok(decisions.filter(|decision| !decision.is_settled()).collect())
     }
 
@@ -311,13 +324,17 @@ impl Decisions for DecisionTable {
     }
 }
 
-/// The decisions that this version understands. One that it does not must not stop a pool for as long as it is kept.
-fn readable(items: Vec<Item>) -> Vec<Decision> {
-    let read = |item: Item| {
-        let decision = from_item::<Decision>("Query", item);
-        decision.inspect_err(|error| tracing::warn!(%error, "a decision cannot be read and is left out")).ok()
-    };
-    items.into_iter().filter_map(read).collect()
+/// A decision from its item.
+fn read(operation: &'static str, item: Item) -> Port<Decision> {
+    from_item(operation, item).map_err(|e| PortError::unreadable(operation, e.message))
+}
+
+/// A decision, if this version can read it. One that it cannot read must not stop a pool for as long as it is kept.
+fn readable(item: Item) -> Option<Decision> {
+    let name = |name: &str| item.get(name).map(|value| format!("{value:?}")).unwrap_or_default();
+    let (pool, tick) = (name("pool"), name("tick"));
+    let decision = read("Query", item);
+    decision.inspect_err(|error| tracing::warn!(pool, tick, %error, "a decision of another version is left out")).ok()
 }
 
 #[cfg(test)]

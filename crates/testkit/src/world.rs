@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) tasks: BTreeMap<Key, TaskRecord>,
     pub(crate) instances: BTreeMap<Key, InstanceRecord>,
     pub(crate) decisions: BTreeMap<(String, u64), Decision>,
+    /// Decisions that cannot be read, and whether they ask for something.
+    pub(crate) unreadable: BTreeMap<(String, u64), bool>,
     pub(crate) configs: BTreeMap<String, PoolConfig>,
     pub(crate) heads: BTreeMap<String, Head>,
     pub(crate) no_capacity: BTreeMap<String, NoCapacity>,
@@ -262,6 +264,32 @@ impl World {
     pub fn change_decision(&self, pool: &str, tick: u64, change: impl FnOnce(&mut Decision)) {
         let mut state = self.lock();
         change(state.decisions.get_mut(&(pool.to_owned(), tick)).expect("that tick was decided before"));
+    }
+
+    /// Stores a decision in the form of another version: what `change` makes of its JSON. Whether this version can read
+    /// that, which is returned, is for the reader of the record to say; one that cannot be read only stands in the log.
+    pub fn rewrite_decision(&self, pool: &str, tick: u64, change: impl FnOnce(&mut serde_json::Value)) -> bool {
+        let (key, mut state) = ((pool.to_owned(), tick), self.lock());
+        let decision = state.decisions.remove(&key).expect("that tick was decided before");
+        let mut json = serde_json::to_value(&decision).expect("a decision is plain data");
+        change(&mut json);
+        let asks = json["verdict"] == "act";
+        match serde_json::from_value(json) {
+            Ok(decision) => {
+                state.decisions.insert(key, decision);
+                true
+            }
+            Err(_) => {
+                state.unreadable.insert(key, asks);
+                false
+            }
+        }
+    }
+
+    /// Whether the index of unsettled decisions shows one that cannot be read.
+    pub fn has_unreadable_unsettled(&self) -> bool {
+        let state = self.lock();
+        state.shown_unsettled().iter().any(|key| state.unreadable.contains_key(key))
     }
 
     /// From now on launches of a type (none for the templates' own) in a subnet fail with `InsufficientInstanceCapacity`.

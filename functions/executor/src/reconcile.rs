@@ -101,7 +101,13 @@ where
             decisions = merged(decisions, range(earlier::look_back_s(config)).await?);
         }
         for tick in unread_launches(config, records, cloud, &decisions) {
-            decisions.extend(log.get(pool, tick).await?);
+            match log.get(pool, tick).await {
+                Ok(launch) => decisions.extend(launch),
+                Err(error) if error.kind == Kind::Unreadable => {
+                    tracing::warn!(pool, tick, %error, "its machines are recorded at their size's first price");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(decisions)
     }

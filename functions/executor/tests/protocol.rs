@@ -6,6 +6,8 @@ use contract::record::{Drain, DrainReason, TaskRecord};
 use contract::{ACTION_COUNT, Action, Mask};
 use controller::offering::without_capacity;
 use controller::ports::{Control, Decisions, Instances, Kind, Tasks};
+use controller::reason::Dropped;
+use executor::event::Record;
 use executor::execute::Done;
 use executor::interruption::Notice;
 use executor::{Executor, Ports};
@@ -583,6 +585,33 @@ async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
     assert!(executor.reconcile(&schedule(TICK)).await.is_err());
     assert_eq!(world.instances().iter().filter(|r| r.terminated_ms.is_some()).count(), 1);
     assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().adopted, 1);
+}
+
+/// A decision as a version with more actions writes it.
+async fn decided_by_a_newer_version(world: &World, tick: u64) {
+    decided(world, tick, Action::Launch(0, 1)).await;
+    let more = |json: &mut serde_json::Value| json["mask"].as_array_mut().unwrap().resize(25, true.into());
+    assert!(!world.rewrite_decision("p", tick, more));
+}
+
+#[tokio::test]
+async fn a_decision_of_another_version_holds_up_neither_its_batch_nor_a_reconciliation() {
+    let world = World::with_pool(&pool_config("p"));
+    let executor = over(&world);
+    decided_by_a_newer_version(&world, TICK).await;
+    decided(&world, TICK + 60, Action::Launch(1, 1)).await;
+    let record = |tick: u64| Record { pool: "p".into(), tick, sequence_number: tick.to_string() };
+    let mut done = Vec::new();
+    let answer = executor
+        .batch(vec![record(TICK), record(TICK + 60)], |_, result| done.extend(result.as_ref().ok().cloned()))
+        .await;
+    assert!(answer.failures.is_empty());
+    assert_eq!(done[0], Done::Dropped(Dropped::Unreadable));
+    assert!(matches!(done[1], Done::Settled(Outcome::Launched { .. })));
+    let machine = world.add_machine(testkit::builders::tags("p", TICK, 2));
+    let done = executor.reconcile(&schedule(TICK + 3600)).await.unwrap();
+    assert_eq!((done.adopted, done.released), (1, 0), "whoever can read it releases it");
+    assert!(world.instances().iter().any(|r| r.instance_id == machine));
 }
 
 #[tokio::test]
