@@ -119,7 +119,9 @@ pub async fn put_in_charge<P: PolicyPublisher>(
 pub async fn roll_back<P: PolicyPublisher>(store: &P, pool: &str) -> Port<Pointer> {
     let nothing = |what: &str| PortError::not_found("roll back", format!("pool {pool} has no {what} policy"));
     let (current, tag) = store.pointer(pool).await?.ok_or_else(|| nothing("promoted"))?;
-    let previous = current.previous.ok_or_else(|| nothing("previous"))?;
+    // an older promoter, run twice, made a policy its own predecessor
+    let previous = current.previous.filter(|previous| *previous != current.sha256);
+    let previous = previous.ok_or_else(|| nothing("previous"))?;
     let pointer = Pointer {
         version: POINTER_VERSION,
         sha256: previous,
@@ -236,7 +238,10 @@ mod tests {
     async fn without_a_predecessor_there_is_no_way_back() {
         let world = world();
         assert_eq!(roll_back(&world, "p").await.unwrap_err().kind, Kind::NotFound);
-        promoted(&world, &other('a'), None).await.unwrap();
+        let pointer = promoted(&world, &other('a'), None).await.unwrap();
+        assert_eq!(roll_back(&world, "p").await.unwrap_err().kind, Kind::NotFound);
+        let itself = Pointer { previous: Some(pointer.sha256.clone()), ..pointer };
+        world.overwrite_pointer("p", itself);
         assert_eq!(roll_back(&world, "p").await.unwrap_err().kind, Kind::NotFound);
     }
 }

@@ -25,7 +25,7 @@
 //! | I9 replay | `check::decide` (`replayed`) | every decision in which a policy ran |
 //! | I10 kill switch, modes, unhealthy fleets | `check::act` (`claimed`, `mostly_healthy`, `launched`, `terminated`) | every claim and action |
 //! | nothing done and books that balance in mode observe | `check::shadow` | every decision with a shadow ledger |
-//! | I11 last good policy | `check::decide` (`attributed`), `check::rest` (`good_policy_in_charge`) | every decision, and at rest behind bad pointers; the promoter itself is not part of these runs |
+//! | I11 last good policy | `check::decide` (`attributed`), `check::rest` (`good_policy_in_charge`), `check::promote` | every decision, at rest behind bad pointers, and every move of the pointer by the promoter |
 //! | I12 same seed, same log | `tests/seeds.rs` | six seeds a profile, alone and side by side |
 //! | I13 liveness | `check::rest` (`at_rest`) | an hour or two after the faults have stopped |
 //! | I14 no secret | `check::decide` (`decided`), [`journal`] | every decision's record and every line that the handlers log |

@@ -118,7 +118,7 @@ impl Sim {
         world.step_by_step();
         let mut meddling = Meddling::new(meddling, rates, POOL);
         if setup.random_bool(0.7) {
-            meddling.promotions.promote(&world, &crate::policies::GOOD[0]);
+            meddling.promotions.begin_with(&world, &crate::policies::GOOD[0]);
         }
         journal.watch_for(SECRET);
         let caps = [config.usd_per_hour_max, config.usd_per_day_max, config.usd_per_month_max];
@@ -239,6 +239,12 @@ impl Sim {
         for (_, tick) in self.late.extract_if(.., |(due, _)| *due <= minute).collect::<Vec<_>>() {
             self.noted().note(Event::LateTick);
             self.evaluate(tick);
+        }
+        for i in self.meddling.promotions.due(minute) {
+            let job = self.meddling.promotions.jobs[i].clone();
+            self.invoke(|id, begun, world| {
+                Invocation::of_promoter(id, begun, For::Promotion(i), world.clone(), POOL, job)
+            });
         }
         for (id, minute) in std::mem::take(&mut self.meddling.notices) {
             self.execute(For::Notice, interrupted(&id, minute * 60));
@@ -370,6 +376,7 @@ impl Sim {
         match invocation.purpose {
             For::Tick(container) => self.containers[container] = None,
             For::Stream(_) => self.stream.busy = false,
+            For::Promotion(i) => self.meddling.promotions.again(i, self.minute + 1),
             For::Stale | For::Reconciliation | For::Notice => {}
         }
     }
@@ -408,6 +415,7 @@ impl Sim {
                     seen.note(Event::FewerMachines);
                 }
             }
+            Happened::PointerMoved { after, .. } => self.meddling.promotions.moved(after),
             Happened::Terminated(id) => self.meddling.terminated(&self.world, id, now_ms, seen),
             Happened::Decided(decision) => {
                 if decision.verdict == Verdict::Act {
@@ -425,6 +433,10 @@ impl Sim {
     fn answered(&mut self, invocation: Invocation, answer: Answer) {
         self.journal.line(telling::answer(invocation.id, &answer));
         telling::note_answer(&answer, &mut self.noted());
+        if let (For::Promotion(i), Answer::Promoted(done)) = (invocation.purpose, &answer) {
+            let seen = &mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            self.meddling.promotions.ended(i, done, self.minute, seen);
+        }
         if let (For::Stream(to), Answer::Batch(batch)) = (invocation.purpose, &answer) {
             let failed = batch.failures.first().and_then(|f| f.sequence_number.parse().ok());
             let next = failed.unwrap_or(to);

@@ -30,6 +30,9 @@ pub fn line(id: u64, happened: &Happened) -> String {
         Happened::Launched { plan, instance_ids } => format!("  #{id} launched {instance_ids:?} of size {}", plan.size),
         Happened::TerminationAsked(ids) => format!("  #{id} asks to terminate {ids:?}"),
         Happened::Terminated(machine) => format!("  #{id} terminated {machine}"),
+        Happened::PointerMoved { after, .. } => {
+            format!("  #{id} moved the pointer to {} as number {}", &after.sha256[..12], after.serial)
+        }
     }
 }
 
@@ -41,6 +44,10 @@ pub fn answer(id: u64, answer: &Answer) -> String {
         Answer::Batch(batch) => format!("  #{id} ends: to be delivered again {:?}", batch.failures),
         Answer::Reconciled(Ok(done)) => format!("  #{id} ends: {done:?}"),
         Answer::Interrupted(done) => format!("  #{id} ends: taken out of service of {done:?}"),
+        Answer::Promoted(Ok(done)) => {
+            format!("  #{id} ends: number {:?} is in charge", done.as_ref().map(|p| p.serial))
+        }
+        Answer::Promoted(Err(error)) => format!("  #{id} ends: {error}"),
         Answer::Refused(error) => format!("  #{id} refuses its event: {error}"),
     }
 }

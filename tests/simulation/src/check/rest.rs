@@ -35,6 +35,8 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
     within_bounds(scene)?;
     let waiting = Plant::waiting(scene.world, &scene.config.pool);
     ensure(waiting == 0, "I13", || format!("{waiting} tasks still wait"))?;
+    let open = scene.meddling.promotions.open();
+    ensure(open == 0, "I11", || format!("{open} promotions that died were never repeated with success"))?;
     good_policy_in_charge(scene, &decisions, healed_tick)
 }
 
