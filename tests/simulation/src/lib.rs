@@ -5,7 +5,7 @@
 //! stops before and after its effect, and the run decides by chance who goes on, who sleeps and who crashes there. A run
 //! is single-threaded and depends on its seed only.
 //!
-//! - [`faults`], [`meddling`], [`promotions`]: what goes wrong; [`plant`]: machines, workers, tasks and metrics
+//! - [`faults`], [`meddling`], [`promotions`], `versions`: what goes wrong; [`plant`]: machines, workers, tasks and metrics
 //! - [`invocation`]: one invocation as a future that can be dropped between any two calls
 //! - [`check`]: the invariants; [`seen`]: what must happen somewhere in a set of seeds
 //! - [`journal`]: the event log and its hash; [`kept`]: seeds that failed once
@@ -44,6 +44,7 @@ mod run;
 pub mod seen;
 mod sim;
 mod telling;
+mod versions;
 
 pub use run::{Done, Failure, Summary, replay, run, run_all, timer};
 

@@ -22,7 +22,7 @@ use crate::meddling::Meddling;
 use crate::plant::{Disasters, Plant};
 use crate::profile::{Profile, QUIET, Rates};
 use crate::seen::{Event, Seen};
-use crate::telling;
+use crate::{telling, versions};
 
 /// Minutes with faults.
 const FAULTY_MINUTES: u64 = 110;
@@ -425,6 +425,11 @@ impl Sim {
                     let last = self.last_policy.replace(sha256.clone());
                     seen.note_if(last.is_some_and(|last| last != *sha256), Event::Promoted);
                 }
+                if self.rng.random_bool(self.rates.version) {
+                    let version = versions::store(&mut self.rng, &self.world, decision);
+                    self.journal.line(format!("  {}: {}", decision.tick, version.text()));
+                    seen.note(version);
+                }
             }
             _ => {}
         }
@@ -433,6 +438,8 @@ impl Sim {
     fn answered(&mut self, invocation: Invocation, answer: Answer) {
         self.journal.line(telling::answer(invocation.id, &answer));
         telling::note_answer(&answer, &mut self.noted());
+        let beside = matches!(answer, Answer::Reconciled(Ok(_))) && self.world.has_unreadable_unsettled();
+        self.noted().note_if(beside, Event::UnreadableUnsettled);
         if let (For::Promotion(i), Answer::Promoted(done)) = (invocation.purpose, &answer) {
             let seen = &mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             self.meddling.promotions.ended(i, done, self.minute, seen);

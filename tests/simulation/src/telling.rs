@@ -61,7 +61,7 @@ pub fn note_answer(answer: &Answer, seen: &mut Seen) {
 
 /// Notes what the handlers' own log shows and nothing else does.
 pub fn note_log(text: &str, seen: &mut Seen) {
-    const PHRASES: [(&str, Event); 8] = [
+    const PHRASES: [(&str, Event); 10] = [
         ("duplicate of a decision", Event::Duplicate),
         ("the table has no such decision", Event::ForgedRecord),
         ("adopted: no live record", Event::Adopted),
@@ -70,6 +70,8 @@ pub fn note_log(text: &str, seen: &mut Seen) {
         ("settled an interrupted decision", Event::Finished),
         ("released a decision", Event::Released),
         ("mode is off", Event::ModeOff),
+        ("decided by a version that cannot be read", Event::UnreadableTick),
+        ("an executor of another version is at work", Event::UnreadableRecord),
     ];
     for (phrase, event) in PHRASES {
         seen.note_if(text.contains(phrase), event);
