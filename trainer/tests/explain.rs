@@ -42,7 +42,7 @@ fn seen(i: u64) -> Observation {
 async fn world(change: impl Fn(u64, &mut Decision)) -> World {
     let world = World::with_pool(&pool_config("p"));
     let bundle = bundle();
-    promote(&world, "p", &bundle, None, None).await.unwrap();
+    promote(&world, "p", &bundle.package(), None, None).await.unwrap();
     let policy = Policy::load(&bundle.onnx, &bundle.manifest).unwrap();
     let mut state = policy.zero_state();
     for i in 0..5 {

@@ -174,7 +174,7 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     let (onnx, manifest) = package(&weights, Default::default()).unwrap();
     assert_eq!(json!(manifest.sha256), said["candidate"]);
     let bundle = Bundle { onnx, manifest, checkpoint, report: Vec::new() };
-    keep(&other, &bundle, None).await.unwrap();
+    keep(&other, &bundle.package(), None).await.unwrap();
     let mut verdict = said.clone();
     verdict["judgement"]["promoted"] = true.into();
     let result = world.run_files(&request.run()).into_iter().find(|name| name.starts_with("result-")).unwrap();
@@ -186,7 +186,7 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     assert_eq!(again["judgement"], said["judgement"], "as this gate judges, and not as the forged verdict does");
     assert!(other.pointer("p").await.unwrap().is_none(), "this candidate is none to promote");
     other.put_run_file(&request.run(), &result, verdict.to_string().into_bytes()).await.unwrap();
-    keep(&other, &bundle, Some(&key)).await.unwrap();
+    keep(&other, &bundle.package(), Some(&key)).await.unwrap();
     run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     let (pointer, _) = other.pointer("p").await.unwrap().expect("somebody is in charge");
     assert_eq!(json!(pointer.sha256), said["candidate"]);
@@ -201,7 +201,7 @@ async fn a_checkpoint_that_is_not_the_policys_in_charge_is_no_opponent() {
     let (onnx, manifest) = package(&weights, Default::default()).unwrap();
     // whoever can write the store makes the policy in charge look bad, so that any candidate beats it
     let bundle = Bundle { onnx, manifest, checkpoint: Weights::new(8, 2).to_checkpoint(), report: Vec::new() };
-    promote(&world, "p", &bundle, None, None).await.unwrap();
+    promote(&world, "p", &bundle.package(), None, None).await.unwrap();
     let error = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap_err();
     assert!(matches!(error, ImproveError::Checkpoint { .. }), "{error}");
     assert!(error.to_string().contains("roll back"), "{error}");

@@ -5,13 +5,18 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, Put, TransactWriteItem, Update};
 use contract::control::Head;
-use contract::decision::{Decision, Intent, IntentState};
-use contract::limits::HISTORY_ROWS_MAX;
+use contract::decision::{Decision, Intent, IntentState, Verdict};
+use contract::limits::{HISTORY_ROWS_MAX, UNREADABLE_MAX, UNSETTLED_MAX};
 use controller::ports::{Claim, Decisions, Kind, Port, PortError, Written};
 
 use crate::control::{self, HEAD, SWITCH, SWITCH_POOL, read_head};
 use crate::errors::{answered, failed};
 use crate::tables::{Item, from_item, n, rows, s, to_item};
+
+/// The index of decisions that ask for something and are not settled.
+const UNSETTLED_INDEX: &str = "unsettled";
+/// What puts a decision into that index: its pool. A decision without it is not in the index.
+const UNSETTLED_POOL: &str = "unsettled_pool";
 
 /// The adapter of the decision log, and of what a claim touches in the control table.
 #[derive(Clone, Debug)]
@@ -65,15 +70,18 @@ impl DecisionTable {
         Self { client, decisions: decisions.into(), control: control.into() }
     }
 
-    /// Intent: absent → pending. The decision must exist, so that a forged stream record creates nothing.
+    /// Intent: absent → pending. The decision must exist, so that a forged stream record creates nothing. It is put into
+    /// the index of unsettled ones again, as an evaluator of an older version did not do so.
     fn claim_decision(&self, decision: &Decision, intent: &Intent) -> Port<TransactWriteItem> {
         let update = Update::builder()
             .table_name(&self.decisions)
             .key("pool", s(&decision.pool))
             .key("tick", n(decision.tick))
-            .update_expression("SET #intent = :intent")
+            .update_expression("SET #intent = :intent, #unsettled = :pool")
             .condition_expression("attribute_exists(#tick) AND attribute_not_exists(#intent)")
             .expression_attribute_names("#intent", "intent")
+            .expression_attribute_names("#unsettled", UNSETTLED_POOL)
+            .expression_attribute_values(":pool", s(&decision.pool))
             .expression_attribute_names("#tick", "tick")
             .expression_attribute_values(":intent", intent_value("TransactWriteItems", intent)?);
         Ok(TransactWriteItem::builder().update(built(update.build())?).build())
@@ -133,7 +141,6 @@ impl DecisionTable {
             .table_name(&self.decisions)
             .key("pool", s(pool))
             .key("tick", n(tick))
-            .update_expression("SET #intent = :intent")
             .condition_expression(may_replace(intent))
             .expression_attribute_names("#intent", "intent")
             .expression_attribute_names("#state", "state")
@@ -143,12 +150,24 @@ impl DecisionTable {
             .expression_attribute_values(":intent", intent_value("UpdateItem", intent)?)
             .expression_attribute_values(":pending", s("PENDING"))
             .expression_attribute_values(":generation", n(intent.generation));
+        let call = match intent.state {
+            IntentState::Pending => call.update_expression("SET #intent = :intent"),
+            IntentState::Settled => call
+                .update_expression("SET #intent = :intent REMOVE #unsettled")
+                .expression_attribute_names("#unsettled", UNSETTLED_POOL),
+        };
         let call = match &intent.plan {
             Some(plan) => call.expression_attribute_values(":plan", AttributeValue::M(to_item("UpdateItem", plan)?)),
             None => call,
         };
         call.send().await.map_err(failed("UpdateItem"))?;
         Ok(())
+    }
+
+    /// The item of a tick, by a consistent read.
+    async fn item(&self, pool: &str, tick: AttributeValue) -> Port<Option<Item>> {
+        let call = self.client.get_item().table_name(&self.decisions).consistent_read(true);
+        Ok(call.key("pool", s(pool)).key("tick", tick).send().await.map_err(failed("GetItem"))?.item)
     }
 
     fn of_pool(&self, pool: &str, condition: &str) -> QueryFluentBuilder {
@@ -160,6 +179,15 @@ impl DecisionTable {
             .expression_attribute_names("#tick", "tick")
             .expression_attribute_values(":pool", s(pool))
     }
+}
+
+/// The item of a decision: its fields, and its place in the index of unsettled ones if it asks for something.
+fn item(decision: &Decision) -> Port<Item> {
+    let mut item = to_item("PutItem", decision)?;
+    if decision.verdict == Verdict::Act && !decision.is_settled() {
+        item.insert(UNSETTLED_POOL.into(), s(&decision.pool));
+    }
+    Ok(item)
 }
 
 fn intent_value(operation: &'static str, intent: &Intent) -> Port<AttributeValue> {
@@ -185,24 +213,24 @@ impl Decisions for DecisionTable {
             .client
             .put_item()
             .table_name(&self.decisions)
-            .set_item(Some(to_item("PutItem", decision)?))
+            .set_item(Some(item(decision)?))
             .condition_expression("attribute_not_exists(#tick)")
             .expression_attribute_names("#tick", "tick");
         match call.send().await.map_err(failed("PutItem")) {
             Ok(_) => Ok(Written::New),
-            Err(e) if e.kind == Kind::Conflict => match self.get(&decision.pool, decision.tick).await? {
-                Some(stands) => Ok(Written::Existed(Box::new(stands))),
-                None => Err(e),
+            Err(e) if e.kind == Kind::Conflict => match self.get(&decision.pool, decision.tick).await {
+                Ok(Some(stands)) => Ok(Written::Existed(Box::new(stands))),
+                Ok(None) => Err(e),
+                Err(other) if other.kind == Kind::Unreadable => Ok(Written::Unreadable),
+                Err(other) => Err(other),
             },
             Err(e) => Err(e),
         }
     }
 
     async fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
-        let call = self.client.get_item().table_name(&self.decisions).consistent_read(true);
-        let call = call.key("pool", s(pool)).key("tick", n(tick));
-        let item = call.send().await.map_err(failed("GetItem"))?.item;
-        item.map(|item| from_item("GetItem", item)).transpose()
+        let item = self.item(pool, n(tick)).await?;
+        item.map(|item| read("GetItem", item)).transpose()
     }
 
     async fn before(&self, pool: &str, tick: u64, n_max: usize) -> Port<Vec<Decision>> {
@@ -215,7 +243,18 @@ impl Decisions for DecisionTable {
             .scan_index_forward(false)
             .consistent_read(true)
             .limit(i32::try_from(n_max).unwrap_or(i32::MAX));
-        Ok(readable(rows(query, n_max).await?))
+        let mut rows = query.into_paginator().items().send();
+        let (mut decisions, mut passed) = (Vec::new(), 0);
+        while decisions.len() < n_max
+            && passed < UNREADABLE_MAX
+            && let Some(row) = rows.next().await
+        {
+            match readable(row.map_err(failed("Query"))?) {
+                Some(decision) => decisions.push(decision),
+                None => passed += 1,
+            }
+        }
+        Ok(decisions)
     }
 
     async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
@@ -227,7 +266,25 @@ impl Decisions for DecisionTable {
             .expression_attribute_values(":from", n(from))
             .expression_attribute_values(":last", n(to - 1))
             .consistent_read(true);
-        Ok(readable(rows(query, HISTORY_ROWS_MAX).await?))
+        Ok(rows(query, HISTORY_ROWS_MAX).await?.into_iter().filter_map(readable).collect())
+    }
+
+    async fn unsettled(&self, pool: &str) -> Port<Vec<Decision>> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.decisions)
+            .index_name(UNSETTLED_INDEX)
+            .key_condition_expression("#p = :p")
+            .expression_attribute_names("#p", UNSETTLED_POOL)
+            .expression_attribute_values(":p", s(pool))
+            .limit(i32::try_from(UNSETTLED_MAX).unwrap_or(i32::MAX));
+        let mut items = Vec::new();
+        for tick in rows(query, UNSETTLED_MAX).await?.into_iter().filter_map(|mut row| row.remove("tick")) {
+            items.extend(self.item(pool, tick).await?);
+        }
+        let decisions = items.into_iter().filter_map(readable);
+        Ok(decisions.filter(|decision| !decision.is_settled()).collect())
     }
 
     async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {
@@ -267,13 +324,17 @@ impl Decisions for DecisionTable {
     }
 }
 
-/// The decisions that this version understands. One that it does not must not stop a pool for as long as it is kept.
-fn readable(items: Vec<Item>) -> Vec<Decision> {
-    let read = |item: Item| {
-        let decision = from_item::<Decision>("Query", item);
-        decision.inspect_err(|error| tracing::warn!(%error, "a decision cannot be read and is left out")).ok()
-    };
-    items.into_iter().filter_map(read).collect()
+/// A decision from its item.
+fn read(operation: &'static str, item: Item) -> Port<Decision> {
+    from_item(operation, item).map_err(|e| PortError::unreadable(operation, e.message))
+}
+
+/// A decision, if this version can read it. One that it cannot read must not stop a pool for as long as it is kept.
+fn readable(item: Item) -> Option<Decision> {
+    let name = |name: &str| item.get(name).map(|value| format!("{value:?}")).unwrap_or_default();
+    let (pool, tick) = (name("pool"), name("tick"));
+    let decision = read("Query", item);
+    decision.inspect_err(|error| tracing::warn!(pool, tick, %error, "a decision of another version is left out")).ok()
 }
 
 #[cfg(test)]

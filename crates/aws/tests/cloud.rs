@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::types::{
 };
 use contract::action::Action;
 use contract::control::{Head, KillSwitch, Lease};
-use contract::decision::{Decision, Intent, IntentState, Outcome};
+use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
 use contract::manifest::Pointer;
 use contract::plan::Plan;
 use contract::pool::MetricSource;
@@ -52,6 +52,7 @@ async fn the_adapters_keep_their_promises() {
     control(&tables).await;
     leases(&tables).await;
     decisions(&tables).await;
+    unsettled(&tables).await;
     claims(&tables).await;
     a_stored_plan_stays(&tables).await;
     claims_side_by_side_have_one_winner(&tables).await;
@@ -109,7 +110,7 @@ async fn create_tables(config: &SdkConfig) -> Tables {
     create(&client, key("tasks", "pool_hour", ("submitted_task", text.clone()), Some(("open", "open_pool")))).await;
     let instances = key("instances", "pool", ("launched_instance", text.clone()), Some(("alive", "alive_pool")));
     create(&client, Keys { by_number: Some(("ended", "terminated_ms")), ..instances }).await;
-    create(&client, key("decisions", "pool", ("tick", number), None)).await;
+    create(&client, key("decisions", "pool", ("tick", number), Some(("unsettled", "unsettled_pool")))).await;
     create(&client, key("control", "pool", ("item", text), None)).await;
     let names = TableNames {
         tasks: "tasks".into(),
@@ -233,6 +234,33 @@ async fn decisions(tables: &Tables) {
     assert_eq!(decisions.before("log", 180, 0).await.unwrap(), []);
     assert_eq!(decisions.range("log", 60, 180).await.unwrap(), [at(60), at(120)]);
     assert_eq!(decisions.range("log", 60, 60).await.unwrap(), []);
+    assert_eq!(decisions.unsettled("log").await.unwrap(), [], "none asks for anything");
+}
+
+/// In the index from the first write, or from the claim, until it is settled.
+async fn unsettled(tables: &Tables) {
+    let decisions = &tables.decisions;
+    let ticks = || async {
+        let found = decisions.unsettled("open").await.unwrap();
+        found.into_iter().map(|d| (d.tick, d.intent.map(|i| i.generation))).collect::<Vec<_>>()
+    };
+    let at = |tick| builders::decision("open", tick, Action::Launch(0, 1));
+    for tick in [180, 60, 120] {
+        assert_eq!(decisions.put_once(&at(tick)).await.unwrap(), Written::New);
+    }
+    decisions.put_once(&builders::decision("open", 90, Action::Nothing)).await.unwrap();
+    decisions.put_once(&builders::decision("other", 60, Action::Launch(0, 1))).await.unwrap();
+    assert_eq!(ticks().await, [(60, None), (120, None), (180, None)]);
+    assert_eq!(decisions.claim(&at(60), &Head::default(), &head(1, 0), 5).await.unwrap(), Claim::Won(1));
+    decisions.put_intent("open", 60, &builders::pending(1, 5)).await.unwrap();
+    assert_eq!(ticks().await, [(60, Some(1)), (120, None), (180, None)], "a claim is not the end");
+    decisions.put_intent("open", 60, &settled(1)).await.unwrap();
+    decisions.put_intent("open", 180, &settled(0)).await.unwrap();
+    assert_eq!(ticks().await, [(120, None)]);
+    let old = Decision { verdict: Verdict::Hold, ..at(240) };
+    decisions.put_once(&old).await.unwrap();
+    assert_eq!(decisions.claim(&old, &head(1, 0), &head(2, 0), 5).await.unwrap(), Claim::Won(2));
+    assert_eq!(ticks().await, [(120, None), (240, Some(2))], "one that was written without the attribute");
 }
 
 fn head(generation: u64, next_allowed_ms: u64) -> Head {

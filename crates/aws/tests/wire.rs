@@ -10,6 +10,7 @@ use aws::s3::PolicyBucket;
 use aws::tables::{TableNames, Tables};
 use contract::action::Action;
 use contract::control::Head;
+use contract::decision::{Intent, IntentState};
 use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
 use controller::ports::*;
@@ -111,6 +112,61 @@ async fn an_intent_whose_answer_was_lost_is_no_conflict_and_anybody_elses_is() {
         let answer = tables.decisions.put_intent("p", TICK, &intent).await;
         assert_eq!(answer.is_err_and(|e| e.kind == Kind::Conflict), conflict);
         assert_eq!(script.asked().len(), 3);
+    }
+}
+
+/// A stored decision; with more actions than this version has, if it cannot read it.
+fn stored(tick: u64, readable: bool) -> serde_json::Value {
+    let mut json = serde_json::to_value(builders::decision("p", tick, Action::Launch(0, 1))).unwrap();
+    if !readable {
+        json["mask"].as_array_mut().unwrap().resize(25, true.into());
+    }
+    attributes(&json)
+}
+
+#[tokio::test]
+async fn a_decision_of_another_version_is_told_from_a_failure() {
+    let item = serde_json::json!({"Item": stored(TICK, false)}).to_string();
+    let (_, of_get) = tables([answer(200, item.clone())]).await;
+    assert_eq!(of_get.decisions.get("p", TICK).await.unwrap_err().kind, Kind::Unreadable);
+    let (_, of_put) = tables([dynamodb_error(400, "ConditionalCheckFailedException"), answer(200, item)]).await;
+    let ours = builders::decision("p", TICK, Action::Nothing);
+    assert_eq!(of_put.decisions.put_once(&ours).await.unwrap(), Written::Unreadable);
+}
+
+#[tokio::test]
+async fn decisions_of_another_version_are_passed_on_the_way_to_older_ones() {
+    let page = |ticks: &[(u64, bool)], next: Option<u64>| {
+        let items: Vec<_> = ticks.iter().map(|(tick, readable)| stored(*tick, *readable)).collect();
+        let key = next.map(|tick| serde_json::json!({"pool": {"S": "p"}, "tick": {"N": tick.to_string()}}));
+        answer(200, serde_json::json!({"Items": items, "LastEvaluatedKey": key}).to_string())
+    };
+    let (script, tables) = tables([page(&[(180, false)], Some(180)), page(&[(120, true), (60, true)], None)]).await;
+    let found = tables.decisions.before("p", TICK, 1).await.unwrap();
+    assert_eq!(found.iter().map(|d| d.tick).collect::<Vec<_>>(), [120]);
+    assert_eq!(script.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn an_unsettled_decision_is_read_by_its_key_and_left_out_if_it_was_settled_meanwhile() {
+    let rows = [60, 120, 180].map(|tick: u64| {
+        serde_json::json!({"unsettled_pool": {"S": "p"}, "pool": {"S": "p"}, "tick": {"N": tick.to_string()}})
+    });
+    let index = answer(200, serde_json::json!({ "Items": rows }).to_string());
+    let mut settled = builders::decision("p", 60, Action::Launch(0, 1));
+    settled.intent = Some(Intent { state: IntentState::Settled, ..builders::pending(1, 5) });
+    let settled = attributes(&serde_json::to_value(&settled).unwrap());
+    let items = [settled, stored(120, false), stored(180, true)];
+    let items = items.map(|item| answer(200, serde_json::json!({ "Item": item }).to_string()));
+    let (script, tables) = tables(std::iter::once(index).chain(items)).await;
+    let found = tables.decisions.unsettled("p").await.unwrap();
+    assert_eq!(found.iter().map(|d| d.tick).collect::<Vec<_>>(), [180]);
+    let asked = script.asked();
+    assert!(asked[0].body.contains(r#""IndexName":"unsettled""#), "{}", asked[0].body);
+    for (call, tick) in asked[1..].iter().zip([60, 120, 180]) {
+        let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
+        assert_eq!(body["ConsistentRead"], true);
+        assert_eq!(body["Key"], serde_json::json!({"pool": {"S": "p"}, "tick": {"N": tick.to_string()}}));
     }
 }
 

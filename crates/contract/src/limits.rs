@@ -43,6 +43,10 @@ pub const CLIENT_TOKEN_LEN_MAX: usize = 64;
 pub const DECISION_DAYS: u64 = 90;
 /// Seconds after which a claimed decision that was not settled is taken up by the reconciler.
 pub const PENDING_S_MAX: u64 = 120;
+/// Unsettled decisions that one reconciliation takes up, oldest first: an executor that was down for an hour leaves sixty.
+pub const UNSETTLED_MAX: usize = 100;
+/// Decisions of another version that a reader passes on its way to older ones: more than two versions work side by side for.
+pub const UNREADABLE_MAX: usize = 60;
 /// Ticks after which a decision is too late to be carried out: what it saw is no longer so.
 pub const LATE_TICKS: u64 = 5;
 /// Later than any tick, and still a time in milliseconds: asks for the youngest decision.

@@ -26,6 +26,8 @@ pub enum Kind {
     NoCapacity,
     /// The outside answered with something that cannot be understood, or refused the request as wrong.
     Invalid,
+    /// A stored record that this version cannot read: another one wrote it.
+    Unreadable,
     /// A time-out, a cut connection or an error on the other side; whether it took effect is unknown.
     Unavailable,
 }
@@ -40,13 +42,14 @@ impl Kind {
             Kind::Throttled => "Throttled",
             Kind::NoCapacity => "NoCapacity",
             Kind::Invalid => "Invalid",
+            Kind::Unreadable => "Unreadable",
             Kind::Unavailable => "Unavailable",
         }
     }
 }
 
 /// A failure at a port.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {code}: {message}")]
 pub struct PortError {
     /// The operation, as the service names it.
@@ -68,6 +71,11 @@ impl PortError {
     /// An answer that cannot be understood.
     pub fn invalid(operation: &'static str, message: impl Into<String>) -> Self {
         Self { operation, code: "Invalid".into(), message: message.into(), kind: Kind::Invalid }
+    }
+
+    /// A stored record of another version.
+    pub fn unreadable(operation: &'static str, message: impl Into<String>) -> Self {
+        Self { operation, code: "Unreadable".into(), message: message.into(), kind: Kind::Unreadable }
     }
 
     /// Something that should be there and is not.
@@ -137,6 +145,8 @@ pub enum Written {
     New,
     /// The tick had been decided already; this is what stands.
     Existed(Box<Decision>),
+    /// The tick had been decided already, by a version whose decision cannot be read.
+    Unreadable,
 }
 
 /// What became of a claim.
@@ -158,13 +168,18 @@ pub enum Claim {
 pub trait Decisions: Send + Sync {
     /// Writes a decision, unless its tick has one.
     fn put_once(&self, decision: &Decision) -> impl Future<Output = Port<Written>> + Send;
-    /// One decision, by a consistent read.
+    /// One decision, by a consistent read; [`Kind::Unreadable`] if another version wrote it and this one cannot read it.
     fn get(&self, pool: &str, tick: u64) -> impl Future<Output = Port<Option<Decision>>> + Send;
-    /// The last `n` decisions before `tick`, newest first, by a consistent read. One that cannot be understood (written
-    /// by another version) is left out.
+    /// The last `n` decisions before `tick`, newest first, by a consistent read. One that cannot be read (written by
+    /// another version) is left out, and an older one is taken; at most [`contract::limits::UNREADABLE_MAX`] are passed.
     fn before(&self, pool: &str, tick: u64, n: usize) -> impl Future<Output = Port<Vec<Decision>>> + Send;
     /// Decisions with ticks in `[from, to)`, oldest first, by a consistent read; as [`Decisions::before`] otherwise.
     fn range(&self, pool: &str, from: u64, to: u64) -> impl Future<Output = Port<Vec<Decision>>> + Send;
+    /// Decisions of any age that ask for something and are not settled, oldest first, at most
+    /// [`contract::limits::UNSETTLED_MAX`]. They are found in an index that may be behind, so that one of the last minutes
+    /// may be missing; each is then read consistently, and one that was settled meanwhile is left out. As
+    /// [`Decisions::before`] otherwise.
+    fn unsettled(&self, pool: &str) -> impl Future<Output = Port<Vec<Decision>>> + Send;
     /// Claims a decision in one transaction: intent absent → pending, `head` → its successor, kill switch checked.
     fn claim(
         &self,

@@ -85,6 +85,8 @@ reasons! {
         AsksNothing: "it asks for nothing",
         /// Another executor claimed or settled it first.
         Duplicate: "duplicate of a decision",
+        /// Another version of the stack wrote it, and this one cannot read it.
+        Unreadable: "the decision is of another version",
     }
 }
 

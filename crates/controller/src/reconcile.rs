@@ -5,12 +5,15 @@
 mod drain;
 mod resume;
 
-use contract::decision::{Decision, Outcome, Verdict};
+use std::collections::BTreeSet;
+
+use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
+use contract::limits::LATE_TICKS;
 use contract::plan::Plan;
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
 
-use crate::earlier::may_be_unseen;
+use crate::earlier::{UNSEEN_S_MAX, may_be_unseen};
 use crate::health::{Health, health, is_missing};
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
@@ -60,10 +63,42 @@ pub struct Scene<'a> {
     pub terminated: &'a [String],
     /// Records of machines that ended or were launched in the time that money caps count; none if they cannot be read.
     pub ended: Option<&'a [InstanceRecord]>,
-    /// The recent decisions.
+    /// The unsettled decisions, and the recent ones: those of [`look_back_s`].
     pub decisions: &'a [Decision],
     /// Now, milliseconds since the epoch.
     pub now_ms: u64,
+}
+
+/// Seconds of the log that [`reconcile`] looks at besides the unsettled decisions.
+///
+/// What it needs settled ones for is to know a machine that was stopped and that describe still shows: the stop is
+/// carried out when its decision is late at the latest, the machine then has its time to drain, and is shown for as long
+/// as [`may_be_unseen`] says. An unsettled decision that its index does not show yet is younger than that.
+pub fn look_back_s(config: &PoolConfig) -> u64 {
+    2 * LATE_TICKS * config.tick_s + config.drain_s.unwrap_or_default() + UNSEEN_S_MAX
+}
+
+/// Whether any of these decisions may be carried out after all, so that [`resume`] checks its plan against all that was
+/// claimed before it: those of [`earlier::look_back_s`].
+pub fn may_resume(decisions: &[Decision], config: &PoolConfig, now_ms: u64) -> bool {
+    let interrupted = |i: &Intent| i.state == IntentState::Pending && i.plan.is_some();
+    let open = |d: &&Decision| d.intent.as_ref().is_some_and(interrupted);
+    decisions.iter().filter(open).any(|d| !is_late(d, config, now_ms))
+}
+
+/// Ticks of decisions that are not among these, and whose launches made machines without a record: the plan says of which
+/// type such a machine is, and so what it costs.
+pub fn unread_launches(
+    config: &PoolConfig,
+    records: &[InstanceRecord],
+    cloud: &[CloudInstance],
+    decisions: &[Decision],
+) -> BTreeSet<u64> {
+    let recorded = |m: &CloudInstance| records.iter().any(|r| r.instance_id == m.instance_id);
+    let sized = |m: &CloudInstance| m.size.is_some_and(|size| size < config.sizes.len());
+    let adopted = cloud.iter().filter(|m| m.alive && sized(m) && !recorded(m));
+    let launches = adopted.filter_map(|m| m.decision);
+    launches.filter(|tick| !decisions.iter().any(|d| d.tick == *tick)).collect()
 }
 
 /// The steps for one pool.
@@ -97,7 +132,7 @@ fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
 
 /// The stream gives a record up after a while; then its decision is too late anyway.
 fn unclaimed(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
-    let late = is_late(decision, scene);
+    let late = is_late(decision, scene.config, scene.now_ms);
     let because = format!("{}: no executor claimed it in time", Refused::Late.word());
     (late && decision.verdict == Verdict::Act)
         .then(|| Step::Release(Box::new(decision.clone()), Outcome::Refused { because }))
@@ -466,6 +501,41 @@ mod tests {
         assert_eq!(stopped(seen_by - 1, "i-1"), []);
         assert!(matches!(stopped(seen_by, "i-1").as_slice(), [Step::Adopt(_)]));
         assert!(matches!(stopped(60, "i-2").as_slice(), [Step::Adopt(_)]));
+    }
+
+    #[test]
+    fn the_look_back_reaches_the_oldest_stop_whose_machine_may_be_shown() {
+        let config = PoolConfig { drain_s: Some(1000), ..config() };
+        // claimed in the last second, drained to the last, and shown for as long as may be
+        let (tick, latest_s) = (7000, 7000 + LATE_TICKS * config.tick_s);
+        let drained_s = latest_s + 1000;
+        let seen_by_ms = (drained_s..).map(|s| s * 1000).find(|now_ms| !may_be_unseen(drained_s, &config, *now_ms));
+        assert_eq!(seen_by_ms.unwrap() / 1000 - look_back_s(&config), tick);
+    }
+
+    #[test]
+    fn only_an_interrupted_plan_that_is_not_late_may_be_carried_out() {
+        let may = |decision: Decision| may_resume(&[decision], &config(), NOW);
+        let with_plan = |age_s: u64| claimed_ago(age_s, Action::Stop(0, 1), stop("i-1"));
+        assert!(may(with_plan(LATE_TICKS * 60)) && !may(with_plan(LATE_TICKS * 60 + 1)));
+        assert!(!may(claimed_ago(60, Action::Stop(0, 1), None)) && !may(decided(NOW / 1000)));
+        let mut settled = with_plan(60);
+        settled.intent.as_mut().unwrap().state = IntentState::Settled;
+        assert!(!may(settled));
+    }
+
+    #[test]
+    fn the_launch_of_a_machine_without_a_record_is_read_if_it_is_too_old_to_be_among_the_recent_ones() {
+        let of = |tick| CloudInstance { decision: Some(tick), ..machine(&record("i-1", 0, 1)) };
+        let unread = |records: &[InstanceRecord], m: CloudInstance| {
+            unread_launches(&config(), records, &[m], &[decided(600)]).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!((unread(&[], of(540)), unread(&[], of(600))), (vec![540], vec![]));
+        assert!(unread(&[record("i-1", 0, 1)], of(540)).is_empty());
+        for orphan in [CloudInstance { size: None, ..of(540) }, CloudInstance { size: Some(9), ..of(540) }] {
+            assert!(unread(&[], orphan).is_empty());
+        }
+        assert!(unread(&[], CloudInstance { alive: false, ..of(540) }).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a simulation decides about each call, and what it learns of each effect.
 
 use contract::decision::{Decision, Intent};
+use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
 use controller::ports::PortError;
 
@@ -70,4 +71,13 @@ pub enum Happened {
     TerminationAsked(Vec<String>),
     /// This machine was terminated; it was alive before.
     Terminated(String),
+    /// A pool's pointer was moved by compare-and-swap. The same move again is not told.
+    PointerMoved {
+        /// The pool.
+        pool: String,
+        /// What stood there.
+        before: Option<Pointer>,
+        /// What stands there now.
+        after: Pointer,
+    },
 }

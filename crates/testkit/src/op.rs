@@ -42,6 +42,8 @@ pub const DECISIONS_GET: &str = "Decisions.get";
 pub const DECISIONS_BEFORE: &str = "Decisions.before";
 /// Decisions by tick.
 pub const DECISIONS_RANGE: &str = "Decisions.range";
+/// The index of unsettled decisions.
+pub const DECISIONS_UNSETTLED: &str = "Decisions.unsettled";
 /// The claim.
 pub const DECISIONS_CLAIM: &str = "Decisions.claim";
 /// Plan and outcome.
@@ -82,7 +84,7 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 40] = [
+pub const ALL: [&str; 41] = [
     DESCRIBE,
     TERMINATED,
     LAUNCH,
@@ -104,6 +106,7 @@ pub const ALL: [&str; 40] = [
     DECISIONS_GET,
     DECISIONS_BEFORE,
     DECISIONS_RANGE,
+    DECISIONS_UNSETTLED,
     DECISIONS_CLAIM,
     DECISIONS_PUT_INTENT,
     CONTROL_CONFIG,

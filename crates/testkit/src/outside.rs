@@ -6,6 +6,7 @@ use contract::pool::MetricSource;
 use contract::schema::sha256_hex;
 use controller::ports::{Metrics, Point, PolicyPublisher, PolicyStore, Port, PortError};
 
+use crate::fate::Happened;
 use crate::op;
 use crate::world::{State, World};
 
@@ -82,7 +83,10 @@ impl PolicyPublisher for World {
             if current.map(tag).as_deref() != expected && current != Some(pointer) {
                 return Err(PortError::conflict(op::POLICIES_MOVE_POINTER, pointer_key(pool)));
             }
-            s.pointers.insert(pool.to_owned(), pointer.clone());
+            let before = s.pointers.insert(pool.to_owned(), pointer.clone());
+            if before.as_ref() != Some(pointer) {
+                s.happened.push(Happened::PointerMoved { pool: pool.to_owned(), before, after: pointer.clone() });
+            }
             Ok(())
         })
         .await

@@ -1,11 +1,13 @@
 //! The fakes of the four tables, with the conditions that the real adapters write.
 
+use std::collections::BTreeSet;
+
 use contract::control::{Head, KillSwitch};
-use contract::decision::{Decision, Intent, IntentState};
-use contract::limits::QUEUE_ROWS_MAX;
+use contract::decision::{Decision, Intent, IntentState, Verdict};
+use contract::limits::{QUEUE_ROWS_MAX, UNREADABLE_MAX, UNSETTLED_MAX};
 use contract::pool::PoolConfig;
 use contract::record::{Drain, InstanceRecord, NoCapacity, TaskRecord, TaskState};
-use controller::ports::{Claim, Control, Decisions, Instances, Port, PortError, Tasks, Written};
+use controller::ports::{Claim, Control, Decisions, Instances, Kind, Port, PortError, Tasks, Written};
 
 use crate::builders::pending;
 use crate::fate::Happened;
@@ -154,6 +156,9 @@ impl Instances for World {
 impl State {
     fn put_once(&mut self, decision: &Decision) -> Written {
         let key = (decision.pool.clone(), decision.tick);
+        if self.unreadable.contains_key(&key) {
+            return Written::Unreadable;
+        }
         match self.decisions.get(&key) {
             Some(stands) => Written::Existed(Box::new(stands.clone())),
             None => {
@@ -164,9 +169,34 @@ impl State {
         }
     }
 
+    fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
+        let key = (pool.to_owned(), tick);
+        match self.unreadable.contains_key(&key) {
+            true => Err(PortError::unreadable(op::DECISIONS_GET, format!("{pool}/{tick}"))),
+            false => Ok(self.decisions.get(&key).cloned()),
+        }
+    }
+
+    /// The last ones that can be read, past so many that cannot.
+    fn before(&self, pool: &str, tick: u64, n: usize) -> Vec<Decision> {
+        let pool_ = pool.to_owned();
+        let unreadable = self.unreadable.range((pool_.clone(), 0)..(pool_, tick)).map(|(key, _)| key.1);
+        let oldest = unreadable.rev().nth(UNREADABLE_MAX - 1).unwrap_or_default();
+        self.of_pool(pool, oldest, tick).rev().take(n).cloned().collect()
+    }
+
     fn of_pool(&self, pool: &str, from: u64, to: u64) -> impl DoubleEndedIterator<Item = &Decision> {
         let pool = pool.to_owned();
         self.decisions.range((pool.clone(), from)..(pool, to.max(from))).map(|(_, d)| d)
+    }
+
+    /// Keys in the index of unsettled decisions, as far as it has caught up.
+    pub(crate) fn shown_unsettled(&self) -> BTreeSet<(String, u64)> {
+        let is_in = |d: &Decision| d.verdict == Verdict::Act && !d.is_settled();
+        let readable = || self.decisions.iter().filter(|(_, d)| is_in(d)).map(|(key, _)| key);
+        let unreadable = || self.unreadable.iter().filter(|(_, asks)| **asks).map(|(key, _)| key);
+        let now = || readable().chain(unreadable()).cloned().collect();
+        self.unsettled_index_old.clone().unwrap_or_else(now)
     }
 
     /// All conditions of the claim's transaction, then all its writes, under one lock.
@@ -234,15 +264,33 @@ impl Decisions for World {
     }
 
     async fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
-        self.call(op::DECISIONS_GET, |s| Ok(s.decisions.get(&(pool.to_owned(), tick)).cloned())).await
+        self.call(op::DECISIONS_GET, |s| s.get(pool, tick)).await
     }
 
     async fn before(&self, pool: &str, tick: u64, n: usize) -> Port<Vec<Decision>> {
-        self.call(op::DECISIONS_BEFORE, |s| Ok(s.of_pool(pool, 0, tick).rev().take(n).cloned().collect())).await
+        self.call(op::DECISIONS_BEFORE, |s| Ok(s.before(pool, tick, n))).await
     }
 
     async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
         self.call(op::DECISIONS_RANGE, |s| Ok(s.of_pool(pool, from, to).cloned().collect())).await
+    }
+
+    async fn unsettled(&self, pool: &str) -> Port<Vec<Decision>> {
+        let ticks: Vec<u64> = self
+            .call(op::DECISIONS_UNSETTLED, |s| {
+                let of_pool = s.shown_unsettled().into_iter().filter(|(of, _)| of == pool);
+                Ok(of_pool.map(|(_, tick)| tick).take(UNSETTLED_MAX).collect())
+            })
+            .await?;
+        let mut unsettled = Vec::new();
+        for tick in ticks {
+            match Decisions::get(self, pool, tick).await {
+                Ok(found) => unsettled.extend(found.filter(|d| !d.is_settled())),
+                Err(error) if error.kind == Kind::Unreadable => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(unsettled)
     }
 
     async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {

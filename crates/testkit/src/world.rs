@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) tasks: BTreeMap<Key, TaskRecord>,
     pub(crate) instances: BTreeMap<Key, InstanceRecord>,
     pub(crate) decisions: BTreeMap<(String, u64), Decision>,
+    /// Decisions that cannot be read, and whether they ask for something.
+    pub(crate) unreadable: BTreeMap<(String, u64), bool>,
     pub(crate) configs: BTreeMap<String, PoolConfig>,
     pub(crate) heads: BTreeMap<String, Head>,
     pub(crate) no_capacity: BTreeMap<String, NoCapacity>,
@@ -66,6 +68,8 @@ pub(crate) struct State {
     pub(crate) alive_index_behind: bool,
     /// Records as the index of machines alive still shows them; none for one that it does not show yet.
     pub(crate) alive_index_old: BTreeMap<Key, Option<InstanceRecord>>,
+    /// What the index of unsettled decisions still shows; none if it is up to date.
+    pub(crate) unsettled_index_old: Option<BTreeSet<(String, u64)>>,
     pub(crate) happened: Vec<Happened>,
     faults: Faults,
     calls: Vec<&'static str>,
@@ -196,7 +200,7 @@ impl World {
         self.lock().faults.down.remove(known(operation));
     }
 
-    /// Ends all faults: scripted and directed ones, missing capacity, and an index that is behind.
+    /// Ends all faults: scripted and directed ones, missing capacity, and indexes that are behind.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.faults = Faults::default();
@@ -206,6 +210,7 @@ impl World {
         state.fewer_next = false;
         state.alive_index_behind = false;
         state.alive_index_old.clear();
+        state.unsettled_index_old = None;
     }
 
     /// From now on this director says what becomes of each call.
@@ -243,6 +248,13 @@ impl World {
         }
     }
 
+    /// Whether the index of unsettled decisions stops showing changes; once it does not, it has caught up.
+    pub fn set_unsettled_index_behind(&self, behind: bool) {
+        let mut state = self.lock();
+        let shown = behind.then(|| state.shown_unsettled());
+        state.unsettled_index_old = shown;
+    }
+
     /// Looks at the machines of the fake EC2 without copying them.
     pub fn with_machines<R>(&self, look: impl FnOnce(&[Machine]) -> R) -> R {
         look(&self.lock().machines)
@@ -252,6 +264,32 @@ impl World {
     pub fn change_decision(&self, pool: &str, tick: u64, change: impl FnOnce(&mut Decision)) {
         let mut state = self.lock();
         change(state.decisions.get_mut(&(pool.to_owned(), tick)).expect("that tick was decided before"));
+    }
+
+    /// Stores a decision in the form of another version: what `change` makes of its JSON. Whether this version can read
+    /// that, which is returned, is for the reader of the record to say; one that cannot be read only stands in the log.
+    pub fn rewrite_decision(&self, pool: &str, tick: u64, change: impl FnOnce(&mut serde_json::Value)) -> bool {
+        let (key, mut state) = ((pool.to_owned(), tick), self.lock());
+        let decision = state.decisions.remove(&key).expect("that tick was decided before");
+        let mut json = serde_json::to_value(&decision).expect("a decision is plain data");
+        change(&mut json);
+        let asks = json["verdict"] == "act";
+        match serde_json::from_value(json) {
+            Ok(decision) => {
+                state.decisions.insert(key, decision);
+                true
+            }
+            Err(_) => {
+                state.unreadable.insert(key, asks);
+                false
+            }
+        }
+    }
+
+    /// Whether the index of unsettled decisions shows one that cannot be read.
+    pub fn has_unreadable_unsettled(&self) -> bool {
+        let state = self.lock();
+        state.shown_unsettled().iter().any(|key| state.unreadable.contains_key(key))
     }
 
     /// From now on launches of a type (none for the templates' own) in a subnet fail with `InsufficientInstanceCapacity`.

@@ -119,6 +119,40 @@ fn a_refusal_is_settled_without_a_claim_once() {
 }
 
 #[test]
+fn the_index_of_unsettled_decisions_shows_what_asks_until_it_is_settled_and_may_be_behind() {
+    let world = world_with(&builders::decision("p", TICK, Action::Launch(0, 1)));
+    run(world.put_once(&builders::decision("p", TICK + 60, Action::Nothing))).unwrap();
+    run(world.put_once(&builders::decision("other", TICK, Action::Launch(0, 1)))).unwrap();
+    let shown = |world: &World| run(world.unsettled("p")).unwrap().iter().map(|d| d.tick).collect::<Vec<_>>();
+    assert_eq!(shown(&world), [TICK]);
+    world.set_unsettled_index_behind(true);
+    run(world.put_once(&builders::decision("p", TICK + 120, Action::Launch(0, 1)))).unwrap();
+    assert_eq!(shown(&world), [TICK], "not yet");
+    run(world.put_intent("p", TICK, &settled(0))).unwrap();
+    assert_eq!(shown(&world), Vec::<u64>::new(), "it still names the settled one, which is then read and left out");
+    world.set_unsettled_index_behind(false);
+    assert_eq!(shown(&world), [TICK + 120]);
+}
+
+#[test]
+fn a_decision_of_another_version_stands_in_the_log_and_is_passed_by_readers() {
+    let world = world_with(&builders::decision("p", TICK, Action::Launch(0, 1)));
+    run(world.put_once(&builders::decision("p", TICK + 60, Action::Launch(0, 1)))).unwrap();
+    let old = |json: &mut serde_json::Value| json["mask"].as_array_mut().unwrap().truncate(7);
+    assert!(world.rewrite_decision("p", TICK, old), "fewer actions are filled up");
+    assert!(!world.decisions()[0].mask[7] && world.decisions()[1].mask[7]);
+    let newer = |json: &mut serde_json::Value| json["mask"].as_array_mut().unwrap().resize(25, true.into());
+    assert!(!world.rewrite_decision("p", TICK + 60, newer));
+    let ticks = |found: Port<Vec<Decision>>| found.unwrap().iter().map(|d| d.tick).collect::<Vec<_>>();
+    assert_eq!(run(world.get("p", TICK + 60)).unwrap_err().kind, Kind::Unreadable);
+    assert_eq!(ticks(run(world.before("p", TICK + 120, 1))), [TICK]);
+    assert_eq!(ticks(run(world.range("p", 0, TICK + 120))), [TICK]);
+    assert_eq!(ticks(run(world.unsettled("p"))), [TICK]);
+    let again = builders::decision("p", TICK + 60, Action::Nothing);
+    assert_eq!(run(world.put_once(&again)).unwrap(), Written::Unreadable);
+}
+
+#[test]
 fn a_launch_is_idempotent_by_its_token() {
     let world = World::new();
     let plan = launch_plan(TICK);

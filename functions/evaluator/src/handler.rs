@@ -82,6 +82,10 @@ where
         let stands = match self.ports.decisions.put_once(&decision).await? {
             Written::New => decision,
             Written::Existed(stands) => *stands,
+            Written::Unreadable => {
+                tracing::warn!(pool = tick.pool, tick = tick.seconds(), "decided by a version that cannot be read");
+                return Ok(None);
+            }
         };
         log(&stands);
         Ok(Some(stands))

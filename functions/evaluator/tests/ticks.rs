@@ -126,6 +126,22 @@ async fn the_same_tick_twice_is_one_decision() {
 }
 
 #[tokio::test]
+async fn a_tick_that_another_version_has_decided_stays_decided_and_the_next_one_goes_on_from_before_it() {
+    let (world, evaluator) = setup().await;
+    let first = decide(&evaluator, TICK).await;
+    decide(&evaluator, TICK + 60).await;
+    let more = |json: &mut serde_json::Value| json["mask"].as_array_mut().unwrap().resize(25, true.into());
+    assert!(!world.rewrite_decision("p", TICK + 60, more));
+    assert_eq!(evaluator.tick(&at(TICK + 60)).await.unwrap(), None);
+    let third = decide(&evaluator, TICK + 120).await;
+    let policy = policy::Policy::load(&policies()[0].0, &policies()[0].1).unwrap();
+    let state = first.lstm.unwrap();
+    let mut state = policy::State { h: state.h, c: state.c };
+    policy.step(&observation::encode(&third.observation), &third.mask, &mut state).unwrap();
+    assert_eq!(third.lstm.unwrap().h, state.h);
+}
+
+#[tokio::test]
 async fn the_recurrent_state_goes_on_from_the_last_decision_even_in_a_new_process() {
     let (world, evaluator) = setup().await;
     let first = decide(&evaluator, TICK).await;

@@ -98,8 +98,15 @@ where
     /// # Errors
     /// If something failed before the claim, so that the record may be delivered again.
     pub async fn execute(&self, pool: &str, tick: u64) -> Port<Done> {
-        let Some(decision) = self.ports.decisions.get(pool, tick).await? else {
-            return Ok(Done::Dropped(Dropped::Unknown));
+        let decision = match self.ports.decisions.get(pool, tick).await {
+            Ok(Some(decision)) => decision,
+            Ok(None) => return Ok(Done::Dropped(Dropped::Unknown)),
+            // delivered again it would only hold up those behind it; the reconciler of its version settles it
+            Err(error) if error.kind == Kind::Unreadable => {
+                tracing::warn!(pool, tick, %error, "an executor of another version is at work");
+                return Ok(Done::Dropped(Dropped::Unreadable));
+            }
+            Err(error) => return Err(error),
         };
         if decision.verdict != Verdict::Act || decision.action == Action::Nothing {
             return Ok(Done::Dropped(Dropped::AsksNothing));

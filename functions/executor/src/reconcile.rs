@@ -1,17 +1,19 @@
 //! Brings records and EC2 together, and finishes what another executor began.
 
+use std::collections::BTreeMap;
+
 use contract::control::Mode;
 use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
 use contract::pool::PoolConfig;
 use contract::record::{DrainReason, InstanceRecord, TaskRecord};
-use controller::ports::{Cloud, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
-use controller::reconcile::{Before, Resume, Scene, Step, health_of, reconcile, to_look_up};
+use controller::earlier;
+use controller::ports::{Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
+use controller::reconcile::{
+    Before, Resume, Scene, Step, health_of, look_back_s, may_resume, reconcile, to_look_up, unread_launches,
+};
 
 use crate::execute::{Claimed, Executor};
-
-/// Seconds of decisions that are looked through for unsettled ones.
-const LOOK_BACK_S: u64 = 6 * 3600;
 
 /// What a reconciliation did, by kind of step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -57,6 +59,12 @@ fn left(record: &InstanceRecord) -> &'static str {
     }
 }
 
+/// All of them. Of two that were read of one tick the later reading counts.
+fn merged(earlier: Vec<Decision>, later: Vec<Decision>) -> Vec<Decision> {
+    let by_tick: BTreeMap<u64, Decision> = earlier.into_iter().chain(later).map(|d| (d.tick, d)).collect();
+    by_tick.into_values().collect()
+}
+
 impl<T, I, D, C, K> Executor<T, I, D, C, K>
 where
     T: Tasks,
@@ -76,11 +84,7 @@ where
         // of being taken for lost.
         let records = self.ports.instances.alive(pool).await?;
         let cloud = self.ports.cloud.describe(pool).await?;
-        let decisions = self
-            .ports
-            .decisions
-            .range(pool, now_s.saturating_sub(LOOK_BACK_S + config.drain_s.unwrap_or_default()), now_s + 1)
-            .await?;
+        let decisions = self.decisions(&config, &records, &cloud, now_s).await?;
         let killed = self.ports.control.kill_switch().await?.engaged;
         let may_launch = !killed && config.mode == Mode::Active;
         let may_stop = may_launch || (!killed && config.mode == Mode::Drain);
@@ -106,6 +110,34 @@ where
             }
         }
         failed.map_or(Ok(done), |error| Err(Unfinished { error, done: Some(done) }))
+    }
+
+    /// The decisions that a reconciliation looks at: those that are not settled, as many of the last ones as it must know
+    /// of, and older ones whose machines have no record.
+    async fn decisions(
+        &self,
+        config: &PoolConfig,
+        records: &[InstanceRecord],
+        cloud: &[CloudInstance],
+        now_s: u64,
+    ) -> Port<Vec<Decision>> {
+        let (log, pool) = (&self.ports.decisions, config.pool.as_str());
+        let range = |back_s: u64| log.range(pool, now_s.saturating_sub(back_s), now_s + 1);
+        let unsettled = log.unsettled(pool).await?;
+        let mut decisions = merged(unsettled, range(look_back_s(config)).await?);
+        if may_resume(&decisions, config, now_s * 1000) {
+            decisions = merged(decisions, range(earlier::look_back_s(config)).await?);
+        }
+        for tick in unread_launches(config, records, cloud, &decisions) {
+            match log.get(pool, tick).await {
+                Ok(launch) => decisions.extend(launch),
+                Err(error) if error.kind == Kind::Unreadable => {
+                    tracing::warn!(pool, tick, %error, "its machines are recorded at their size's first price");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(decisions)
     }
 
     /// The tasks, if any machine drains. If they cannot be read, machines go when their time is over, and not before.

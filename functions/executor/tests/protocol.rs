@@ -6,6 +6,8 @@ use contract::record::{Drain, DrainReason, TaskRecord};
 use contract::{ACTION_COUNT, Action, Mask};
 use controller::offering::without_capacity;
 use controller::ports::{Control, Decisions, Instances, Kind, Tasks};
+use controller::reason::Dropped;
+use executor::event::Record;
 use executor::execute::Done;
 use executor::interruption::Notice;
 use executor::{Executor, Ports};
@@ -180,6 +182,67 @@ async fn a_decision_that_no_executor_claimed_is_settled_by_the_reconciler() {
     assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().released, 0);
     assert_eq!(executor.reconcile(&schedule(TICK + 360)).await.unwrap().released, 1);
     assert!(world.decisions()[0].is_settled() && world.machines().is_empty());
+}
+
+#[tokio::test]
+async fn a_claim_that_was_never_settled_is_settled_however_old_it_is() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    world.take_down(op::INSTANCES_ALIVE, Kind::Unavailable);
+    assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
+    world.heal();
+    let done = executor.reconcile(&schedule(TICK + 30 * 86_400)).await.unwrap();
+    assert_eq!(done.released, 1);
+    assert!(world.decisions()[0].is_settled());
+}
+
+/// Two L whose second must not be launched while the budget of the hour allows one, and the first is 50 minutes old.
+#[tokio::test]
+async fn an_interrupted_launch_is_checked_against_all_claims_of_the_hour() {
+    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(2), ..pool_config("p") };
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    decided(&world, TICK, Action::Launch(2, 1)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let again = TICK + 3000;
+    decided(&world, again, Action::Launch(2, 1)).await;
+    world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestLimitExceeded", Kind::Throttled));
+    assert!(matches!(executor.execute("p", again).await.unwrap(), Done::Pending(_)));
+    world.put_config(&contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..config }).await.unwrap();
+    executor.reconcile(&schedule(again + 180)).await.unwrap();
+    let intent = world.decisions()[1].intent.clone().unwrap();
+    let Some(Outcome::Failed { error }) = intent.outcome else { panic!("{intent:?}") };
+    assert!(error.contains("1 launches were claimed in the last hour"), "{error}");
+    assert_eq!(world.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reconciliation_with_nothing_to_finish_reads_the_last_minutes_once() {
+    let (world, executor) = setup();
+    executor.reconcile(&schedule(TICK)).await.unwrap();
+    assert_eq!((world.count(op::DECISIONS_UNSETTLED), world.count(op::DECISIONS_RANGE)), (1, 1));
+    assert_eq!(world.count(op::DECISIONS_GET), 0);
+}
+
+#[tokio::test]
+async fn a_machine_whose_record_is_lost_is_adopted_at_its_launches_price_however_old_that_is() {
+    let mut config = pool_config("p");
+    let alternate = contract::pool::Alternate { instance_type: "m6a.large".into(), usd_per_hour: 0.25 };
+    config.sizes[0].alternates = vec![alternate];
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    world.without_capacity_at(None, None);
+    for tick in [TICK, TICK + 60] {
+        decided(&world, tick, Action::Launch(0, 1)).await;
+        executor.execute("p", tick).await.unwrap();
+    }
+    let [record] = world.instances().try_into().unwrap();
+    let outside = world.outside();
+    outside.mark_terminated(&record, (TICK + 90) * 1000).await.unwrap();
+    let done = executor.reconcile(&schedule(TICK + 86_400)).await.unwrap();
+    assert_eq!((done.adopted, world.count(op::DECISIONS_GET)), (1, 3), "two to execute, one for the price");
+    let adopted = world.instances();
+    assert_eq!((adopted.len(), adopted[0].usd_per_hour), (1, 0.25));
 }
 
 #[tokio::test]
@@ -601,6 +664,33 @@ async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
     assert_eq!((unfinished.error.kind, unfinished.done.map(|done| done.lost)), (Kind::Throttled, Some(1)));
     assert_eq!(world.instances().iter().filter(|r| r.terminated_ms.is_some()).count(), 1);
     assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().adopted, 1);
+}
+
+/// A decision as a version with more actions writes it.
+async fn decided_by_a_newer_version(world: &World, tick: u64) {
+    decided(world, tick, Action::Launch(0, 1)).await;
+    let more = |json: &mut serde_json::Value| json["mask"].as_array_mut().unwrap().resize(25, true.into());
+    assert!(!world.rewrite_decision("p", tick, more));
+}
+
+#[tokio::test]
+async fn a_decision_of_another_version_holds_up_neither_its_batch_nor_a_reconciliation() {
+    let world = World::with_pool(&pool_config("p"));
+    let executor = over(&world);
+    decided_by_a_newer_version(&world, TICK).await;
+    decided(&world, TICK + 60, Action::Launch(1, 1)).await;
+    let record = |tick: u64| Record { pool: "p".into(), tick, sequence_number: tick.to_string() };
+    let mut done = Vec::new();
+    let answer = executor
+        .batch(vec![record(TICK), record(TICK + 60)], |_, result| done.extend(result.as_ref().ok().cloned()))
+        .await;
+    assert!(answer.failures.is_empty());
+    assert_eq!(done[0], Done::Dropped(Dropped::Unreadable));
+    assert!(matches!(done[1], Done::Settled(Outcome::Launched { .. })));
+    let machine = world.add_machine(testkit::builders::tags("p", TICK, 2));
+    let done = executor.reconcile(&schedule(TICK + 3600)).await.unwrap();
+    assert_eq!((done.adopted, done.released), (1, 0), "whoever can read it releases it");
+    assert!(world.instances().iter().any(|r| r.instance_id == machine));
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn the_whole_loop_turns_and_a_promoted_policy_takes_over() {
             assert_eq!(judged["judgement"]["promoted"], json!(moved), "{judged}");
             assert!(!moved || json!(pointer.sha256) == judged["candidate"], "{judged}");
             let bundle = another_policy();
-            promote(&stack.store, "e2e", &bundle, Some(&(pointer, tag)), None).await.unwrap();
+            promote(&stack.store, "e2e", &bundle.package(), Some(&(pointer, tag)), None).await.unwrap();
             promoted = Some((run.next_tick(), bundle.manifest.sha256));
         }
         run.minute().await.unwrap_or_else(|e| panic!("{e}"));
@@ -177,7 +177,7 @@ async fn a_corrupt_policy_in_the_bucket_leaves_the_last_good_one_in_charge() {
     let last = bundle.onnx.len() - 1;
     bundle.onnx[last] ^= 0xff;
     let incumbent = stack.store.pointer("e2e").await.unwrap();
-    promote(&stack.store, "e2e", &bundle, incumbent.as_ref(), None).await.unwrap();
+    promote(&stack.store, "e2e", &bundle.package(), incumbent.as_ref(), None).await.unwrap();
 
     let after = stack.tick(tick + 60).await.unwrap();
     assert_eq!(after.lstm.map(|s| s.policy), Some(good));

@@ -204,14 +204,26 @@ fn the_promoter_reads_history_writes_policies_and_never_touches_machines() {
     assert!(with_action(&statements, true, "dynamodb:Query").iter().any(|s| s.resources.contains(&alive)));
 }
 
+/// What a role may query.
+fn queried(template: &Template, role: &str) -> Vec<Value> {
+    let statements = statements(template, role);
+    with_action(&statements, true, "dynamodb:Query").iter().flat_map(|s| s.resources.clone()).collect()
+}
+
+#[test]
+fn the_executor_and_nobody_else_may_look_for_unsettled_decisions() {
+    let template = template();
+    let index = json!({"Fn::Sub": "${DecisionsTable.Arn}/index/unsettled"});
+    let may = |role: &&str| queried(&template, role).contains(&index);
+    let roles = template.of_type("AWS::IAM::Role");
+    assert_eq!(roles.keys().copied().filter(may).collect::<Vec<_>>(), ["ExecutorRole"]);
+}
+
 #[test]
 fn both_functions_may_read_what_money_caps_count() {
     let template = template();
     for role in ["EvaluatorRole", "ExecutorRole"] {
-        let queries: Vec<Value> = with_action(&statements(&template, role), true, "dynamodb:Query")
-            .iter()
-            .flat_map(|s| s.resources.clone())
-            .collect();
+        let queries = queried(&template, role);
         for index in ["alive", "ended"] {
             let arn = json!({"Fn::Sub": format!("${{InstancesTable.Arn}}/index/{index}")});
             assert!(queries.contains(&arn), "{role} {index}");

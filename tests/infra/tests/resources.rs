@@ -33,16 +33,17 @@ fn the_tables_have_their_keys() {
         let table = template.properties(name);
         assert_eq!(keys(table, &table["KeySchema"]), expected, "{name}");
     }
-    for (name, i, index, expected) in [
-        ("TasksTable", 0, "open", ["open_pool S HASH", "submitted_task S RANGE"]),
-        ("InstancesTable", 0, "alive", ["alive_pool S HASH", "launched_instance S RANGE"]),
-        ("InstancesTable", 1, "ended", ["pool S HASH", "terminated_ms N RANGE"]),
+    for (name, i, index, projection, expected) in [
+        ("TasksTable", 0, "open", "ALL", ["open_pool S HASH", "submitted_task S RANGE"]),
+        ("InstancesTable", 0, "alive", "ALL", ["alive_pool S HASH", "launched_instance S RANGE"]),
+        ("InstancesTable", 1, "ended", "ALL", ["pool S HASH", "terminated_ms N RANGE"]),
+        ("DecisionsTable", 0, "unsettled", "KEYS_ONLY", ["unsettled_pool S HASH", "tick N RANGE"]),
     ] {
         let table = template.properties(name);
         let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
         assert_eq!(indexes.len(), if name == "InstancesTable" { 2 } else { 1 }, "{name}");
         assert_eq!(indexes[i]["IndexName"], index);
-        assert_eq!(indexes[i]["Projection"], json!({"ProjectionType": "ALL"}));
+        assert_eq!(indexes[i]["Projection"], json!({ "ProjectionType": projection }));
         assert_eq!(keys(table, &indexes[i]["KeySchema"]), expected, "{name}/{index}");
     }
 }

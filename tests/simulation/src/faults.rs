@@ -81,7 +81,11 @@ impl Faults {
             op::LAUNCH => &LAUNCH,
             op::DECISIONS_CLAIM => &CLAIM,
             op::METRICS_LATEST => &METRICS,
-            op::POLICIES_POINTER | op::POLICIES_MANIFEST | op::POLICIES_FILE => &STORE,
+            op::POLICIES_POINTER
+            | op::POLICIES_MANIFEST
+            | op::POLICIES_FILE
+            | op::POLICIES_PUT_FILE
+            | op::POLICIES_MOVE_POINTER => &STORE,
             _ => &ANY,
         };
         let codes = if self.rng.random_bool(0.2) { &ANY } else { of_its_own };
@@ -119,6 +123,8 @@ fn writes(operation: &str) -> bool {
             | op::DECISIONS_CLAIM
             | op::DECISIONS_PUT_INTENT
             | op::CONTROL_PUT_NO_CAPACITY
+            | op::POLICIES_PUT_FILE
+            | op::POLICIES_MOVE_POINTER
     )
 }
 

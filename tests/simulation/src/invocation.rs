@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use contract::decision::IntentState;
 use contract::event::Tick;
+use contract::manifest::Pointer;
 use controller::ports::Port;
 use evaluator::handler::{self, Evaluator};
 use executor::event::{BatchAnswer, Event as Invoked};
@@ -16,6 +17,7 @@ use testkit::fate::Happened;
 use testkit::{World, op};
 
 use crate::policies::TRUSTED;
+use crate::promotions::Job;
 use crate::seen::Event;
 
 /// The evaluator as it runs here.
@@ -58,6 +60,8 @@ pub enum Answer {
     Reconciled(Port<Reconciled>),
     /// The executor, on a notice of an interruption: the pool, if the machine is one of ours.
     Interrupted(Port<Option<String>>),
+    /// A promoter: the pointer that it leaves; none if there was nothing to go back from any more.
+    Promoted(Port<Option<Pointer>>),
     /// The event was refused.
     Refused(String),
 }
@@ -75,6 +79,8 @@ pub enum For {
     Reconciliation,
     /// A notice of an interruption.
     Notice,
+    /// A promotion or a roll-back, by its place among [`crate::promotions::Promotions::jobs`].
+    Promotion(usize),
 }
 
 /// How far an executor is with a decision, for the name of its crash.
@@ -86,6 +92,7 @@ enum Progress {
     Launched,
     Terminated,
     Recorded,
+    PointerMoved,
 }
 
 /// One running invocation.
@@ -138,6 +145,12 @@ impl Invocation {
         })
     }
 
+    /// A promoter.
+    pub fn of_promoter(id: u64, begun: u64, purpose: For, world: World, pool: &str, job: Job) -> Self {
+        let pool = pool.to_owned();
+        Self::new(id, purpose, begun, async move { Answer::Promoted(job.done(&world, &pool).await) })
+    }
+
     /// Goes on to the next call, or to the end.
     pub fn poll(&mut self) -> Poll<Answer> {
         self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -151,6 +164,7 @@ impl Invocation {
             Happened::Stored { .. } => Progress::Planned,
             Happened::Launched { .. } => Progress::Launched,
             Happened::Terminated(_) => Progress::Terminated,
+            Happened::PointerMoved { .. } => Progress::PointerMoved,
             Happened::Called { operation: op::INSTANCES_PUT_NEW | op::INSTANCES_MARK_TERMINATED, code: None }
                 if matches!(self.progress, Progress::Launched | Progress::Terminated) =>
             {
@@ -166,12 +180,14 @@ impl Invocation {
             (For::Tick(_), _) => Event::CrashInEvaluator,
             (For::Reconciliation, _) => Event::CrashInReconciler,
             (For::Notice, _) => Event::CrashOnNotice,
+            (For::Promotion(_), Progress::PointerMoved) => Event::CrashAfterPointer,
+            (For::Promotion(_), _) => Event::CrashBeforePointer,
             (_, Progress::Nothing) => Event::CrashBeforeClaim,
             (_, Progress::Claimed) => Event::CrashAfterClaim,
             (_, Progress::Planned) => Event::CrashAfterPlan,
             (_, Progress::Launched) => Event::CrashAfterLaunch,
             (_, Progress::Terminated) => Event::CrashAfterTermination,
-            (_, Progress::Recorded) => Event::CrashBeforeSettling,
+            (_, Progress::Recorded | Progress::PointerMoved) => Event::CrashBeforeSettling,
         }
     }
 }

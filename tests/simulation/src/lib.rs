@@ -5,7 +5,7 @@
 //! stops before and after its effect, and the run decides by chance who goes on, who sleeps and who crashes there. A run
 //! is single-threaded and depends on its seed only.
 //!
-//! - [`faults`], [`meddling`], [`neighbour`], [`promotions`]: what goes wrong; [`plant`]: machines, workers, tasks and metrics
+//! - [`faults`], [`meddling`], [`neighbour`], [`promotions`], `versions`: what goes wrong; [`plant`]: machines, workers, tasks and metrics
 //! - [`invocation`]: one invocation as a future that can be dropped between any two calls
 //! - [`check`]: the invariants; [`seen`]: what must happen somewhere in a set of seeds
 //! - [`journal`]: the event log and its hash; [`kept`]: seeds that failed once
@@ -25,7 +25,7 @@
 //! | I9 replay | `check::decide` (`replayed`) | every decision in which a policy ran |
 //! | I10 kill switch, modes, unhealthy fleets | `check::act` (`claimed`, `mostly_healthy`, `launched`, `terminated`) | every claim and action |
 //! | nothing done and books that balance in mode observe | `check::shadow` | every decision with a shadow ledger |
-//! | I11 last good policy | `check::decide` (`attributed`), `check::rest` (`good_policy_in_charge`) | every decision, and at rest behind bad pointers; the promoter itself is not part of these runs |
+//! | I11 last good policy | `check::decide` (`attributed`), `check::rest` (`good_policy_in_charge`), `check::promote` | every decision, at rest behind bad pointers, and every move of the pointer by the promoter |
 //! | I12 same seed, same log | `tests/seeds.rs` | six seeds a profile, alone and side by side |
 //! | I13 liveness | `check::rest` (`at_rest`) | an hour or two after the faults have stopped |
 //! | I14 no secret | `check::decide` (`decided`), [`journal`] | every decision's record and every line that the handlers log |
@@ -45,6 +45,7 @@ mod run;
 pub mod seen;
 mod sim;
 mod telling;
+mod versions;
 
 pub use run::{Done, Failure, Summary, replay, run, run_all, timer};
 

@@ -21,10 +21,17 @@ use crate::seen::{Event, Seen};
 /// Services that go down as a whole.
 const SERVICES: [&[&str]; 6] = [
     &[op::DESCRIBE, op::TERMINATED, op::LAUNCH, op::TERMINATE],
-    &[op::DECISIONS_GET, op::DECISIONS_PUT_ONCE, op::DECISIONS_CLAIM, op::DECISIONS_PUT_INTENT, op::DECISIONS_RANGE],
+    &[
+        op::DECISIONS_GET,
+        op::DECISIONS_PUT_ONCE,
+        op::DECISIONS_CLAIM,
+        op::DECISIONS_PUT_INTENT,
+        op::DECISIONS_RANGE,
+        op::DECISIONS_UNSETTLED,
+    ],
     &[op::CONTROL_CONFIG, op::CONTROL_HEAD, op::CONTROL_KILL_SWITCH],
     &[op::INSTANCES_ALIVE, op::INSTANCES_ENDED, op::INSTANCES_PUT_NEW, op::INSTANCES_MARK_TERMINATED],
-    &[op::POLICIES_POINTER, op::POLICIES_MANIFEST, op::POLICIES_FILE],
+    &[op::POLICIES_POINTER, op::POLICIES_MANIFEST, op::POLICIES_FILE, op::POLICIES_PUT_FILE, op::POLICIES_MOVE_POINTER],
     &[op::METRICS_LATEST, op::TASKS_OPEN],
 ];
 
@@ -143,9 +150,7 @@ impl Meddling {
         }
         if self.happens(self.rates.data) {
             self.index_until = minute + self.rng.random_range(1..3);
-            world.set_alive_index_behind(true);
-            seen.note(Event::IndexBehind);
-            done.push("the index of machines alive is behind".into());
+            done.push(self.index(world, seen));
         }
         done
     }
@@ -177,6 +182,7 @@ impl Meddling {
         }
         if self.index_until <= minute {
             world.set_alive_index_behind(false);
+            world.set_unsettled_index_behind(false);
         }
     }
 
@@ -394,6 +400,17 @@ impl Meddling {
         self.skew_ms = self.rng.random_range(-600_000..600_000);
         plant.skew_ms = -self.skew_ms;
         format!("clocks jump: EC2's by {} ms, the submitters' the other way", self.skew_ms)
+    }
+
+    fn index(&mut self, world: &World, seen: &mut Seen) -> String {
+        if self.rng.random_bool(0.5) {
+            world.set_alive_index_behind(true);
+            seen.note(Event::IndexBehind);
+            return "the index of machines alive is behind".into();
+        }
+        world.set_unsettled_index_behind(true);
+        seen.note(Event::UnsettledIndexBehind);
+        "the index of unsettled decisions is behind".into()
     }
 
     fn poison(&mut self, world: &World, seen: &mut Seen) -> String {

@@ -43,6 +43,12 @@ impl Package {
         files
     }
 
+    /// A good one, as the promoter is given it.
+    pub fn packed(&self) -> promotion::Package {
+        let files = vec![("policy.onnx", self.onnx.clone())];
+        promotion::Package { sha256: self.sha256.clone(), files, manifest: self.manifest.clone() }
+    }
+
     fn signature(&self) -> Vec<u8> {
         if self.refusal != Some(Event::RefusedForged) {
             return KEY.sign(&self.sha256, &self.manifest);
@@ -55,7 +61,8 @@ impl Package {
 }
 
 /// What promotions are signed with.
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[1; 32]).expect("any 32 bytes are a key"));
+pub static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_seed(&[1; 32]).expect("any 32 bytes are a key"));
 
 /// What the evaluators trust.
 pub static TRUSTED: LazyLock<PublicKeys> =
@@ -73,6 +80,11 @@ pub static STUBBORN: LazyLock<Package> = LazyLock::new(|| {
 
 /// Policies that must be refused, one of each kind.
 pub static BAD: LazyLock<Vec<Package>> = LazyLock::new(bad);
+
+/// The policy with this hash that passes the evaluator's checks, if it is one.
+pub fn verified(sha256: &str) -> Option<&'static Package> {
+    GOOD.iter().chain([&*STUBBORN]).find(|package| package.sha256 == sha256)
+}
 
 /// Every verified policy, loaded, by its hash.
 pub static LOADED: LazyLock<BTreeMap<String, Arc<Policy>>> = LazyLock::new(|| {

@@ -72,13 +72,15 @@ pub struct Rates {
     pub blackout: f64,
     /// The image that is launched from never starts its worker, for a while; a tick.
     pub bad_image: f64,
+    /// A tick's evaluator is of another version; a decision.
+    pub version: f64,
 }
 
 impl Profile {
     /// The profile's chances.
     pub fn rates(self) -> Rates {
         match self {
-            Profile::Calm => Rates { event: 0.02, behind: 0.1, promotion: 0.01, ..QUIET },
+            Profile::Calm => Rates { event: 0.02, behind: 0.1, promotion: 0.01, version: 0.02, ..QUIET },
             Profile::Rough => Rates {
                 fails: 0.006,
                 lost: 0.003,
@@ -97,6 +99,7 @@ impl Profile {
                 unhealthy: 0.03,
                 blackout: 0.01,
                 bad_image: 0.003,
+                version: 0.03,
             },
             Profile::Hell => Rates {
                 fails: 0.03,
@@ -116,6 +119,7 @@ impl Profile {
                 unhealthy: 0.1,
                 blackout: 0.02,
                 bad_image: 0.006,
+                version: 0.06,
             },
         }
     }
@@ -140,4 +144,5 @@ pub const QUIET: Rates = Rates {
     unhealthy: 0.0,
     blackout: 0.0,
     bad_image: 0.0,
+    version: 0.0,
 };

@@ -23,7 +23,7 @@ use crate::neighbour::Neighbour;
 use crate::plant::{Disasters, Plant};
 use crate::profile::{Profile, QUIET, Rates};
 use crate::seen::{Event, Seen};
-use crate::telling;
+use crate::{telling, versions};
 
 /// Minutes with faults.
 const FAULTY_MINUTES: u64 = 110;
@@ -120,7 +120,7 @@ impl Sim {
         world.step_by_step();
         let mut meddling = Meddling::new(meddling, rates, POOL);
         if setup.random_bool(0.7) {
-            meddling.promotions.promote(&world, &crate::policies::GOOD[0]);
+            meddling.promotions.begin_with(&world, &crate::policies::GOOD[0]);
         }
         journal.watch_for(SECRET);
         let caps = [config.usd_per_hour_max, config.usd_per_day_max, config.usd_per_month_max];
@@ -248,6 +248,12 @@ impl Sim {
         for (_, tick) in self.late.extract_if(.., |(due, _)| *due <= minute).collect::<Vec<_>>() {
             self.noted().note(Event::LateTick);
             self.evaluate(tick);
+        }
+        for i in self.meddling.promotions.due(minute) {
+            let job = self.meddling.promotions.jobs[i].clone();
+            self.invoke(|id, begun, world| {
+                Invocation::of_promoter(id, begun, For::Promotion(i), world.clone(), POOL, job)
+            });
         }
         for (id, minute) in std::mem::take(&mut self.meddling.notices) {
             self.execute(For::Notice, interrupted(&id, minute * 60));
@@ -379,6 +385,7 @@ impl Sim {
         match invocation.purpose {
             For::Tick(container) => self.containers[container] = None,
             For::Stream(_) => self.stream.busy = false,
+            For::Promotion(i) => self.meddling.promotions.again(i, self.minute + 1),
             For::Stale | For::Reconciliation | For::Notice => {}
         }
     }
@@ -417,6 +424,7 @@ impl Sim {
                     seen.note(Event::FewerMachines);
                 }
             }
+            Happened::PointerMoved { after, .. } => self.meddling.promotions.moved(after),
             Happened::Terminated(id) => self.meddling.terminated(&self.world, id, now_ms, seen),
             Happened::Decided(decision) => {
                 if decision.verdict == Verdict::Act {
@@ -426,6 +434,11 @@ impl Sim {
                     let last = self.last_policy.replace(sha256.clone());
                     seen.note_if(last.is_some_and(|last| last != *sha256), Event::Promoted);
                 }
+                if self.rng.random_bool(self.rates.version) {
+                    let version = versions::store(&mut self.rng, &self.world, decision);
+                    self.journal.line(format!("  {}: {}", decision.tick, version.text()));
+                    seen.note(version);
+                }
             }
             _ => {}
         }
@@ -434,6 +447,12 @@ impl Sim {
     fn answered(&mut self, invocation: Invocation, answer: Answer) {
         self.journal.line(telling::answer(invocation.id, &answer));
         telling::note_answer(&answer, &mut self.noted());
+        let beside = matches!(answer, Answer::Reconciled(Ok(_))) && self.world.has_unreadable_unsettled();
+        self.noted().note_if(beside, Event::UnreadableUnsettled);
+        if let (For::Promotion(i), Answer::Promoted(done)) = (invocation.purpose, &answer) {
+            let seen = &mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            self.meddling.promotions.ended(i, done, self.minute, seen);
+        }
         if let (For::Stream(to), Answer::Batch(batch)) = (invocation.purpose, &answer) {
             let failed = batch.failures.first().and_then(|f| f.sequence_number.parse().ok());
             let next = failed.unwrap_or(to);

@@ -30,6 +30,9 @@ pub fn line(id: u64, happened: &Happened) -> String {
         Happened::Launched { plan, instance_ids } => format!("  #{id} launched {instance_ids:?} of size {}", plan.size),
         Happened::TerminationAsked(ids) => format!("  #{id} asks to terminate {ids:?}"),
         Happened::Terminated(machine) => format!("  #{id} terminated {machine}"),
+        Happened::PointerMoved { after, .. } => {
+            format!("  #{id} moved the pointer to {} as number {}", &after.sha256[..12], after.serial)
+        }
     }
 }
 
@@ -41,6 +44,10 @@ pub fn answer(id: u64, answer: &Answer) -> String {
         Answer::Batch(batch) => format!("  #{id} ends: to be delivered again {:?}", batch.failures),
         Answer::Reconciled(Ok(done)) => format!("  #{id} ends: {done:?}"),
         Answer::Interrupted(done) => format!("  #{id} ends: taken out of service of {done:?}"),
+        Answer::Promoted(Ok(done)) => {
+            format!("  #{id} ends: number {:?} is in charge", done.as_ref().map(|p| p.serial))
+        }
+        Answer::Promoted(Err(error)) => format!("  #{id} ends: {error}"),
         Answer::Refused(error) => format!("  #{id} refuses its event: {error}"),
     }
 }
@@ -55,7 +62,7 @@ pub fn note_answer(answer: &Answer, seen: &mut Seen) {
 
 /// Notes what the handlers' own log shows and nothing else does.
 pub fn note_log(text: &str, seen: &mut Seen) {
-    const PHRASES: [(&str, Event); 9] = [
+    const PHRASES: [(&str, Event); 11] = [
         ("duplicate of a decision", Event::Duplicate),
         ("the table has no such decision", Event::ForgedRecord),
         ("adopted: no live record", Event::Adopted),
@@ -65,6 +72,8 @@ pub fn note_log(text: &str, seen: &mut Seen) {
         ("released a decision", Event::Released),
         ("mode is off", Event::ModeOff),
         ("works on: its time to drain", Event::WorkedOn),
+        ("decided by a version that cannot be read", Event::UnreadableTick),
+        ("an executor of another version is at work", Event::UnreadableRecord),
     ];
     for (phrase, event) in PHRASES {
         seen.note_if(text.contains(phrase), event);

@@ -1,5 +1,6 @@
-//! No sampled luck: for one launch and one stop, a crash before and after every single call, together with every single
-//! fault of every single call. Each time everything must be settled, once, within the bounds, a while later.
+//! No sampled luck: for one launch, one stop and one drain, a crash before and after every single call, together with every
+//! single fault of every single call. Each time everything must be settled, once, within the bounds, a while later. The same
+//! for a promotion and a roll-back, which must be there once the promoter has been run again.
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -7,10 +8,13 @@ use std::task::Poll;
 use contract::action::Action;
 use contract::capacity::Bounds;
 use contract::decision::{IntentState, Outcome, Verdict};
+use contract::manifest::Pointer;
 use contract::pool::{OUTSIDE_METRICS, PoolConfig};
 use contract::record::TaskRecord;
-use controller::ports::{Instances, Kind, Point, Tasks};
+use controller::ports::{Instances, Kind, Point, PolicyStore, Tasks};
 use simulation::invocation::{Answer, For, Invocation, evaluator, executor, scheduled, streamed};
+use simulation::policies::{GOOD, verified};
+use simulation::promotions::Job;
 use simulation::{now, timer};
 use testkit::builders::{TICK, pool_config, task};
 use testkit::fate::{Director, Fate, Happened};
@@ -258,6 +262,85 @@ fn exhaust(scenario: Scenario) {
     }
     println!("{scenario:?}: {polls} crash points, {calls} calls, {cases} cases");
     assert_eq!(cases, (calls * ALL.len() + 1) * (polls + 1));
+}
+
+/// A promoter's run with a fault and a crash, and another one after it.
+struct Promoting {
+    world: World,
+    job: Job,
+    /// What stands before the job, and what must stand after it.
+    stands: [Pointer; 2],
+}
+
+impl Promoting {
+    fn new(job: Job) -> Self {
+        let world = World::with_pool(&pool_config(POOL));
+        for package in &GOOD[..2] {
+            now(Job::Promote(package).done(&world.outside(), POOL)).unwrap();
+        }
+        let before = now(world.outside().pointer(POOL)).unwrap().unwrap().0;
+        let sha256 = match &job {
+            Job::Promote(package) => package.sha256.clone(),
+            Job::RollBack(_) => GOOD[0].sha256.clone(),
+        };
+        let after = Pointer { sha256, previous: Some(before.sha256.clone()), serial: 3, ..before };
+        world.step_by_step();
+        Self { world, job, stands: [before, after] }
+    }
+
+    /// Runs the promoter to its end; none if it crashed. Whenever somebody looks, the pointer is the old one or the new
+    /// one, and all files of that policy are there.
+    fn run(&self, crash: Option<usize>, polls: &mut usize) -> Option<Answer> {
+        let mut run = Invocation::of_promoter(1, 0, For::Promotion(0), self.world.clone(), POOL, self.job.clone());
+        let at = format!("{:?}", self.job);
+        loop {
+            *polls += 1;
+            if crash == Some(*polls) {
+                return None;
+            }
+            let answer = run.poll();
+            let outside = self.world.outside();
+            let pointer = now(outside.pointer(POOL)).unwrap().unwrap().0;
+            assert!(self.stands.contains(&pointer), "{at}: {pointer:?}");
+            for (name, bytes) in verified(&pointer.sha256).unwrap().files() {
+                assert_eq!(now(outside.file(&pointer.sha256, &name, 1 << 20)).unwrap(), bytes, "{at}: {name}");
+            }
+            if let Poll::Ready(answer) = answer {
+                return Some(answer);
+            }
+        }
+    }
+}
+
+/// Runs a case: the first run as it goes, and then another one without faults; the polls and calls of the first.
+fn promote(job: Job, case: Case) -> (usize, usize) {
+    let (calls, promoting) = (Arc::<Mutex<usize>>::default(), Promoting::new(job));
+    promoting.world.direct(Nth { calls: calls.clone(), fault: case.fault });
+    let mut polls = 0;
+    let first = promoting.run(case.crash, &mut polls);
+    let first_calls = *calls.lock().unwrap();
+    if case == Case::default() {
+        assert!(matches!(first, Some(Answer::Promoted(Ok(Some(_))))), "nothing stood in the way: {first:?}");
+    }
+    promoting.world.heal();
+    let second = promoting.run(None, &mut 0);
+    assert!(matches!(second, Some(Answer::Promoted(Ok(_)))), "{:?} {case:?}: {second:?}", promoting.job);
+    let stands = now(promoting.world.outside().pointer(POOL)).unwrap().unwrap().0;
+    assert_eq!(stands, promoting.stands[1], "{:?} {case:?}", promoting.job);
+    (polls, first_calls)
+}
+
+#[test]
+fn a_promotion_and_a_roll_back_survive_every_crash_with_every_fault() {
+    for job in [Job::Promote(&GOOD[2]), Job::RollBack(GOOD[1].sha256.clone())] {
+        let (polls, calls) = promote(job.clone(), Case::default());
+        assert!(polls > 5 && calls > 2, "{polls} polls, {calls} calls: too few to be all of it");
+        for fault in (1..=calls).flat_map(|n| ALL.map(|suffers| Some((n, suffers)))).chain([None]) {
+            for crash in (1..=polls).map(Some).chain([None]) {
+                promote(job.clone(), Case { fault, crash });
+            }
+        }
+    }
 }
 
 #[test]

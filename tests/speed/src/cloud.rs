@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use contract::decision::{Decision, LstmState};
 use contract::manifest::{Pointer, pointer_key, policy_key};
 use contract::record::{InstanceRecord, TaskRecord};
+use contract::{ACTION_COUNT, Action};
 use serde_json::{Value, json};
-use testkit::builders::{instance, pool_config, tags, task};
+use testkit::builders::{TICK, decision, instance, pool_config, tags, task};
 
 use crate::Failure;
 use crate::dynamo::{Row, Units, attributes, item};
@@ -38,6 +40,8 @@ pub struct Cloud {
     waiting: Vec<Row>,
     /// Decisions as they were written, newest first.
     decisions: Mutex<VecDeque<Row>>,
+    /// A decision of [`TICK`] that asks for nothing: what a reconciliation reads one of for each minute.
+    held: Row,
     /// The scheduled time of the tick at hand, seconds.
     pub tick: AtomicU64,
     /// What each answer waits for, as if it came from further away; microseconds.
@@ -69,6 +73,7 @@ impl Cloud {
             described: described(tick - 900),
             waiting: waiting(tick * 1000),
             decisions: Mutex::default(),
+            held: held(),
             tick: tick.into(),
             latency_us: 0.into(),
             done: Mutex::default(),
@@ -147,6 +152,12 @@ impl Cloud {
     fn rows(&self, table: &str, asked: &Value) -> Vec<Row> {
         let names = |word: &str| asked["ExpressionAttributeValues"].to_string().contains(word);
         match table {
+            "decisions" if asked["IndexName"] == "unsettled" => Vec::new(),
+            "decisions" if asked["Limit"].is_null() => {
+                let tick = |name: &str| asked["ExpressionAttributeValues"][name]["N"].as_str()?.parse().ok();
+                let minutes = tick(":from").zip(tick(":last"));
+                minutes.map(|(from, last)| log(&self.held, from, last)).unwrap_or_default()
+            }
             "decisions" => {
                 let limit = asked["Limit"].as_u64().unwrap_or(u64::MAX) as usize;
                 self.decisions.lock().expect("nothing panics with it").iter().take(limit).cloned().collect()
@@ -156,6 +167,20 @@ impl Cloud {
             _ => Vec::new(),
         }
     }
+}
+
+/// A decision as it is stored, with the recurrent state of the shipped policy's size.
+fn held() -> Row {
+    let cells = || (1..=128).map(|i| (i as f32).sin()).collect();
+    let lstm = Some(LstmState { policy: "a".repeat(64), h: cells(), c: cells() });
+    let probabilities = Some([1.0 / 19.0; ACTION_COUNT]);
+    Row::of(&item(&Decision { lstm, probabilities, value: Some(-0.25), ..decision(POOL, TICK, Action::Nothing) }))
+}
+
+/// The decisions of the minutes between two times, seconds.
+fn log(held: &Row, from: u64, last: u64) -> Vec<Row> {
+    let at = |tick: u64| Row { json: held.json.replace(&format!("\"{TICK}\""), &format!("\"{tick}\"")), ..*held };
+    (from.div_ceil(60)..=last / 60).map(|minute| at(60 * minute)).collect()
 }
 
 /// The answer to a query, and the bytes that it read.
@@ -235,4 +260,21 @@ fn text(body: &mut Vec<u8>, text: &str) {
     assert!(text.len() < 24);
     body.push(0x60 | text.len() as u8);
     body.extend(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_a_decision_of_three_kilobytes_each_minute() {
+        let held = held();
+        assert!((2_800..3_800).contains(&held.bytes), "{}", held.bytes);
+        let rows = log(&held, TICK + 1, TICK + 180);
+        assert_eq!(rows.len(), 3);
+        for (row, tick) in rows.iter().zip([TICK + 60, TICK + 120, TICK + 180]) {
+            let json: Value = serde_json::from_str(&row.json).unwrap();
+            assert_eq!((json["tick"]["N"].as_str(), row.bytes), (Some(tick.to_string().as_str()), held.bytes));
+        }
+    }
 }

@@ -78,7 +78,7 @@ pub async fn create<C: Control, P: PolicyPublisher>(
         println!("pool {}: policy {} stays in charge", config.pool, pointer.sha256);
         return Ok(());
     }
-    let pointer = promote(store, &config.pool, bundle, None, key).await?;
+    let pointer = promote(store, &config.pool, &bundle.package(), None, key).await?;
     println!("pool {}: policy {} is in charge", config.pool, pointer.sha256);
     Ok(())
 }
@@ -103,7 +103,7 @@ pub async fn put_in_charge<P: PolicyPublisher>(
     key: Option<&SigningKey>,
 ) -> Port<()> {
     let current = store.pointer(pool).await?;
-    let pointer = promote(store, pool, policy, current.as_ref(), key).await?;
+    let pointer = promote(store, pool, &policy.package(), current.as_ref(), key).await?;
     println!("pool {pool}: policy {} is in charge", pointer.sha256);
     Ok(())
 }

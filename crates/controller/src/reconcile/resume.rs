@@ -3,6 +3,7 @@
 use contract::decision::{Decision, Intent, IntentState, Outcome};
 use contract::limits::{LATE_TICKS, PENDING_S_MAX};
 use contract::plan::Plan;
+use contract::pool::PoolConfig;
 
 use super::Scene;
 use crate::check::check;
@@ -103,7 +104,7 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     notes.extend(money::check(&left, scene.config, &inventory, scene.ended));
     let health = health(scene.config, &inventory);
     let failed = |error: String| Resume::Settle(before.with(Outcome::Failed { error }));
-    if is_late(decision, scene) {
+    if is_late(decision, scene.config, now_ms) {
         failed("interrupted, and too late to be carried out now".into())
     } else if !may(plan, scene) {
         failed("interrupted, and the pool may not act so now".into())
@@ -117,8 +118,8 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
 }
 
 /// Whether what a decision saw is no longer so.
-pub(super) fn is_late(decision: &Decision, scene: &Scene<'_>) -> bool {
-    scene.now_ms > (decision.tick + LATE_TICKS * scene.config.tick_s) * 1000
+pub(super) fn is_late(decision: &Decision, config: &PoolConfig, now_ms: u64) -> bool {
+    now_ms > (decision.tick + LATE_TICKS * config.tick_s) * 1000
 }
 
 /// The part of a plan that EC2 and the records do not show as done.

@@ -3,6 +3,7 @@
 mod act;
 mod decide;
 mod money;
+mod promote;
 mod rest;
 mod shadow;
 
@@ -84,6 +85,7 @@ impl Checker {
             Happened::Launched { plan, instance_ids } => self.launched(scene, plan, instance_ids),
             Happened::TerminationAsked(ids) => self.termination_asked(scene, ids),
             Happened::Terminated(id) => self.terminated(scene, id),
+            Happened::PointerMoved { before, after, .. } => promote::moved(scene, before.as_ref(), after),
         }
     }
 }

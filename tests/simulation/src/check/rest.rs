@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::LATE_TICKS;
-use controller::audit::{Books, Finding, audit};
 use contract::plan::Plan;
 use contract::record::InstanceRecord;
+use controller::audit::{Books, Finding, audit};
 use controller::rule;
 use testkit::Machine;
 
@@ -73,6 +73,8 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
     within_bounds(scene)?;
     let waiting = Plant::waiting(scene.world, &scene.config.pool);
     ensure(waiting == 0, "I13", || format!("{waiting} tasks still wait"))?;
+    let open = scene.meddling.promotions.open();
+    ensure(open == 0, "I11", || format!("{open} promotions that died were never repeated with success"))?;
     good_policy_in_charge(scene, &decisions, healed_tick)?;
     audited(scene, &decisions)
 }

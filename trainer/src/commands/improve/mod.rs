@@ -324,7 +324,7 @@ where
     let judged = tokio::task::block_in_place(|| judging::judged(request, &candidates, &windows, incumbent.as_ref()))?;
     lease.check().await?;
     if judged.judgement.promoted {
-        keep(&ports.policies, &judged.bundle, request.signing.as_ref()).await?;
+        keep(&ports.policies, &judged.bundle.package(), request.signing.as_ref()).await?;
     }
     let improved = Improved {
         pool: request.pool.clone(),
