@@ -101,19 +101,13 @@ fn outcome(decision: &Decision) -> Option<&Outcome> {
     decision.intent.as_ref()?.outcome.as_ref()
 }
 
-/// Machines that were there at a decision by their records.
-fn alive_at<'a>(books: &Books<'a>, tick: u64) -> impl Iterator<Item = &'a InstanceRecord> {
-    let now_ms = tick * 1000;
-    books.instances.iter().filter(move |r| r.launched_ms <= now_ms && r.terminated_ms.is_none_or(|end| end > now_ms))
-}
-
-/// Those of them that the executor must have counted for a launch: launched by a decision or long before, and not gone
-/// so soon after that EC2 may have shown them as dead already.
+/// Machines that the executor must have counted for a launch: there by their records, launched by a decision or long before,
+/// and not gone so soon after that EC2 may have shown them as dead already.
 fn counted_at<'a>(books: &Books<'a>, tick: u64) -> impl Iterator<Item = &'a InstanceRecord> {
-    let now_ms = tick * 1000;
-    let known = move |r: &&InstanceRecord| r.decision.is_some() || r.launched_ms + UNSEEN_S_MAX * 1000 <= now_ms;
-    let stays = move |r: &&InstanceRecord| r.terminated_ms.is_none_or(|end| end > now_ms + UNSEEN_S_MAX * 1000);
-    alive_at(books, tick).filter(known).filter(stays)
+    let (now_ms, unseen_ms) = (tick * 1000, UNSEEN_S_MAX * 1000);
+    let known = move |r: &&InstanceRecord| r.launched_ms + if r.decision.is_some() { 0 } else { unseen_ms } <= now_ms;
+    let stays = move |r: &&InstanceRecord| r.terminated_ms.is_none_or(|end| end > now_ms + unseen_ms);
+    books.instances.iter().filter(known).filter(stays)
 }
 
 fn above_max(books: &Books<'_>, decision: &Decision) -> Option<String> {
@@ -127,8 +121,13 @@ fn above_max(books: &Books<'_>, decision: &Decision) -> Option<String> {
 fn below_min(books: &Books<'_>, decision: &Decision) -> Option<String> {
     let (size, ids) = stopped(decision)?;
     let of = books.config.sizes.get(size)?;
-    let stays = |r: &&InstanceRecord| r.size == size && !ids.contains(&r.instance_id);
-    let left = alive_at(books, decision.tick).filter(stays).count() as u32;
+    let now_ms = decision.tick * 1000;
+    // the launch of a machine that no decision launched is told by EC2's clock, which may be ahead of ours
+    let was_there = |r: &&InstanceRecord| r.decision.is_none() || r.launched_ms <= now_ms;
+    let stays = |r: &&InstanceRecord| {
+        r.size == size && !ids.contains(&r.instance_id) && r.terminated_ms.is_none_or(|end| end > now_ms)
+    };
+    let left = books.instances.iter().filter(stays).filter(was_there).count() as u32;
     let min = of.bounds.min();
     let what = || {
         format!("after {} there were {left} machines of size {}, and {min} is the minimum", decision.action, of.name)
@@ -333,6 +332,9 @@ mod tests {
         assert_eq!(found(std::slice::from_ref(&fourth), &records), []);
         assert_eq!(found(&[stop(TICK, 1, "i-0")], &three[..1]), [(TICK, "I1")]);
         assert_eq!(found(&[stop(TICK, 1, "i-0")], &three[..2]), []);
+        // of one that people launched nobody knows when by our clock
+        let stranger = record("i-1", 0, TICK * 1000 + 300_000);
+        assert_eq!(found(&[stop(TICK, 1, "i-0")], &[three[0].clone(), stranger]), []);
     }
 
     #[test]
