@@ -102,7 +102,7 @@ fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_
     if let Some(max) = size.bounds.max().filter(|_| !size.bounds.may_grow(have, plan.count)) {
         notes.push(Note::AboveMax { have, max });
     }
-    let have = launches_of_last_hour(config, inventory);
+    let have = launches_of_last_hour(inventory);
     if let Some(max) = config.launches_per_hour_max.filter(|max| have.saturating_add(plan.count) > *max) {
         notes.push(Note::Budget { have, max });
     }

@@ -171,15 +171,17 @@ fn planned_type<'a>(machine: &CloudInstance, scene: &Scene<'a>) -> Option<&'a st
 
 /// Whether a decision has stopped the machine so short a while ago that describe may still show it.
 fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
-    let stops = |d: &Decision| match d.intent.as_ref().and_then(|intent| intent.plan.as_ref()) {
+    let stops = |(d, intent): (&Decision, &Intent)| match &intent.plan {
         Some(Plan::Terminate { instance_ids, drain_until_ms, .. }) => {
-            // a machine that drains goes later
-            let last_s = d.tick.max(drain_until_ms.unwrap_or_default() / 1000);
+            // a machine that drains goes later, but not where the stop failed or none had to
+            let drains = matches!(intent.outcome, None | Some(Outcome::Draining { .. }));
+            let drained_s = drain_until_ms.filter(|_| drains).unwrap_or_default() / 1000;
+            let last_s = d.tick.max(drained_s);
             may_be_unseen(last_s, scene.config, scene.now_ms) && instance_ids.contains(&machine.instance_id)
         }
         _ => false,
     };
-    scene.decisions.iter().any(stops)
+    scene.decisions.iter().filter_map(|d| Some((d, d.intent.as_ref()?))).any(stops)
 }
 
 fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
@@ -564,6 +566,25 @@ mod tests {
         assert!(matches!(found.as_slice(), [Step::Undrain(r)] if r.instance_id == "i-1"), "{found:?}");
         let found = steps(&records[..3], &cloud[..3]);
         assert!(matches!(found.as_slice(), [Step::EndDrain(r)] if r.instance_id == "i-1"), "{found:?}");
+    }
+
+    #[test]
+    fn a_machine_whose_stop_failed_is_adopted_before_its_time_to_drain_would_be_over() {
+        let shown = machine(&record("i-1", 0, 1));
+        let failed = |error: Option<&str>| {
+            let plan = Some(Plan::Terminate {
+                instance_ids: vec!["i-1".into()],
+                size: 0,
+                drain_until_ms: Some(NOW + 3_600_000),
+            });
+            let mut decision = claimed_ago(1000, Action::Stop(0, 1), plan);
+            let intent = decision.intent.as_mut().unwrap();
+            intent.state = IntentState::Settled;
+            intent.outcome = error.map(|error| Outcome::Failed { error: error.into() });
+            steps_for(decision, &[], std::slice::from_ref(&shown))
+        };
+        assert!(matches!(failed(Some("protected")).as_slice(), [Step::Adopt(_)]));
+        assert_eq!(failed(None), []);
     }
 
     #[test]

@@ -179,10 +179,10 @@ mod tests {
         ];
         assert_eq!(told(&document), (named(&expected), None));
         assert_eq!(document["ExecutorTime"], 20.0);
-        let error = PortError { operation: "x", code: "y".into(), message: "z".into(), kind: Kind::Denied };
-        let unread = Err(Unfinished::from(error.clone()));
+        let error = || PortError { operation: "x", code: "y".into(), message: "z".into(), kind: Kind::Denied };
+        let unread = Err(Unfinished::from(error()));
         assert_eq!(told(&reconciled("p", &unread, TIMING)), (named(&[("ExecutorFailures", 1.0)]), Some("Denied")));
-        let some = Err(Unfinished { error, done: Some(done) });
+        let some = Err(Unfinished { error: error(), done: Some(done) });
         let with_failure: Vec<_> = expected.into_iter().chain([("ExecutorFailures", 1.0)]).collect();
         assert_eq!(told(&reconciled("p", &some, TIMING)), (named(&with_failure), Some("Denied")));
     }

@@ -37,7 +37,7 @@ pub struct Reconciled {
 }
 
 /// A reconciliation in which something failed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Unfinished {
     /// The first error.
     pub error: PortError,

@@ -1,5 +1,7 @@
 //! The executor's protocol over an in-memory world: once, within the rails, and nothing lost.
 
+use std::task::{Context, Poll, Waker};
+
 use contract::decision::{IntentState, Outcome};
 use contract::event::Tick;
 use contract::record::{Drain, DrainReason, TaskRecord};
@@ -395,11 +397,12 @@ async fn a_task_that_was_taken_just_before_the_mark_is_worked_off() {
     let id = world.machines()[1].instance_id.clone();
     decided(&world, TICK + 60, Action::Stop(0, 2)).await;
     executor.execute("p", TICK + 60).await.unwrap();
+    assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().drained, 0);
     // its worker had looked at its record before; the task shows only now
     let started_ms = Some((TICK + 59) * 1000);
     let late = TaskRecord { started_ms, instance_id: Some(id.clone()), ..task("p", "late", TICK * 1000) };
     world.put(&late).await.unwrap();
-    for tick in [TICK + 60, TICK + 120, TICK + 180] {
+    for tick in [TICK + 120, TICK + 180] {
         assert_eq!(executor.reconcile(&schedule(tick)).await.unwrap().drained, 0, "{tick}");
     }
     world.put(&TaskRecord { finished_ms: Some((TICK + 200) * 1000), ..late }).await.unwrap();
@@ -447,14 +450,22 @@ async fn a_machine_that_ec2_does_not_let_go_works_again() {
 async fn a_drain_of_machines_without_live_records_is_a_failure() {
     let (world, executor) = with_drain().await;
     decided(&world, TICK + 60, Action::Stop(0, 2)).await;
-    world.fail_next(op::INSTANCES_MARK_DRAINING, fault(op::INSTANCES_MARK_DRAINING, "Throttling", Kind::Throttled));
-    assert!(matches!(executor.execute("p", TICK + 60).await.unwrap(), Done::Pending(_)));
-    for record in world.alive("p").await.unwrap() {
-        world.mark_terminated(&record, (TICK + 90) * 1000).await.unwrap();
+    let (outside, records) = (world.outside(), world.alive("p").await.unwrap());
+    world.step_by_step();
+    let mut execute = std::pin::pin!(executor.execute("p", TICK + 60));
+    let mut poll = || execute.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    while world.decisions()[1].intent.as_ref().is_none_or(|intent| intent.plan.is_none()) {
+        assert!(poll().is_pending(), "it has no plan yet");
     }
-    executor.reconcile(&schedule(TICK + 240)).await.unwrap();
-    let outcome = world.decisions()[1].intent.clone().unwrap().outcome;
-    assert!(matches!(&outcome, Some(Outcome::Failed { error }) if !error.is_empty()), "{outcome:?}");
+    for record in records {
+        outside.mark_terminated(&record, (TICK + 60) * 1000).await.unwrap();
+    }
+    let done = loop {
+        if let Poll::Ready(done) = poll() {
+            break done.unwrap();
+        }
+    };
+    assert!(matches!(&done, Done::Settled(Outcome::Failed { error }) if error.contains("live record")), "{done:?}");
     assert!(world.machines().iter().all(|m| m.alive));
 }
 
