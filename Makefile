@@ -49,7 +49,7 @@ $(TOOLS)/bin/cargo-mutants:
 
 mutants: $(cargo_mutants) $(nextest) ## change the controller's core line by line: each change must fail a test (docs/reference/mutants.md)
 	PATH="$(TOOLS)/bin:$$PATH" cargo mutants -j1 --test-tool nextest -p controller --test-package controller \
-	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile offering,-f crates/controller/src/$(part).rs)
+	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile reconcile/drain reconcile/resume offering audit,-f crates/controller/src/$(part).rs)
 
 traces: ## fetch a real log of 51 987 jobs to import, into target/traces
 	@sh crates/traces/fetch.sh $(TARGET)/traces
@@ -81,7 +81,7 @@ fmt: ## format the code
 
 train: build ## train the policy that new pools start with, again
 	$(TARGET)/debug/twinscaler train --workload paper:both application bursts --machines-per-action 1,4 \
-	  --also-ec2 --steps 12000000 --seed 1 --device cpu --out policies/initial
+	  --also-ec2 --steps 12000000 --seed 2 --device cpu --out policies/initial
 
 functions: tools ## build both functions for AWS, arm64, as zips
 	PATH="$(TOOLS)/cloud/bin:$$PATH" cargo-lambda lambda build --release --arm64 --output-format zip \

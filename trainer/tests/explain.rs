@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use clap::Parser;
-use contract::decision::{Decider, Decision, LstmState, Verdict};
+use contract::capacity::Bounds;
+use contract::decision::{Decider, Decision, Intent, IntentState, LstmState, Outcome, Verdict};
 use contract::observation::encode;
+use contract::plan::Plan;
 use contract::{Action, Observation};
-use controller::ports::Decisions;
+use controller::ports::{Control, Decisions, Instances};
 use policy::Policy;
 use signing::{PublicKeys, SigningKey};
 use testkit::World;
-use testkit::builders::{TICK, decision, observation, pool_config};
+use testkit::builders::{TICK, decision, instance, observation, pool_config};
 use twinscaler::commands::explain::{ExplainArgs, Said, run};
 use twinscaler::commands::window::Ports;
 use twinscaler::promote::{Bundle, promote};
@@ -103,6 +105,56 @@ async fn a_record_that_was_tampered_with_is_found() {
 }
 
 #[tokio::test]
+async fn a_value_or_a_state_that_was_tampered_with_is_found_too() {
+    let changes: [fn(&mut Decision); 4] = [
+        |d| d.value = d.value.map(|v| v + 1.0),
+        |d| d.value = None,
+        |d| d.lstm.as_mut().unwrap().h[0] += 0.01,
+        |d| d.lstm.as_mut().unwrap().c.truncate(3),
+    ];
+    for (k, change) in changes.into_iter().enumerate() {
+        // in the last one, whose state no other goes on from
+        let world = world(|i, d| {
+            if i == 4 {
+                change(d)
+            }
+        })
+        .await;
+        let Said { text, is_right } = said(&world, &["--pool", WINDOW, "--verify"], None).await;
+        assert!(!is_right && text.contains("4 bit for bit, 0 but for rounding"), "{k}: {text}");
+        assert!(text.contains("I9 2023-11-14T22:18:00Z"), "{k}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_ended_since_counts_however_old_it_is() {
+    let world = world(|i, d| {
+        if i == 4 {
+            (d.action, d.verdict) = (Action::Stop(2, 1), Verdict::Act);
+            let stopped = vec!["i-2".to_owned()];
+            let plan = Plan::Terminate { instance_ids: stopped.clone(), size: 2, drain_until_ms: None };
+            let outcome = Some(Outcome::Terminated { instance_ids: stopped });
+            let (state, claimed_ms) = (IntentState::Settled, d.tick * 1000);
+            d.intent = Some(Intent { state, generation: 1, claimed_ms, plan: Some(plan), outcome });
+        }
+    })
+    .await;
+    let mut config = pool_config("p");
+    config.sizes[2].bounds = Bounds::new(1, Some(10)).unwrap();
+    world.outside().put_config(&config).await.unwrap();
+    let month_ms = 30 * 24 * 3_600_000;
+    let mut old = instance("p", "i-1", 2, TICK * 1000 - month_ms);
+    old.terminated_ms = Some((TICK + 7200) * 1000);
+    let mut stopped = instance("p", "i-2", 2, TICK * 1000 - month_ms);
+    stopped.terminated_ms = Some((TICK + 240) * 1000);
+    for record in [&old, &stopped] {
+        world.outside().put_new(record).await.unwrap();
+    }
+    let Said { text, is_right } = said(&world, &["--pool", WINDOW, "--verify"], None).await;
+    assert!(is_right, "{text}");
+}
+
+#[tokio::test]
 async fn a_policy_that_nobody_trusted_has_signed_is_found() {
     let (world, key) = (world(|_, _| ()).await, SigningKey::from_seed(&[1; 32]).unwrap());
     let keys = PublicKeys::parse(&key.public().to_string()).unwrap();
@@ -120,8 +172,13 @@ async fn a_policy_that_is_gone_is_said_and_no_finding() {
             d.lstm.as_mut().unwrap().policy = "0".repeat(64);
         }
     });
-    let Said { text, is_right } = said(&world.await, &["--pool", WINDOW, "--verify"], None).await;
-    assert!(is_right && text.contains("4 bit for bit") && text.contains("not replayed: "), "{text}");
+    // keys make no difference: one that is gone is signed by nobody
+    let keys = PublicKeys::parse(&SigningKey::from_seed(&[1; 32]).unwrap().public().to_string()).unwrap();
+    let world = world.await;
+    let Said { text, is_right } = said(&world, &["--pool", WINDOW, "--verify"], None).await;
+    assert!(is_right && text.contains("4 bit for bit") && text.contains("not replayed: policy 0000"), "{text}");
+    let Said { text, .. } = said(&world, &["--pool", WINDOW, "--verify"], Some(&keys)).await;
+    assert!(text.contains("I7") && !text.contains("signed policy 0000"), "of the policy that is there alone: {text}");
 }
 
 #[test]

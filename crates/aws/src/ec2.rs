@@ -15,6 +15,8 @@ use controller::ports::{Cloud, CloudInstance, Kind, Port, PortError};
 
 use crate::errors::failed;
 
+/// Values of one filter; EC2's maximum.
+const FILTER_VALUES_MAX: usize = 200;
 /// Machines of one page; EC2's maximum.
 const PAGE_ROWS: i32 = 1000;
 /// The template's version that launches use: the one that its owner made the default.
@@ -101,6 +103,20 @@ impl Ec2 {
             .set_instance_type(plan.instance_type.as_deref().map(InstanceType::from))
     }
 
+    /// Of so many machines as one filter takes, those that are on their way out or terminated.
+    async fn terminated_of(&self, instance_ids: &[String]) -> Port<Vec<String>> {
+        let ids: Vec<&str> = instance_ids.iter().map(String::as_str).collect();
+        let mut call = self.client.describe_instances();
+        for filter in [filter("instance-id", &ids), filter("instance-state-name", &ENDED)] {
+            call = call.filters(filter);
+        }
+        let answer = call.send().await.map_err(failed("DescribeInstances"))?;
+        let ended = |m: &&Instance| state(m).is_some_and(|state| ENDED.contains(&state.as_str()));
+        let machines = answer.reservations().iter().flat_map(|r| r.instances()).filter(ended);
+        let asked = |id: &&str| ids.contains(id);
+        Ok(machines.filter_map(|m| m.instance_id()).filter(asked).map(str::to_owned).collect())
+    }
+
     async fn terminate_all(&self, instance_ids: &[String]) -> Port<()> {
         let call = self.client.terminate_instances().set_instance_ids(Some(instance_ids.to_vec()));
         call.send().await.map_err(failed("TerminateInstances"))?;
@@ -155,19 +171,11 @@ impl Cloud for Ec2 {
     }
 
     async fn terminated(&self, instance_ids: &[String]) -> Port<Vec<String>> {
-        if instance_ids.is_empty() {
-            return Ok(Vec::new());
+        let mut terminated = Vec::new();
+        for ids in instance_ids.chunks(FILTER_VALUES_MAX) {
+            terminated.extend(self.terminated_of(ids).await?);
         }
-        let ids: Vec<&str> = instance_ids.iter().map(String::as_str).collect();
-        let mut call = self.client.describe_instances();
-        for filter in [filter("instance-id", &ids), filter("instance-state-name", &ENDED)] {
-            call = call.filters(filter);
-        }
-        let answer = call.send().await.map_err(failed("DescribeInstances"))?;
-        let ended = |m: &&Instance| state(m).is_some_and(|state| ENDED.contains(&state.as_str()));
-        let machines = answer.reservations().iter().flat_map(|r| r.instances()).filter(ended);
-        let asked = |id: &&str| ids.contains(id);
-        Ok(machines.filter_map(|m| m.instance_id()).filter(asked).map(str::to_owned).collect())
+        Ok(terminated)
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Port<Vec<CloudInstance>> {

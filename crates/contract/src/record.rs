@@ -90,7 +90,8 @@ pub struct Drain {
     pub until_ms: u64,
     /// Why it goes.
     pub why: DrainReason,
-    /// When it was told, milliseconds since the epoch, by the control loop's clock; none in records of earlier versions.
+    /// When it was told, milliseconds since the epoch, by the clock of the tick (of a spot notice, by EventBridge's); none in
+    /// records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
 }

@@ -237,7 +237,9 @@ fn of_nobody(books: &Books<'_>, record: &InstanceRecord) -> Option<Finding> {
     };
     let is_known = books.decisions.iter().any(|d| d.tick == tick && planned(d));
     let what = || format!("{} names it, and it planned no launch of that size", record.instance_id);
-    ((first..=last).contains(&tick) && !is_known).then(|| Finding::new(tick, "I4", what()))
+    // a decision that is not in the log may be one of another version, which this one cannot read
+    let is_certain = books.decisions.iter().any(|d| d.tick == tick);
+    ((first..=last).contains(&tick) && !is_known).then(|| Finding { is_certain, ..Finding::new(tick, "I4", what()) })
 }
 
 #[cfg(test)]
@@ -335,6 +337,23 @@ mod tests {
         // of one that people launched nobody knows when by our clock
         let stranger = record("i-1", 0, TICK * 1000 + 300_000);
         assert_eq!(found(&[stop(TICK, 1, "i-0")], &[three[0].clone(), stranger]), []);
+    }
+
+    #[test]
+    fn a_count_of_machines_is_no_certain_finding_and_all_else_is() {
+        let three: Vec<_> = (0..3).map(|i| record(&format!("i-{i}"), 1, i)).collect();
+        let outcome = Outcome::Launched { instance_ids: vec!["i-4".into()] };
+        let fourth = settled(Action::Launch(1, 1), TICK, 1, plan(1, 1), outcome);
+        let new = InstanceRecord { decision: Some(TICK), ..record("i-4", 1, TICK * 1000) };
+        let records = [three, vec![new.clone(), InstanceRecord { instance_id: "i-5".into(), ..new }]].concat();
+        let config = config();
+        let books = Books { config: &config, decisions: &[fourth], instances: &records, now_ms: TICK * 1000 };
+        let found: Vec<_> = audit(&books).into_iter().map(|f| (f.invariant, f.is_certain, f.what)).collect();
+        let (above, twice) = (
+            "after launch M there were 5 machines of size M, and 3 is the maximum",
+            "2 machines name it, and its plan was to launch 1",
+        );
+        assert_eq!(found, [("I5", true, twice.to_owned()), ("I1", false, above.to_owned())]);
     }
 
     #[test]

@@ -97,7 +97,12 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     }
     let generation = decision.intent.as_ref().map_or(0, |intent| intent.generation);
     let earlier = earlier::before(scene.decisions, generation);
-    let Scene { stack, now_ms, records, cloud, .. } = *scene;
+    let Scene { stack, now_ms, .. } = *scene;
+    // what is known to be gone must not make up for others that a stop would take
+    let (mut records, mut cloud) = (scene.records.to_vec(), scene.cloud.to_vec());
+    records.retain(|r| !before.gone.contains(&r.instance_id));
+    cloud.retain(|m| !before.gone.contains(&m.instance_id));
+    let (records, cloud) = (records.as_slice(), cloud.as_slice());
     let inventory = Inventory { stack, now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None };
     let left = left_to_do(plan, &before, scene);
     let mut notes = check(&left, scene.config, &inventory);
@@ -106,6 +111,8 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
     let failed = |error: String| Resume::Settle(before.with(Outcome::Failed { error }));
     if is_late(decision, scene.config, now_ms) {
         failed("interrupted, and too late to be carried out now".into())
+    } else if !may_still_drain(plan, scene) {
+        failed("interrupted, and its time to drain is over: what runs would be lost".into())
     } else if !may(plan, scene) {
         failed("interrupted, and the pool may not act so now".into())
     } else if health.must_hold() {
@@ -120,6 +127,12 @@ pub fn resume(decision: &Decision, plan: &Plan, scene: &Scene<'_>) -> Resume {
 /// Whether what a decision saw is no longer so.
 pub(super) fn is_late(decision: &Decision, config: &PoolConfig, now_ms: u64) -> bool {
     now_ms > (decision.tick + LATE_TICKS * config.tick_s) * 1000
+}
+
+/// Whether machines that are told to drain only now have a tick to do so, if the plan gives them time at all.
+fn may_still_drain(plan: &Plan, scene: &Scene<'_>) -> bool {
+    let Plan::Terminate { drain_until_ms: Some(until_ms), .. } = plan else { return true };
+    scene.now_ms + scene.config.tick_s * 1000 <= *until_ms
 }
 
 /// The part of a plan that EC2 and the records do not show as done.
@@ -176,6 +189,8 @@ mod tests {
     use contract::record::{Drain, DrainReason, InstanceRecord};
 
     const NOW: u64 = 10_000_000;
+    /// A tick is left.
+    const UNTIL: u64 = NOW + 60_000;
 
     fn ids<const N: usize>(of: [&str; N]) -> Vec<String> {
         of.map(str::to_owned).to_vec()
@@ -186,7 +201,7 @@ mod tests {
     }
 
     fn draining<const N: usize>(of: [&str; N]) -> Outcome {
-        Outcome::Draining { instance_ids: ids(of), until_ms: NOW + 1 }
+        Outcome::Draining { instance_ids: ids(of), until_ms: UNTIL }
     }
 
     /// What becomes of an interrupted stop of `i-1`, `i-2` and `i-3` of four machines, of which some were told to drain, some
@@ -196,22 +211,24 @@ mod tests {
         told: &'a [&'a str],
         gone: &'a [&'a str],
         away: &'a [&'a str],
+        /// Those of the terminated ones that describe still shows as alive.
+        shown: &'a [&'a str],
         may_stop: bool,
         age_s: u64,
     }
 
     const STOP: Stop<'static> =
-        Stop { drain_until_ms: None, told: &[], gone: &[], away: &[], may_stop: true, age_s: 200 };
-    const DRAIN: Stop<'static> = Stop { drain_until_ms: Some(NOW + 1), ..STOP };
+        Stop { drain_until_ms: None, told: &[], gone: &[], away: &[], shown: &[], may_stop: true, age_s: 200 };
+    const DRAIN: Stop<'static> = Stop { drain_until_ms: Some(UNTIL), ..STOP };
 
     fn resumed(stop: &Stop<'_>) -> Vec<Step> {
         let config = PoolConfig { machines_per_action_max: 4, ..config() };
-        let drain = |id: &str| Drain { until_ms: NOW + 1, why: DrainReason::Stop, since_ms: Some(id.len() as u64) };
+        let drain = |id: &str| Drain { until_ms: UNTIL, why: DrainReason::Stop, since_ms: Some(id.len() as u64) };
         let records = ["i-1", "i-2", "i-3", "i-4"]
             .map(|id| InstanceRecord { drain: stop.told.contains(&id).then(|| drain(id)), ..record(id, 0, 1) });
         let there = |r: &&InstanceRecord| {
             let id = r.instance_id.as_str();
-            !stop.gone.contains(&id) && !stop.away.contains(&id)
+            stop.shown.contains(&id) || (!stop.gone.contains(&id) && !stop.away.contains(&id))
         };
         let cloud: Vec<CloudInstance> = records.iter().filter(there).map(machine).collect();
         let mut decision = claimed(NOW / 1000 - stop.age_s, Action::Stop(0, 4), 1);
@@ -279,6 +296,24 @@ mod tests {
         assert_eq!((left, outcome), (ids(["i-2", "i-3"]), terminated(["i-2", "i-3"])));
         let away = Stop { away: &["i-1", "i-2"], gone: &["i-3"], ..STOP };
         assert_eq!(settled(&away), terminated(["i-3"]));
+    }
+
+    #[test]
+    fn a_machine_that_is_gone_and_still_shown_does_not_make_up_for_another() {
+        // one of the four has to stay, and the fourth is not there
+        let shown = Stop { gone: &["i-1"], shown: &["i-1"], away: &["i-4"], ..STOP };
+        let steps = resumed(&shown);
+        let [Step::Resume(_, resume, _), Step::MarkLost(_)] = steps.as_slice() else { panic!("{steps:?}") };
+        assert_eq!(*resume, Resume::Settle(terminated(["i-1"])));
+        assert_eq!(again(&Stop { away: &[], ..shown }, terminated(["i-2", "i-3"])).0, ids(["i-2", "i-3"]));
+    }
+
+    #[test]
+    fn nobody_is_told_to_drain_without_the_time_to() {
+        assert_eq!(again(&DRAIN, draining(["i-1", "i-2", "i-3"])).0, ids(["i-1", "i-2", "i-3"]));
+        let late = Stop { drain_until_ms: Some(UNTIL - 1), ..DRAIN };
+        assert!(matches!(settled(&late), Outcome::Failed { error } if error.contains("time to drain is over")));
+        assert_eq!(settled(&Stop { gone: &["i-2"], ..late }), terminated(["i-2"]));
     }
 
     #[test]

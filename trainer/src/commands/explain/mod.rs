@@ -13,9 +13,8 @@ use contract::limits::WARM_UP_TICKS;
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
 use controller::audit::{Books, Finding, audit};
-use controller::ports::{Control, Decisions, Instances, PolicyPublisher, PolicyStore, Port, PortError, Tasks};
+use controller::ports::{Control, Decisions, Instances, Kind, PolicyPublisher, PolicyStore, Port, PortError, Tasks};
 use controller::reason::{Hold, Reason};
-use policy::Policy;
 use serde_json::{Value, json};
 use signing::PublicKeys;
 
@@ -24,10 +23,6 @@ use crate::commands::window::Ports;
 use crate::load::LoadName;
 use crate::promote::signed_by;
 use crate::store::runnable;
-
-/// How far before the decisions machines are looked for that were alive then, milliseconds. A machine that was launched
-/// earlier and is alive is found all the same.
-const LOOK_BACK_MS: u64 = 7 * 24 * 3_600_000;
 
 /// What to explain.
 #[derive(Args, Clone, Debug)]
@@ -201,35 +196,43 @@ where
             ports.decisions.range(pool, window.from_ms.div_ceil(1000), window.until_ms.div_ceil(1000)).await?
         }
     };
-    let (first, last) = (explained.first().ok_or_else(nothing)?.tick, explained.last().ok_or_else(nothing)?.tick);
+    let first = explained.first().ok_or_else(nothing)?.tick;
     let mut log = ports.decisions.before(pool, first, WARM_UP_TICKS + 3).await?;
     log.reverse();
     let before = log.len();
     log.extend(explained);
-    let from_ms = (first * 1000).saturating_sub(LOOK_BACK_MS);
-    let mut instances = ports.instances.launched(pool, from_ms, last * 1000 + 1).await?;
-    instances.extend(ports.instances.alive(pool).await?.into_iter().filter(|r| r.launched_ms < from_ms));
-    let policies = policies(&ports.policies, &log[before..]).await;
+    let instances = alive_since(&ports.instances, pool, first * 1000).await?;
+    let policies = policies(&ports.policies, &log[before..]).await?;
+    let there = policies.iter().filter(|(_, policy)| policy.is_ok()).map(|(sha256, _)| sha256);
     let unsigned = match keys {
-        Some(keys) => unsigned(&ports.policies, policies.keys(), keys).await?,
+        Some(keys) => unsigned(&ports.policies, there, keys).await?,
         None => Vec::new(),
     };
     let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
     Ok(Read { config, log, before, instances, policies, unsigned, now_ms })
 }
 
-/// The policies that ran, or why one cannot be used.
-async fn policies<P: PolicyStore>(store: &P, decisions: &[Decision]) -> PoliciesByHash {
+/// Every machine that was alive at some time since then, once.
+async fn alive_since<I: Instances>(table: &I, pool: &str, from_ms: u64) -> Port<Vec<InstanceRecord>> {
+    let mut records = table.since(pool, from_ms).await?;
+    records.extend(table.alive(pool).await?);
+    let key = |r: &InstanceRecord| (r.launched_ms, r.instance_id.clone());
+    Ok(records.into_iter().map(|r| (key(&r), r)).collect::<BTreeMap<_, _>>().into_values().collect())
+}
+
+/// The policies that ran, or why one cannot be used: it is gone, or this version refuses it.
+async fn policies<P: PolicyStore>(store: &P, decisions: &[Decision]) -> Port<PoliciesByHash> {
     let hashes: BTreeSet<&str> = decisions.iter().filter_map(|d| Some(d.lstm.as_ref()?.policy.as_str())).collect();
     let mut policies = BTreeMap::new();
     for sha256 in hashes {
-        policies.insert(sha256.to_owned(), of_store(store, sha256).await);
+        let policy = match runnable(store, sha256).await {
+            Ok(policy) => policy.map_err(|e| e.to_string()),
+            Err(error) if error.kind == Kind::NotFound => Err(format!("policy {sha256} is gone: {error}")),
+            Err(error) => return Err(error),
+        };
+        policies.insert(sha256.to_owned(), policy);
     }
-    policies
-}
-
-async fn of_store<P: PolicyStore>(store: &P, sha256: &str) -> Result<Policy, String> {
-    runnable(store, sha256).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    Ok(policies)
 }
 
 async fn unsigned<P: PolicyStore>(

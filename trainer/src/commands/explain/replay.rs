@@ -9,7 +9,7 @@ use contract::{Action, Features, Mask, Observation};
 use policy::{Policy, State, recurrence};
 use serde::Serialize;
 
-/// Largest difference of a probability that another processor's rounding explains.
+/// Largest difference of a number that another processor's rounding explains.
 const ROUNDING_MAX: f32 = 1e-4;
 /// Decisions that may have been written after an evaluator that was late had read the log.
 const UNSEEN_MAX: usize = 2;
@@ -28,12 +28,12 @@ pub enum Replay {
     BitForBit,
     /// The same but for rounding: another kind of processor decided.
     Rounding {
-        /// Largest difference of a probability.
+        /// Largest difference of a number.
         difference: f32,
     },
     /// Other numbers.
     Differs {
-        /// Largest difference of a probability.
+        /// Largest difference of a probability, of the value or of the state; infinite if one is no number.
         difference: f32,
     },
     /// It cannot be replayed here.
@@ -91,7 +91,10 @@ fn found<'a>(
     let mut best: Option<Found> = None;
     for from in starts(policy, before, decision, tick_s) {
         let found = compared(policy, from, decision, stored, probabilities)?;
-        if best.as_ref().is_none_or(|best| (!found.is_same, found.difference) < (!best.is_same, best.difference)) {
+        if found.is_same {
+            return Ok(Some((policy, found)));
+        }
+        if best.as_ref().is_none_or(|best| found.difference < best.difference) {
             best = Some(found);
         }
     }
@@ -99,13 +102,16 @@ fn found<'a>(
 }
 
 /// The states that the evaluator may have gone on from, the likeliest first.
-fn starts(policy: &Policy, before: &[Decision], decision: &Decision, tick_s: u64) -> Vec<State> {
-    let known = (0..=UNSEEN_MAX.min(before.len())).map(|unseen| &before[..before.len() - unseen]);
-    let of = |known: &[Decision]| {
-        let past = &known[known.len().saturating_sub(WARM_UP_TICKS)..];
-        [recurrence::carried(policy, known.last(), decision.tick, tick_s), recurrence::warmed_up(policy, past).ok()]
-    };
-    known.flat_map(of).flatten().collect()
+fn starts<'a>(
+    policy: &'a Policy,
+    before: &'a [Decision],
+    decision: &'a Decision,
+    tick_s: u64,
+) -> impl Iterator<Item = State> + 'a {
+    let known = move || (0..=UNSEEN_MAX.min(before.len())).map(move |unseen| &before[..before.len() - unseen]);
+    let carried = known().filter_map(move |known| recurrence::carried(policy, known.last(), decision.tick, tick_s));
+    let past = |known: &'a [Decision]| &known[known.len().saturating_sub(WARM_UP_TICKS)..];
+    carried.chain(known().filter_map(move |known| recurrence::warmed_up(policy, past(known)).ok()))
 }
 
 fn compared(
@@ -117,10 +123,27 @@ fn compared(
 ) -> Result<Found, String> {
     let mut state = from.clone();
     let out = policy.step(&encode(&decision.observation), &decision.mask, &mut state).map_err(|e| e.to_string())?;
-    let gaps = out.probabilities.iter().zip(probabilities).map(|(ours, theirs)| (ours - theirs).abs());
-    let difference = gaps.fold(0.0, f32::max);
-    let is_same = difference == 0.0 && Some(out.value) == decision.value && state.h == stored.h && state.c == stored.c;
+    let value = decision.value.unwrap_or(f32::NAN);
+    let all = [
+        difference(&out.probabilities, probabilities),
+        // relative, as a value is of any size
+        difference(&[out.value], &[value]) / value.abs().max(1.0),
+        difference(&state.h, &stored.h),
+        difference(&state.c, &stored.c) / stored.c.iter().fold(1.0, |most: f32, c| most.max(c.abs())),
+    ];
+    let is_same =
+        out.probabilities == probabilities && out.value == value && state.h == stored.h && state.c == stored.c;
+    let difference = all.into_iter().map(|d| if d.is_nan() { f32::INFINITY } else { d }).fold(0.0, f32::max);
     Ok(Found { from, difference, is_same })
+}
+
+/// The largest difference of two lists; infinite if one of them is longer or holds what is no number.
+fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    if ours.len() != theirs.len() {
+        return f32::INFINITY;
+    }
+    let gaps = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
+    gaps.map(|gap| if gap.is_nan() { f32::INFINITY } else { gap }).fold(0.0, f32::max)
 }
 
 /// The inputs that swayed the last of `log` most: each is replaced, alone, by what it is for an empty pool of which nothing

@@ -157,7 +157,7 @@ pub fn of_replay(replay: &Replay) -> String {
         Replay::Rounding { difference } => {
             format!("the same numbers but for rounding ({difference:.0e}): another kind of processor decided")
         }
-        Replay::Differs { difference } => format!("OTHER NUMBERS: a probability differs by {difference:.4}"),
+        Replay::Differs { difference } => format!("OTHER NUMBERS, by up to {difference:.4}"),
         Replay::Impossible { because } => format!("not possible: {because}"),
     }
 }
