@@ -260,9 +260,9 @@ mod tests {
     fn claims_of_several_machines_count_each() {
         let none = |earlier: &[Decision], look: fn(&Inventory<'_>) -> u32| with(TICK * 1000, &[], &[], earlier, look);
         let launches = [claimed(Action::Launch(0, 4), pending(None)), claimed(Action::Launch(1, 2), pending(None))];
-        assert_eq!(none(&launches, |i| launches_of_last_hour(i)), 6);
+        assert_eq!(none(&launches, launches_of_last_hour), 6);
         let some = [claimed(Action::Launch(0, 4), settled(a_launch(), launched()))];
-        let at = |now_ms| with(now_ms, &[], &[], &some, |i| launches_of_last_hour(i));
+        let at = |now_ms| with(now_ms, &[], &[], &some, launches_of_last_hour);
         assert_eq!((at(SHOWN_MS - 1), at(SHOWN_MS)), (4, 4), "the others may have been lost before they were seen");
         let stops = [claimed(Action::Stop(0, 2), pending(None)), claimed(Action::Stop(0, 1), pending(None))];
         assert_eq!(none(&stops, |inventory| stops_without_plan(0, inventory)), 3);
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn launches_of_the_last_hour_are_counted_by_their_claims() {
         let count = |action: Action, intent: Intent, now_ms: u64| {
-            with(now_ms, &[], &[], &[claimed(action, intent)], |i| launches_of_last_hour(i))
+            with(now_ms, &[], &[], &[claimed(action, intent)], launches_of_last_hour)
         };
         let end_ms = (TICK + 3600) * 1000;
         for intent in [pending(None), settled(a_launch(), launched()), settled(a_launch(), failed())] {
