@@ -357,6 +357,68 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_counts_to_the_millisecond() {
+        let now_ms = TICK * 1000;
+        let (decision, new) = launch(TICK, 1, "i-4");
+        let two = [record("i-0", 0, 0), record("i-1", 0, 1)];
+        let above = |third: InstanceRecord| {
+            !found(std::slice::from_ref(&decision), &[&two[..], &[third, new.clone()]].concat()).is_empty()
+        };
+        let until = |end_ms| InstanceRecord { terminated_ms: Some(end_ms), ..record("i-2", 0, 2) };
+        // it may have been shown as dead then
+        assert!(!above(until(now_ms + UNSEEN_S_MAX * 1000)) && above(until(now_ms + UNSEEN_S_MAX * 1000 + 1)));
+        // it may not have been shown yet, if no decision launched it
+        let since = |launched_ms| record("i-2", 0, launched_ms);
+        assert!(above(since(now_ms - UNSEEN_S_MAX * 1000)) && !above(since(now_ms - UNSEEN_S_MAX * 1000 + 1)));
+
+        let below = |other: InstanceRecord| !found(&[stop(TICK, 1, "i-0")], &[two[0].clone(), other]).is_empty();
+        let of_decision = |launched_ms| InstanceRecord { decision: Some(TICK + 600), ..record("i-1", 0, launched_ms) };
+        assert!(below(until(now_ms)) && !below(until(now_ms + 1)));
+        assert!(!below(of_decision(now_ms)) && below(of_decision(now_ms + 1)));
+    }
+
+    #[test]
+    fn an_hour_has_3600_seconds_and_what_was_refused_has_no_generation() {
+        let mut config = config();
+        config.launches_per_hour_max = Some(1);
+        let of = |apart_s: u64| {
+            let ((a, i), (b, j)) = (launch(TICK, 1, "i-1"), launch(TICK + apart_s, 2, "i-2"));
+            found_with(&config, &[a, b], &[i, j])
+        };
+        assert_eq!((of(3599), of(3600)), (vec![(TICK + 3599, "I2")], vec![]));
+        let refused = |tick| {
+            let mut decision = claimed(tick, Action::Launch(0, 1), 0);
+            let intent = decision.intent.as_mut().unwrap();
+            (intent.state, intent.outcome) = (IntentState::Settled, Some(Outcome::Refused { because: "late".into() }));
+            decision
+        };
+        assert_eq!(found(&[refused(TICK), refused(TICK + 60)], &[]), []);
+    }
+
+    #[test]
+    fn a_plan_is_of_the_decisions_size_and_no_larger() {
+        let none = Outcome::Nothing { because: String::new() };
+        let of = |action, plan| found(&[settled(action, TICK, 1, plan, none.clone())], &[]);
+        let stop = |n: usize, size| Plan::Terminate { instance_ids: vec!["i".into(); n], size, drain_until_ms: None };
+        let wrong = vec![(TICK, "I6")];
+        assert_eq!(
+            (of(Action::Launch(0, 2), plan(0, 2)), of(Action::Launch(0, 2), plan(0, 3))),
+            (vec![], wrong.clone())
+        );
+        assert_eq!(of(Action::Launch(0, 2), plan(1, 2)), wrong);
+        let seen = |action, plan| {
+            let decision = Decision { observation: whole(), ..settled(action, TICK, 1, plan, none.clone()) };
+            found(&[decision], &[])
+        };
+        assert_eq!(
+            (seen(Action::Stop(0, 2), stop(2, 0)), seen(Action::Stop(0, 2), stop(3, 0))),
+            (vec![], wrong.clone())
+        );
+        assert_eq!(seen(Action::Stop(0, 2), stop(2, 1)), wrong);
+        assert_eq!(seen(Action::Stop(0, 2), plan(0, 1)), wrong);
+    }
+
+    #[test]
     fn cooldown_budget_and_the_price_of_the_hour_bound_claims() {
         let ((a, i), (b, j)) = (launch(TICK, 1, "i-1"), launch(TICK + 60, 2, "i-2"));
         let two = ([a, b], [i, j]);
@@ -385,6 +447,8 @@ mod tests {
         let at = |now_ms| audit(&Books { config: &config, decisions: &both, instances: &[], now_ms }).len();
         assert_eq!(at((TICK + PENDING_S_MAX + SETTLE_S) * 1000), 0);
         assert_eq!(at((TICK + PENDING_S_MAX + SETTLE_S) * 1000 + 1), 1);
+        let unclaimed_s = TICK + 60 + LATE_TICKS * 60;
+        assert_eq!((at((unclaimed_s + SETTLE_S) * 1000), at((unclaimed_s + SETTLE_S) * 1000 + 1)), (1, 2));
     }
 
     #[test]
