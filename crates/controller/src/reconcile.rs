@@ -534,7 +534,7 @@ mod tests {
         };
         assert_eq!((unread(&[], of(540)), unread(&[], of(600))), (vec![540], vec![]));
         assert!(unread(&[record("i-1", 0, 1)], of(540)).is_empty());
-        for orphan in [CloudInstance { size: None, ..of(540) }, CloudInstance { size: Some(9), ..of(540) }] {
+        for orphan in [CloudInstance { size: None, ..of(540) }, CloudInstance { size: Some(3), ..of(540) }] {
             assert!(unread(&[], orphan).is_empty());
         }
         assert!(unread(&[], CloudInstance { alive: false, ..of(540) }).is_empty());

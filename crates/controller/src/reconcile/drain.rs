@@ -56,23 +56,32 @@ mod tests {
         tasks: Option<&[TaskRecord]>,
         cloud: &[CloudInstance],
     ) -> Option<Step> {
-        let config = config();
         let records = [InstanceRecord { drain: Some(drain), ..record("i-1", 0, 1) }];
-        let mut steps = reconcile(&Scene {
+        let mut steps = all_steps(&records, may_stop, tasks, cloud);
+        assert!(steps.len() <= 1, "{steps:?}");
+        steps.pop()
+    }
+
+    fn all_steps(
+        records: &[InstanceRecord],
+        may_stop: bool,
+        tasks: Option<&[TaskRecord]>,
+        cloud: &[CloudInstance],
+    ) -> Vec<Step> {
+        let config = config();
+        reconcile(&Scene {
             stack: "s",
             config: &config,
             may_launch: true,
             may_stop,
-            records: &records,
+            records,
             cloud,
             tasks,
             ended: None,
             terminated: &[],
             decisions: &[],
             now_ms: NOW,
-        });
-        assert!(steps.len() <= 1, "{steps:?}");
-        steps.pop()
+        })
     }
 
     /// A stop's drain that ends so many milliseconds after [`NOW`].
@@ -90,6 +99,13 @@ mod tests {
         assert!(ends(1, Some(&[])) && ends(1, Some(&busy[1..])));
         assert!(ends(0, Some(&busy)) && !ends(1, Some(&busy)));
         assert!(matches!(drained_step(until(0), true, None, &[]), Some(Step::MarkLost(_))));
+    }
+
+    #[test]
+    fn another_machine_that_is_there_is_not_taken_for_it() {
+        let records = [InstanceRecord { drain: Some(until(0)), ..record("i-1", 0, 1) }, record("i-9", 0, 1)];
+        let steps = all_steps(&records, true, Some(&[]), &[machine(&records[1])]);
+        assert!(matches!(steps.as_slice(), [Step::MarkLost(r)] if r.instance_id == "i-1"), "{steps:?}");
     }
 
     #[test]
