@@ -465,6 +465,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_names_a_decision_that_is_not_in_the_log_is_no_certain_finding() {
+        let ((a, i), (b, j)) = (launch(TICK, 1, "i-1"), launch(TICK + 120, 2, "i-2"));
+        let (config, decisions) = (config(), [a, b]);
+        let certain = |tick: u64, size: usize| {
+            let third = InstanceRecord { decision: Some(tick), size, ..i.clone() };
+            let third = InstanceRecord { instance_id: "i-3".into(), ..third };
+            let instances = [i.clone(), j.clone(), third];
+            let found = audit(&Books { config: &config, decisions: &decisions, instances: &instances, now_ms: 0 });
+            found.into_iter().map(|f| (f.invariant, f.is_certain)).collect::<Vec<_>>()
+        };
+        assert_eq!((certain(TICK + 60, 0), certain(TICK, 1)), (vec![("I4", false)], vec![("I5", true), ("I4", true)]));
+        assert_eq!((certain(TICK - 60, 0), certain(TICK + 180, 0)), (vec![], vec![]), "beyond what was read");
+    }
+
+    #[test]
     fn nothing_is_stopped_in_the_dark_or_against_the_guard() {
         let two = [record("i-1", 0, 1), record("i-2", 0, 2)];
         let blind = Decision { observation: contract::Observation::empty([2, 4, 8]), ..stop(TICK, 1, "i-1") };
