@@ -48,6 +48,7 @@ $(TOOLS)/bin/cargo-mutants:
 	cargo install --locked --root $(TOOLS) cargo-mutants@27.1.0
 
 mutants: $(cargo_mutants) $(nextest) ## change the controller's core line by line: each change must fail a test (docs/reference/mutants.md)
+	mkdir -p $(TARGET)
 	PATH="$(TOOLS)/bin:$$PATH" cargo mutants -j1 --test-tool nextest -p controller --test-package controller \
 	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile reconcile/drain reconcile/resume offering audit,-f crates/controller/src/$(part).rs)
 
