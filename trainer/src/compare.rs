@@ -8,6 +8,7 @@ use backtest::tune::{Tuned, tune};
 use twin::{EnvSpec, Environment, TwinEnv};
 
 use crate::report::{self, FleetPoint};
+use crate::watch::spinner;
 
 /// Environments over one specification.
 pub fn environments(spec: &Arc<EnvSpec>, n: usize) -> Vec<Box<dyn Environment>> {
@@ -17,9 +18,16 @@ pub fn environments(spec: &Arc<EnvSpec>, n: usize) -> Vec<Box<dyn Environment>> 
 /// The families of rules that can teach: those that look at the load.
 const TEACHERS: [Family; 5] = [Family::Backlog, Family::Queue, Family::Threshold, Family::Plateau, Family::Production];
 
-/// The best rule of each family that looks at the load, tuned on these seeds.
-pub fn tuned_rules(spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<Tuned> {
-    TEACHERS.into_iter().map(|family| tune(family, spec, seeds)).collect()
+/// The best rule of each family that looks at the load, tuned on these seeds; a terminal says how far it is.
+pub fn tuned_rules(load: &str, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<Tuned> {
+    let bar = spinner();
+    let tuned = |(i, family): (usize, Family)| {
+        bar.set_message(format!("{load}: tuning rule:{} ({} of {})", family.name(), i + 1, TEACHERS.len()));
+        tune(family, spec, seeds)
+    };
+    let rules = TEACHERS.into_iter().enumerate().map(tuned).collect();
+    bar.finish_and_clear();
+    rules
 }
 
 /// The cheapest of them.

@@ -12,8 +12,18 @@ use twin::{BootModel, EnvSpec, TwinEnv};
 use crate::compare::{best_of, tuned_rules};
 use crate::ppo::gae::{advantages, mean_and_deviation};
 
-/// Seeds that rules are tuned on.
-pub const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
+/// Seeds that rules are tuned on at most.
+const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
+/// Ticks of episodes that rules are tuned on: more than four days of minutes say nothing new, and cost as much again.
+const TUNE_TICKS: u64 = 4 * 24 * 60;
+
+/// The seeds that rules are tuned on: all, but fewer where one episode is longer than a day. Each workload has its turn.
+fn tune_seeds(spec: &EnvSpec) -> &'static [u64] {
+    let longest_ms = spec.workloads().iter().map(|w| w.last_submit_ms()).max().unwrap_or(0);
+    let ticks = (longest_ms / spec.config().step_ms).max(1);
+    let n = TUNE_TICKS.div_ceil(ticks).max(spec.workloads().len() as u64);
+    &TUNE_SEEDS[..TUNE_SEEDS.len().min(n as usize)]
+}
 
 /// The published load with drawn boots, both orders of batches.
 pub fn published_twin() -> EnvSpec {
@@ -53,7 +63,7 @@ const WASTE_DISCOUNT: f64 = 0.95;
 const AT_STAKE_MIN: f64 = 0.02;
 
 fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
-    let played = outcomes(&teacher.rule, spec, &TUNE_SEEDS).expect("a rule never fails");
+    let played = outcomes(&teacher.rule, spec, tune_seeds(spec)).expect("a rule never fails");
     let hours = played.iter().map(|o| o.hours).sum::<f64>() / played.len() as f64;
     let usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
     (teacher.usd - hours * usd_per_hour).max(AT_STAKE_MIN * teacher.usd)
@@ -61,7 +71,7 @@ fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
 
 fn waste_deviation_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
     let mut env = TwinEnv::new(spec.clone());
-    let to_come = TUNE_SEEDS.iter().flat_map(|seed| {
+    let to_come = tune_seeds(spec).iter().flat_map(|seed| {
         let (mut rewards, mut worked, mut player) = (Vec::new(), 0.0, teacher.rule.player());
         env.reset(*seed);
         while !env.is_over() {
@@ -90,7 +100,7 @@ impl Course {
     /// # Errors
     /// If no rule gets the load done.
     pub fn new(name: &str, spec: Arc<EnvSpec>, exact: Arc<EnvSpec>) -> Result<Self, CourseError> {
-        let rules = tuned_rules(&spec, &TUNE_SEEDS);
+        let rules = tuned_rules(name, &spec, tune_seeds(&spec));
         let teacher = best_of(&rules);
         if !teacher.usd.is_finite() {
             return Err(CourseError(name.to_owned()));
@@ -195,6 +205,19 @@ impl Environment for CoursesEnv {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twin::{Job, SimConfig, Workload};
+
+    #[test]
+    fn a_long_load_is_tuned_on_fewer_episodes_and_each_workload_has_its_turn() {
+        let lasting = |days: &[f64]| {
+            let submit_ms = |days: f64| (days * 86_400_000.0) as u64;
+            let job = |days: f64| Job { id: 1, submit_ms: submit_ms(days), runtime_ms: 1, cores: 1, memory_mb: 0 };
+            let workloads = days.iter().map(|days| Arc::new(Workload::new(vec![job(*days)]))).collect();
+            tune_seeds(&EnvSpec::new(SimConfig::default(), workloads).unwrap()).len()
+        };
+        assert_eq!((lasting(&[1.0]), lasting(&[1.5]), lasting(&[45.0]), lasting(&[0.1])), (4, 3, 1, 4));
+        assert_eq!((lasting(&[45.0; 2]), lasting(&[45.0; 9])), (2, 4));
+    }
 
     #[test]
     fn courses_take_turns_and_count_alike() {

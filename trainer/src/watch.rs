@@ -16,6 +16,14 @@ pub const LINES: &str = "progress.jsonl";
 /// The file to go on from.
 pub const STATE: &str = "state";
 
+/// Says what is going on and for how long, on standard error and only if that is a terminal.
+pub fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a valid template");
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
 /// The scalars of one update under the names that tools for reinforcement learning use.
 fn scalars(progress: &Progress, steps_per_s: f64) -> Vec<(&'static str, f64)> {
     let losses = &progress.losses;

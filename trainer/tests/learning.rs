@@ -136,6 +136,19 @@ fn the_best_weights_are_kept_and_training_goes_on_from_the_last() {
 }
 
 #[test]
+fn as_many_steps_are_learned_from_as_are_evaluated_on() {
+    // an episode of Echo has 20 steps, so that an evaluation of 64 takes 1280: five updates of 256
+    let evaluated = |evaluate_every_steps: u64| {
+        let config = PpoConfig { steps: 3072, evaluate_episodes: 64, evaluate_every_steps, ..small() };
+        let trained = learn(Echo::boxed, &config, 1).unwrap();
+        let looks = trained.curve.iter().filter(|p| p.evaluation.is_some());
+        looks.map(|p| p.steps).collect::<Vec<_>>()
+    };
+    assert_eq!(evaluated(1), [1280, 2560, 3072]);
+    assert_eq!(evaluated(2048), [2048, 3072]);
+}
+
+#[test]
 fn a_stopped_run_returns_what_it_has() {
     let job = Job { envs: many(&Echo::boxed, 16), evaluation: vec![], start: Start::Fresh, device: Device::flex() };
     let trained = train(job, &small(), 1, &mut |p, _| {

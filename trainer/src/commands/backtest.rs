@@ -10,7 +10,7 @@ use backtest::play::{Contender, PlayError, Standing, episode, outcomes, standing
 use backtest::rules::{FORMS, Rule, RuleError};
 use clap::Args;
 use contract::Action;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 use twin::EnvSpec;
@@ -20,6 +20,7 @@ use crate::compare::fleet_chart;
 use crate::contender::{ContenderError, Named};
 use crate::load::{Load, LoadError, LoadName, LoadOptions};
 use crate::report::{self, Line};
+use crate::watch::spinner;
 
 /// Episodes that rules are searched on at most.
 const TUNE_SEEDS_MAX: usize = 8;
@@ -179,13 +180,6 @@ pub fn run(args: &BacktestArgs, load: Load) -> Result<(), BacktestError> {
     }
     print(&backtest, args.json);
     Ok(())
-}
-
-fn spinner() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a valid template");
-    let bar = ProgressBar::new_spinner().with_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }
 
 fn standings(

@@ -52,7 +52,8 @@ pub struct PpoConfig {
     pub normalise_advantages: bool,
     /// Whether a refused action has probability 0 while learning; without it, it is drawn and does nothing.
     pub mask_refused: bool,
-    /// Evaluate after at least this many steps, and keep the best weights; 0 keeps the last ones.
+    /// Evaluate after at least this many steps, and as many as the evaluation before took, and keep the best weights; 0
+    /// keeps the last ones.
     pub evaluate_every_steps: u64,
     /// Episodes of each evaluation.
     pub evaluate_episodes: u64,

@@ -271,8 +271,9 @@ impl Judge {
         if self.every == 0 || self.envs.is_empty() || self.seeds.is_empty() {
             return Ok(None);
         }
-        self.next = steps + self.every;
         let outcomes = evaluate(weights, &mut self.envs, &self.seeds, Choice::Argmax);
+        // where episodes are long, as many steps are learned from as are evaluated on at least
+        self.next = steps + self.every.max(outcomes.iter().map(|outcome| outcome.steps).sum());
         let reward = mean_reward(&outcomes);
         if !reward.is_finite() {
             return Err(TrainError::NotFinite { what: "a reward of the evaluation", update: 0 });
