@@ -3,9 +3,10 @@
 //! The same seed and the same actions give the same milliseconds; there is no clock, no IO and no global randomness.
 //! [`sim`] is the engine, [`mod@env`] and [`spec`] the environment that policies learn in, [`scenario`] and [`outcome`] the
 //! file format of `twinscaler simulate`, [`profile`] and [`perturbation`] what makes a fleet a real one, [`workload`],
-//! [`arrivals`] and [`history`] the jobs, [`summary`] what an episode came to.
+//! [`arrivals`], [`bags`] and [`history`] the jobs, [`summary`] what an episode came to.
 
 pub mod arrivals;
+pub mod bags;
 pub mod boot;
 pub mod config;
 pub mod env;
