@@ -1,0 +1,168 @@
+//! Policies on loads, beside the best rule that can be had by searching on the very episodes that are compared:
+//! `cargo bench -p twinscaler --profile dev --bench unseen -- --policy DIR … --log NAME=FILE …`.
+//!
+//! Each load is played in the published twin and in the EC2 profile, with one and with up to four machines an action.
+//! Generated loads are drawn with seeds that no training uses. A line has the best rule, and of each policy the mean cost
+//! and its difference from that rule, paired by episode, with its 95 % interval (Student's t).
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use backtest::interval::interval_95;
+use backtest::play::{Contender, outcomes};
+use clap::Parser;
+use traces::Width;
+use twin::arrivals::{Daily, Mmpp, MmppState, daily, mmpp};
+use twin::workload::{Application, poisson};
+use twin::{EnvSpec, Job, Workload};
+use twinscaler::compare::{best_of, tuned_rules};
+use twinscaler::contender::Named;
+use twinscaler::course::with_drawn_boots;
+use twinscaler::load::{LoadName, LoadOptions, load};
+
+/// Compares policies with rules that were tuned on the load at hand.
+#[derive(Parser)]
+struct Arguments {
+    /// Directories of policies
+    #[arg(long = "policy", required = true, num_args = 1..)]
+    policies: Vec<String>,
+    /// Logs, each with the name it has in the table
+    #[arg(long = "log", num_args = 1.., value_name = "NAME=FILE")]
+    logs: Vec<Log>,
+    /// Only the loads whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone)]
+struct Log {
+    name: String,
+    file: LoadName,
+}
+
+impl FromStr for Log {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, file) = text.split_once('=').ok_or("give NAME=FILE")?;
+        Ok(Self { name: name.into(), file: file.parse::<LoadName>().map_err(|e| e.to_string())? })
+    }
+}
+
+/// Draws of generated loads: apart from those that are learned from and those that training is compared on.
+const DRAWS: std::ops::Range<u64> = 5000..5016;
+/// Episodes that rules are searched on, the first of those compared.
+const TUNED_ON: usize = 8;
+const GENERATED: [&str; 3] = ["application", "bursts", "bags"];
+
+/// A load of no generator that is learned from, or of one with other numbers.
+type Shape = (&'static str, fn(u64) -> Vec<Job>);
+const SHAPES: [Shape; 5] = [
+    ("poisson, 3000 tasks of 2 min an hour", |seed| poisson(3000.0, 24.0, 120.0, seed)),
+    ("daily, 2400 tasks of 1 min an hour", |seed| {
+        daily(&Daily { base_per_hour: 2400.0, hours: 48.0, ..Daily::default() }, seed)
+    }),
+    ("daily, 60 tasks of 1 h an hour", |seed| {
+        daily(&Daily { base_per_hour: 60.0, hours: 96.0, runtime_s_mean: 3600.0, ..Daily::default() }, seed)
+    }),
+    ("bursts of 10 min tasks, thrice a day", |seed| {
+        let calm = MmppState { rate_per_hour: 20.0, dwell_s_mean: 8.0 * 3600.0 };
+        let burst = MmppState { rate_per_hour: 1000.0, dwell_s_mean: 1200.0 };
+        mmpp(&Mmpp { states: vec![calm, burst], hours: 48.0, runtime_s_mean: 600.0 }, seed)
+    }),
+    ("application, 24 generations of 4 min tasks", |seed| {
+        Application { tasks: 3000, generations: 24, runtime_s_mean: 240.0, span_s: 8.0 * 3600.0 }.jobs(seed)
+    }),
+];
+
+/// A load with the seeds of its episodes.
+struct Row {
+    name: String,
+    spec: Arc<EnvSpec>,
+    seeds: Vec<u64>,
+}
+
+fn options(is_ec2: bool, machines: u16) -> LoadOptions {
+    LoadOptions { config: None, machines_per_action: Some(machines), is_ec2, wide: Width::Split, is_perturbed: false }
+}
+
+fn rows(arguments: &Arguments, is_ec2: bool, machines: u16) -> Vec<Row> {
+    let spec = |name: &LoadName| load(name, &options(is_ec2, machines), DRAWS).expect("a load that can be played").spec;
+    let named = |name: &str| name.parse::<LoadName>().expect("a load's name");
+    let seeds = |n: u64| (0..n).collect::<Vec<u64>>();
+    let paper = spec(&named("paper:both"));
+    let mut rows = vec![];
+    if !is_ec2 {
+        rows.push(Row { name: "paper:both, boot 71 s".into(), spec: paper.clone(), seeds: seeds(2) });
+        rows.push(Row {
+            name: "paper:both, boots drawn".into(),
+            spec: Arc::new(with_drawn_boots(&paper)),
+            seeds: seeds(32),
+        });
+    } else {
+        rows.push(Row { name: "paper:both".into(), spec: paper, seeds: seeds(32) });
+    }
+    rows.extend(GENERATED.map(|name| Row {
+        name: name.into(),
+        spec: spec(&named(name)),
+        seeds: seeds(DRAWS.end - DRAWS.start),
+    }));
+    rows.extend(SHAPES.map(|(name, jobs)| {
+        let workloads = DRAWS.map(|seed| Arc::new(Workload::new(jobs(seed)))).collect();
+        let base = load(&named("paper"), &options(is_ec2, machines), 0..1).expect("the published load").spec;
+        let spec =
+            EnvSpec::new(base.config().as_ref().clone(), workloads).expect("a load that fits").with_time_enough();
+        Row { name: name.into(), spec: Arc::new(spec), seeds: seeds(DRAWS.end - DRAWS.start) }
+    }));
+    let episodes = if is_ec2 { 2 } else { 1 };
+    rows.extend(arguments.logs.iter().map(|log| Row {
+        name: log.name.clone(),
+        spec: spec(&log.file),
+        seeds: seeds(episodes),
+    }));
+    rows.retain(|row| row.name.contains(&arguments.only));
+    rows
+}
+
+fn usd(contender: &dyn Contender, row: &Row) -> Vec<f64> {
+    outcomes(contender, &row.spec, &row.seeds).expect("it plays").iter().map(|o| o.total_usd).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// A policy's cost, and its difference from the rule as a share of the rule's mean cost.
+fn compared(policy: &[f64], rule: &[f64]) -> (String, f64) {
+    let shares: Vec<f64> = policy.iter().zip(rule).map(|(p, r)| 100.0 * (p - r) / mean(rule)).collect();
+    let i = interval_95(&shares).expect("at least one episode");
+    let sure = if shares.len() > 2 { format!(" [{:+.1}, {:+.1}]", i.low, i.high) } else { String::new() };
+    (format!("{:.3} | {:+.1} %{sure}", mean(policy), i.mean), i.mean)
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let named: Vec<Named> = arguments.policies.iter().map(|p| Named::File(p.clone())).collect();
+    let mut all: Vec<Vec<f64>> = vec![Vec::new(); named.len()];
+    for (is_ec2, machines) in [(false, 1), (false, 4), (true, 1), (true, 4)] {
+        println!("{}, up to {machines} machines an action", if is_ec2 { "EC2" } else { "published twin" });
+        for row in rows(&arguments, is_ec2, machines) {
+            let tuned = best_of(&tuned_rules(&row.name, &row.spec, &row.seeds[..row.seeds.len().min(TUNED_ON)]));
+            let rule = usd(&tuned.rule, &row);
+            let mut line = format!("| {} | `{}` {:.3} |", row.name, tuned.rule, mean(&rule));
+            for (named, shares) in named.iter().zip(&mut all) {
+                let policy = named.contender(&row.spec, &row.seeds).expect("a policy that can be used");
+                let (text, share) = compared(&usd(policy.as_ref(), &row), &rule);
+                line += &format!(" {text} |");
+                shares.push(share);
+            }
+            println!("{line}");
+        }
+    }
+    for (name, shares) in arguments.policies.iter().zip(&all) {
+        let worst = shares.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        println!("{name}: mean {:+.2} %, worst {worst:+.2} % over {} lines", mean(shares), shares.len());
+    }
+}
