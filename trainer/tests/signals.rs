@@ -19,30 +19,39 @@ evaluate_episodes = 2
 steps = 512
 ";
 
+/// A run that is killed when its test is over, however that ends.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.0.kill().expect("a child can be killed, or is gone");
+    }
+}
+
 /// A run of so many steps into `out`.
-fn start(dir: &Path, steps: &str, options: &[&str]) -> Child {
+fn start(dir: &Path, steps: &str, options: &[&str]) -> Run {
     let config = dir.join("small.toml");
     std::fs::write(&config, SETTINGS).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_twinscaler"));
     command.args(["train", "--workload", "paper", "--exact", "--device", "cpu", "--steps", steps]).args(options);
     command.arg("--config").arg(config).arg("--out").arg(dir.join("out"));
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    Run(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
 /// The exit code, and what was said on standard error.
-fn end(mut child: Child) -> (Option<i32>, String) {
+fn end(mut run: Run) -> (Option<i32>, String) {
     let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    (child.wait().unwrap().code(), said)
+    run.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (run.0.wait().unwrap().code(), said)
 }
 
-fn interrupt(child: &Child) {
-    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+fn interrupt(run: &Run) {
+    kill_process(Pid::from_child(&run.0), Signal::INT).unwrap();
 }
 
 fn steps(dir: &Path) -> Vec<u64> {
     let text = std::fs::read_to_string(dir.join("out/progress.jsonl")).unwrap_or_default();
-    let step = |line: &str| Some(serde_json::from_str::<serde_json::Value>(line).ok()?["global_step"].as_u64()?);
+    let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["global_step"].as_u64();
     text.lines().filter_map(step).collect()
 }
 
@@ -58,42 +67,42 @@ fn wait_for_updates(dir: &Path) {
 #[test]
 fn ctrl_c_ends_a_run_that_learns_with_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
-    let child = start(dir.path(), "100000000", &[]);
+    let run = start(dir.path(), "100000000", &[]);
     wait_for_updates(dir.path());
-    interrupt(&child);
-    let (code, said) = end(child);
+    interrupt(&run);
+    let (code, said) = end(run);
     assert!(code == Some(0) && said.contains("ending with what there is"), "{code:?} {said}");
     let out = dir.path().join("out");
     assert!(out.join("policy.onnx").exists() && out.join("state").exists(), "it can be gone on with");
     // and whoever forgets --resume is told so, before anything is tuned
-    let (code, said) = end(start(dir.path(), "100000000", &[]));
+    let (code, said) = end(start(dir.path(), "4096", &[]));
     assert!(code == Some(2) && said.contains("--resume") && !said.contains("tuning"), "{code:?} {said}");
 }
 
 #[test]
 fn ctrl_c_while_the_rules_are_tuned_ends_the_program_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = start(dir.path(), "4096", &[]);
-    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut run = start(dir.path(), "4096", &[]);
+    let mut said = BufReader::new(run.0.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("tuning the rules") {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "it tunes the rules");
     }
-    interrupt(&child);
+    interrupt(&run);
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert_eq!(run.0.wait().unwrap().code(), Some(130), "{rest}");
     assert!(rest.contains("nothing was written") && !dir.path().join("out").exists(), "{rest}");
 }
 
 #[test]
 fn a_run_that_was_killed_goes_on_with_every_step_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = start(dir.path(), "65536", &[]);
+    let mut run = start(dir.path(), "65536", &[]);
     wait_for_updates(dir.path());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    run.0.kill().unwrap();
+    run.0.wait().unwrap();
     assert!(*steps(dir.path()).last().unwrap() < 65_536, "it was killed in mid-run");
     let (code, said) = end(start(dir.path(), "65536", &["--resume"]));
     assert_eq!(code, Some(0), "{said}");

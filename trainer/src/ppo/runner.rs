@@ -12,7 +12,7 @@ use contract::FEATURE_COUNT;
 /// Steps the network for a number of environments at once, and keeps their states.
 pub enum Runner {
     /// On the CPU, by our own operation.
-    Own(Stepper),
+    Own(Box<Stepper>),
     /// On a GPU, or several LSTMs on top of each other, by burn's.
     Burn(Box<OnDevice>),
 }
@@ -30,7 +30,7 @@ impl Runner {
     /// All states are those at the start of an episode.
     pub fn new(weights: &Weights, batch: usize, device: &Device) -> Self {
         if is_cpu(device) && weights.layers == 1 {
-            return Self::Own(Stepper::new(weights, batch));
+            return Self::Own(Box::new(Stepper::new(weights, batch)));
         }
         let state = Cells::zero(batch, weights, device);
         let (model, next, device) = (Model::inference(weights, device), state.clone(), device.clone());
