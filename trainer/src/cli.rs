@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use aws::s3::PolicyBucket;
 use aws::settings::{Settings, bucket};
@@ -25,6 +25,7 @@ use twinscaler::device::select;
 use twinscaler::load::{LoadName, load, of_pool};
 use twinscaler::promote::roll_back;
 use twinscaler::simulate;
+use twinscaler::stop::{Answer, Phase, Stop};
 use twinscaler::store::Store;
 
 /// Manages a fleet of EC2 machines that work off a queue, with a policy trained in a digital twin of that fleet.
@@ -331,19 +332,21 @@ fn failure(is_input: bool, error: impl std::error::Error + Send + Sync + 'static
 }
 
 fn train_on(args: &TrainArgs, loads: Vec<Lesson>) -> Result<(), Failure> {
-    train::run(args, loads, interrupted()?).map_err(|error| failure(error.is_input(), error))
+    train::run(args, loads, interrupted(Phase::Preparing)?).map_err(|error| failure(error.is_input(), error))
 }
 
-/// Set by the first Ctrl-C, so that training ends with what it has; the second one ends the program.
-fn interrupted() -> Result<&'static AtomicBool, Failure> {
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::Relaxed) {
+/// Asked to stop by Ctrl-C; the run begins in this phase.
+fn interrupted(phase: Phase) -> Result<&'static Stop, Failure> {
+    static STOP: OnceLock<Stop> = OnceLock::new();
+    let stop = STOP.get_or_init(|| Stop::new(phase));
+    ctrlc::set_handler(|| match stop.ask() {
+        Answer::Soon(words) => eprintln!("\n{words}"),
+        Answer::Now(words) => {
+            eprintln!("\n{words}");
             std::process::exit(130);
         }
-        eprintln!("\nending with what there is; once more to give up");
     })?;
-    Ok(&ASKED)
+    Ok(stop)
 }
 
 fn calibrate_on(args: &CalibrateArgs, recorded: Recorded) -> Result<(), Failure> {
@@ -379,7 +382,7 @@ fn ports(
 async fn improve_pool(tables: Tables, store: Store, args: &ImproveArgs) -> Result<(), Failure> {
     let request = args.request().map_err(|error| failure(true, error))?;
     let (device, ports) = (select(args.learning.device)?, ports(tables, store));
-    let stop = interrupted()?;
+    let stop = interrupted(Phase::Learning)?.asked();
     if let Some(index) = args.index {
         return Ok(improve::train_one(&ports, &request, index, &device, stop).await?);
     }

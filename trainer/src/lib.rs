@@ -1,6 +1,6 @@
 //! The twinscaler command: simulate, backtest, calibrate, train, improve, promote.
 //!
-//! [`ppo`] learns, in [`course`]s, all the way with [`mod@learn`], followed by [`watch`]; [`onnx`] and [`parity`] make the policy
+//! [`ppo`] learns, in [`course`]s, all the way with [`mod@learn`], followed by [`watch`] and ended by [`stop`]; [`onnx`] and [`parity`] make the policy
 //! file; [`compare`] plays; [`promote`] puts a policy in charge of a [`store`]'s pool; [`load`] and [`contender`] are loads and
 //! policies by name; [`report`] draws; [`commands`] is what the command line does.
 
@@ -17,5 +17,6 @@ pub mod ppo;
 pub mod promote;
 pub mod report;
 pub mod simulate;
+pub mod stop;
 pub mod store;
 pub mod watch;

@@ -4,6 +4,7 @@ use contract::schema_hash;
 use contract::{ACTION_COUNT, FEATURE_COUNT};
 use policy::PolicyError;
 use policy::format::{self, Layers};
+use thiserror::Error;
 
 use crate::ppo::Weights;
 use crate::ppo::weights::HEAD_OUTPUTS;
@@ -13,18 +14,34 @@ const PRODUCER: &str = "twinscaler";
 /// Where ONNX's gates (input, output, forget, cell) are in ours (input, forget, cell, output).
 const ONNX_GATES: [usize; 4] = [0, 3, 1, 2];
 
+/// Why there is no policy file of some weights.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// Policies are a single LSTM that keeps its state.
+    #[error(
+        "the setting {0} makes a network for comparison only: the functions cannot run it, and no file is made of it"
+    )]
+    Compared(&'static str),
+    /// The weights do not fit the form.
+    #[error(transparent)]
+    Form(#[from] PolicyError),
+}
+
 /// The policy file of these weights. The same weights give the same bytes.
 ///
 /// # Errors
-/// If the weights do not fit their number of cells.
-pub fn export(weights: &Weights) -> Result<Vec<u8>, PolicyError> {
+/// If the network is for comparison only, or the weights do not fit their number of cells.
+pub fn export(weights: &Weights) -> Result<Vec<u8>, ExportError> {
+    if let Some(setting) = weights.compared_for() {
+        return Err(ExportError::Compared(setting));
+    }
     let metadata = [(format::SCHEMA_HASH, schema_hash())];
-    format::write(&layers(weights), PRODUCER, &metadata)
+    Ok(format::write(&layers(weights), PRODUCER, &metadata)?)
 }
 
 fn layers(weights: &Weights) -> Layers {
     let cells = weights.cells;
-    let [lstm_w, lstm_b, head_w, head_b] = weights.layout().split(&weights.values);
+    let [lstm_w, lstm_b, _, head_w, head_b] = weights.layout().split(&weights.values);
     let (of_input, of_state) = lstm_w.split_at(FEATURE_COUNT * 4 * cells);
     let biases = gates(lstm_b, 1, cells);
     // the value head learned dollars times the scale

@@ -1,6 +1,7 @@
 //! A policy leaves the trainer only if tract computes from its file what burn computed from its weights.
 
 use std::collections::BTreeMap;
+use std::fmt::Arguments;
 
 use burn::tensor::Device;
 use contract::manifest::{Golden, MANIFEST_VERSION, Manifest};
@@ -11,15 +12,18 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-use crate::onnx;
+use crate::onnx::{self, ExportError};
 use crate::ppo::Weights;
 use crate::ppo::model::{Cells, Model, rows, to_vec};
 use crate::ppo::rollout::probabilities;
 
 /// Recurrent steps that are compared.
 pub const PARITY_STEPS: usize = 200;
-/// Largest difference of a probability, and of the value relative to 1 or itself if larger.
+/// Largest difference of the logarithm of an allowed action's probability (its logit, up to a constant), of a hidden state, and
+/// of the value and a cell's state relative to 1 or themselves if larger.
 pub const PARITY_TOLERANCE: f32 = 1e-4;
+/// Probabilities below it are compared as they are: no action of so small a one is ever taken, and its logarithm soon is none.
+pub const PARITY_FLOOR: f32 = 1e-20;
 /// Recurrent steps that go into the manifest, for readers to reproduce.
 pub const GOLDEN_STEPS: usize = 32;
 /// Any fixed number: the inputs are the same for every policy.
@@ -31,6 +35,9 @@ pub enum ParityError {
     /// A weight is NaN or infinite.
     #[error("a weight is not a finite number; train again")]
     NotFinite,
+    /// There is no file of such weights.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The file is refused by the reader.
     #[error("the exported policy is refused: {0}")]
     Refused(#[from] PolicyError),
@@ -101,43 +108,64 @@ pub fn package(weights: &Weights, origin: Origin) -> Result<(Vec<u8>, Manifest),
 /// The first difference above [`PARITY_TOLERANCE`].
 pub fn check(weights: &Weights, policy: &Policy) -> Result<(), ParityError> {
     let mut state = policy.zero_state();
-    for (step, burn) in expected(weights, PARITY_STEPS).into_iter().enumerate() {
+    for (step, (burn, [h, c])) in played(weights, PARITY_STEPS).into_iter().enumerate() {
         let features = burn.features().expect("made from an array of the right length");
         let tract = policy.step(&features, &burn.mask, &mut state)?;
-        compare(step, "value", burn.value, tract.value)?;
+        compare(step, format_args!("value"), burn.value, tract.value)?;
         for (i, (burn, tract)) in burn.probabilities.into_iter().zip(tract.probabilities).enumerate() {
-            compare(step, &format!("probability {i}"), burn, tract)?;
+            compare_probability(step, i, burn, tract)?;
+        }
+        for (name, burn, tract) in [("h", &h, &state.h), ("c", &c, &state.c)] {
+            for (k, (burn, tract)) in burn.iter().zip(tract).enumerate() {
+                compare(step, format_args!("{name} of cell {k}"), *burn, *tract)?;
+            }
         }
     }
     Ok(())
 }
 
-fn compare(step: usize, output: &str, burn: f32, tract: f32) -> Result<(), ParityError> {
+fn compare_probability(step: usize, i: usize, burn: f32, tract: f32) -> Result<(), ParityError> {
+    if burn < PARITY_FLOOR {
+        return compare(step, format_args!("probability {i}"), burn, tract);
+    }
+    if (burn.ln() - tract.ln()).abs() <= PARITY_TOLERANCE {
+        return Ok(());
+    }
+    Err(ParityError::Differs { step, output: format!("probability {i} by its logarithm"), burn, tract })
+}
+
+fn compare(step: usize, output: Arguments, burn: f32, tract: f32) -> Result<(), ParityError> {
     if (burn - tract).abs() <= PARITY_TOLERANCE * burn.abs().max(1.0) {
         return Ok(());
     }
-    Err(ParityError::Differs { step, output: output.to_owned(), burn, tract })
+    Err(ParityError::Differs { step, output: output.to_string(), burn, tract })
 }
 
 /// What burn computes on the CPU for the first steps of the fixed random inputs, from a zero state.
 pub fn expected(weights: &Weights, steps: usize) -> Vec<Golden> {
+    played(weights, steps).into_iter().map(|(golden, _)| golden).collect()
+}
+
+/// The same with the state after each step, h and c.
+fn played(weights: &Weights, steps: usize) -> Vec<(Golden, [Vec<f32>; 2])> {
     let device = Device::flex();
     let model = Model::inference(weights, &device);
-    let mut state = Cells::zero(1, weights.cells, &device);
+    let mut state = Cells::zero(1, weights, &device);
     let mut rng = ChaCha8Rng::seed_from_u64(INPUT_SEED);
-    let mut golden = Vec::with_capacity(steps);
+    let mut played = Vec::with_capacity(steps);
     for _ in 0..steps {
         let (features, mask) = random_input(&mut rng);
         state = model.step(rows(features.to_vec(), FEATURE_COUNT, &device), state);
-        let head = to_vec(model.head_raw(state.h.clone()));
-        golden.push(Golden {
+        let head = to_vec(model.head_raw(state.top()));
+        let golden = Golden {
             features: features.to_vec(),
             mask,
             probabilities: probabilities(&head[..ACTION_COUNT], &mask),
             value: head[ACTION_COUNT] / weights.reward_scale,
-        });
+        };
+        played.push((golden, state.numbers()));
     }
-    golden
+    played
 }
 
 fn random_input(rng: &mut ChaCha8Rng) -> (Features, Mask) {

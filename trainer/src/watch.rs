@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ppo::train::{Progress, Snapshot};
@@ -15,6 +15,8 @@ use crate::ppo::train::{Progress, Snapshot};
 pub const LINES: &str = "progress.jsonl";
 /// The file to go on from.
 pub const STATE: &str = "state";
+/// What the names of TensorBoard's event files begin with.
+const EVENTS: &str = "events.out.tfevents.";
 
 /// Says what is going on and for how long, on standard error and only if that is a terminal.
 pub fn spinner() -> ProgressBar {
@@ -52,10 +54,10 @@ type Keep<'a> = Box<dyn FnMut(Vec<u8>) -> io::Result<()> + 'a>;
 /// Where a run is followed.
 pub struct Log<'a> {
     bar: ProgressBar,
-    lines: Option<BufWriter<File>>,
-    events: Option<Events>,
+    is_scaled: bool,
+    files: Option<Files>,
     keep: Option<Keep<'a>>,
-    kept: Instant,
+    kept: Option<Instant>,
     began: Option<(Instant, u64)>,
 }
 
@@ -68,26 +70,28 @@ impl<'a> Log<'a> {
         let template = "{msg} {wide_bar} {pos}/{len} steps {per_sec} {eta}";
         let style = ProgressStyle::with_template(template).expect("a valid template");
         let bar = ProgressBar::new(steps).with_style(style).with_message("training");
-        Self { bar, lines: None, events: None, keep: None, kept: Instant::now(), began: None }
+        Self { bar, is_scaled: false, files: None, keep: None, kept: None, began: None }
     }
 
-    /// A bar, and files in this directory; `goes_on` keeps the lines that are there.
+    /// A bar, and files in this directory; `goes_on` keeps the lines that are there of the steps before.
     ///
     /// # Errors
-    /// If a file cannot be made.
+    /// If the directory cannot be made.
     pub fn files(steps: u64, dir: &Path, goes_on: bool) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let mut options = File::options();
-        options.create(true).write(true).append(goes_on).truncate(!goes_on);
-        let lines = BufWriter::new(options.open(dir.join(LINES))?);
-        let events = Events::create(dir)?;
-        Ok(Self { lines: Some(lines), events: Some(events), ..Self::bar(steps) })
+        Ok(Self { files: Some(Files { dir: dir.to_owned(), goes_on, open: None }), ..Self::bar(steps) })
     }
 
-    /// The same, and the state to go on from is given to `keep` after each evaluation, every minute, and at the end.
+    /// The same for a run that learns so many loads together.
+    pub fn over(self, loads: usize) -> Self {
+        Self { is_scaled: loads > 1, ..self }
+    }
+
+    /// The same, and the state to go on from is given to `keep` after the first update and each evaluation, every minute, and
+    /// at the end.
     pub fn keeping<'b>(self, keep: impl FnMut(Vec<u8>) -> io::Result<()> + 'b) -> Log<'b> {
-        let Self { bar, lines, events, kept, began, .. } = self;
-        Log { keep: Some(Box::new(keep)), bar, lines, events, kept, began }
+        let Self { bar, is_scaled, files, kept, began, .. } = self;
+        Log { keep: Some(Box::new(keep)), bar, is_scaled, files, kept, began }
     }
 
     /// One update; `is_last` if the run is about to be stopped.
@@ -99,32 +103,121 @@ impl<'a> Log<'a> {
         let (began, from) = *self.began.get_or_insert_with(|| (Instant::now(), progress.steps));
         let steps_per_s = (progress.steps - from) as f64 / began.elapsed().as_secs_f64().max(1e-9);
         self.bar.set_position(progress.steps.min(progress.steps_total));
-        if let Some(best) = progress.best {
-            let now = progress.episode_reward.map_or(String::new(), |now| format!(", now ${:.3}", -now));
-            self.bar.set_message(format!("training, best ${:.3}{now}", -best));
+        if let Some(message) = message(progress, self.is_scaled) {
+            self.bar.set_message(message);
         }
-        let scalars = scalars(progress, steps_per_s);
-        if let Some(lines) = &mut self.lines {
-            line(lines, progress.steps, &scalars)?;
+        if let Some(files) = &mut self.files {
+            files.add(progress.steps, &scalars(progress, steps_per_s))?;
         }
-        if let Some(events) = &mut self.events {
-            events.scalars(progress.steps, &scalars)?;
-        }
-        let is_due = is_last || progress.evaluation.is_some() || self.kept.elapsed() >= KEEP_EVERY;
+        let is_due =
+            is_last || progress.evaluation.is_some() || self.kept.is_none_or(|kept| kept.elapsed() >= KEEP_EVERY);
         if let Some(keep) = self.keep.as_mut().filter(|_| is_due || progress.steps >= progress.steps_total) {
             keep(snapshot.state().to_bytes())?;
-            self.kept = Instant::now();
+            self.kept = Some(Instant::now());
         }
         Ok(())
     }
 
     /// Takes the bar away.
+    pub fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What the bar says. Of several loads only the evaluations are comparable, and their dollars are scaled to what is at stake in
+/// each.
+fn message(progress: &Progress, is_scaled: bool) -> Option<String> {
+    let best = -progress.best?;
+    if is_scaled {
+        return Some(format!("training, best {best:.3} scaled dollars"));
+    }
+    let now = progress.episode_reward.map_or(String::new(), |now| format!(", now ${:.3}", -now));
+    Some(format!("training, best ${best:.3}{now}"))
+}
+
+/// A run's files to look at. They are opened at its first update: a run that fails before that leaves an earlier one's as they
+/// are.
+struct Files {
+    dir: PathBuf,
+    goes_on: bool,
+    open: Option<(BufWriter<File>, Events)>,
+}
+
+impl Files {
+    fn add(&mut self, steps: u64, scalars: &[(&str, f64)]) -> io::Result<()> {
+        let (lines, events) = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(open(&self.dir, self.goes_on, steps)?),
+        };
+        line(lines, steps, scalars)?;
+        events.scalars(steps, scalars)
+    }
+}
+
+/// Opens the files of a run whose first update ends with step `first`.
+fn open(dir: &Path, goes_on: bool, first: u64) -> io::Result<(BufWriter<File>, Events)> {
+    let earlier = if goes_on { lines_before(dir, first)? } else { String::new() };
+    if !goes_on {
+        remove_events(dir)?;
+    }
+    let path = dir.join(LINES);
+    replace(&path, earlier.as_bytes())?;
+    Ok((BufWriter::new(File::options().append(true).open(path)?), Events::create(dir, first)?))
+}
+
+/// The lines of the steps before. A run that was killed has others after them, of updates that came after its last state, and
+/// the last of them may be torn.
+fn lines_before(dir: &Path, steps: u64) -> io::Result<String> {
+    let text = lines(dir)?;
+    let is_before = |line: &&str| line.ends_with('\n') && Point::of(line).is_some_and(|point| point.steps < steps);
+    Ok(text.split_inclusive('\n').take_while(is_before).collect())
+}
+
+/// The lines of a run's updates; none if there are none yet.
+fn lines(dir: &Path) -> io::Result<String> {
+    match std::fs::read(dir.join(LINES)) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes the event files of an earlier run: TensorBoard would draw them into this one's curves.
+fn remove_events(dir: &Path) -> io::Result<()> {
+    for file in std::fs::read_dir(dir)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with(EVENTS) {
+            std::fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A point of a run's curves.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Point {
+    /// Environment steps done.
+    #[serde(rename = "global_step")]
+    pub steps: u64,
+    /// Mean total reward of the training episodes that ended before it, dollars.
+    #[serde(rename = "charts/episodic_return")]
+    pub episode_reward: Option<f64>,
+    /// Mean total reward at an evaluation, dollars.
+    #[serde(rename = "charts/evaluation_return")]
+    pub evaluation: Option<f64>,
+}
+
+impl Point {
+    fn of(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok()
+    }
+
+    /// The curves of the run in this directory, whatever number of processes it took.
     ///
     /// # Errors
-    /// If a file cannot be written.
-    pub fn end(&mut self) -> io::Result<()> {
-        self.bar.finish_and_clear();
-        self.lines.as_mut().map_or(Ok(()), Write::flush)
+    /// If its lines cannot be read.
+    pub fn all(dir: &Path) -> io::Result<Vec<Self>> {
+        Ok(lines(dir)?.lines().map_while(Self::of).collect())
     }
 }
 
@@ -160,12 +253,16 @@ struct Events {
 }
 
 impl Events {
-    fn create(dir: &Path) -> io::Result<Self> {
+    /// A file whose first event comes with step `first`. What event files of before say of steps from there on counts no more:
+    /// they are of a run that was killed after its last state.
+    fn create(dir: &Path, first: u64) -> io::Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("events.out.tfevents.{:010}.twinscaler.{}", now.as_secs(), now.subsec_nanos());
+        let name = format!("{EVENTS}{:010}.twinscaler.{}", now.as_secs(), now.subsec_nanos());
         let mut events = Self { out: BufWriter::new(File::create(dir.join(name))?) };
         // Event.file_version, field 3
         events.event(0, &bytes_field(3, b"brain.Event:2"))?;
+        // Event.session_log, field 7, whose status, field 1, is START
+        events.event(first, &bytes_field(7, &[1 << 3, 1]))?;
         Ok(events)
     }
 
@@ -231,6 +328,52 @@ mod tests {
         let masked: u32 = 0xC78A_B0E5;
         assert_eq!(out[21..], masked.to_le_bytes());
         assert_eq!(out.len(), 8 + 4 + 9 + 4);
+    }
+
+    fn progress(steps: u64, best: f64, evaluation: Option<f64>) -> Progress {
+        Progress {
+            steps,
+            steps_total: 1000,
+            episode_reward: Some(-21.5),
+            evaluation,
+            best: Some(best),
+            learning_rate: 1e-3,
+            explained_variance: 0.5,
+            losses: Default::default(),
+        }
+    }
+
+    #[test]
+    fn only_the_dollars_of_a_single_load_are_called_dollars() {
+        let progress = progress(1, -19.25, None);
+        assert_eq!(message(&progress, false).unwrap(), "training, best $19.250, now $21.500");
+        assert_eq!(message(&progress, true).unwrap(), "training, best 19.250 scaled dollars");
+        assert_eq!(message(&Progress { best: None, ..progress }, true), None);
+        assert!(Log::bar(1).over(2).is_scaled && !Log::bar(1).over(1).is_scaled);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_keeps_the_lines_of_the_steps_before_and_a_new_one_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |goes_on: bool, steps: &[u64]| {
+            let mut files = Files { dir: dir.path().to_owned(), goes_on, open: None };
+            for &steps in steps {
+                files.add(steps, &scalars(&progress(steps, -19.0, Some(-20.0)), 1.0)).unwrap();
+            }
+            Point::all(dir.path()).unwrap().iter().map(|point| point.steps).collect::<Vec<_>>()
+        };
+        assert_eq!(run(false, &[10, 20, 30]), [10, 20, 30]);
+        assert_eq!(run(true, &[30, 40]), [10, 20, 30, 40], "it was killed after a state of 20 steps");
+        let path = dir.path().join(LINES);
+        let torn = std::fs::read_to_string(&path).unwrap() + "{\"global_step\":50,\"cha";
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(run(true, &[50]), [10, 20, 30, 40, 50]);
+        let events = || std::fs::read_dir(dir.path()).unwrap().count() - 1;
+        assert_eq!(events(), 3);
+        assert_eq!(run(false, &[25]), [25]);
+        assert_eq!(events(), 1);
+        let point = Point { steps: 25, episode_reward: Some(-21.5), evaluation: Some(-20.0) };
+        assert_eq!(Point::all(dir.path()).unwrap(), [point]);
     }
 
     #[test]

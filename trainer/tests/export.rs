@@ -4,8 +4,8 @@ use contract::limits::POLICY_BYTES_MAX;
 use contract::{ACTION_COUNT, FEATURE_COUNT, schema_hash};
 use policy::{Policy, PolicyError};
 use twinscaler::onnx::export;
-use twinscaler::parity::{self, GOLDEN_STEPS, ParityError, package};
-use twinscaler::ppo::Weights;
+use twinscaler::parity::{self, GOLDEN_STEPS, PARITY_TOLERANCE, ParityError, package};
+use twinscaler::ppo::{PpoConfig, Weights};
 
 fn weights(cells: usize) -> Weights {
     let mut weights = Weights { reward_scale: 0.25, ..Weights::new(cells, 11) };
@@ -53,6 +53,61 @@ fn other_weights_fail_the_parity_test() {
     // the bias of one forget gate
     wrong.values[(FEATURE_COUNT + 16) * 64 + 16] -= 0.5;
     assert!(matches!(parity::check(&wrong, &policy), Err(ParityError::Differs { .. })));
+}
+
+#[test]
+fn an_improbable_action_must_be_as_improbable_in_the_file() {
+    let last = ACTION_COUNT - 1;
+    let with = |bias: f32| {
+        let mut weights = Weights::new(16, 11);
+        let head_b = weights.values.len() - (ACTION_COUNT + 1);
+        weights.values[head_b + last] = bias;
+        weights
+    };
+    let (onnx, manifest) = packaged(&with(-12.0)).unwrap();
+    let most = manifest.golden.iter().map(|golden| golden.probabilities[last]).fold(0.0, f32::max);
+    assert!(most > 0.0 && most < PARITY_TOLERANCE, "its probability alone would not tell: {most}");
+    let policy = Policy::load(&onnx, &manifest).unwrap();
+    let error = parity::check(&with(-12.01), &policy).unwrap_err().to_string();
+    assert!(error.contains(&format!("probability {last} by its logarithm")), "{error}");
+}
+
+#[test]
+fn a_state_must_be_the_same_even_where_no_output_shows_it() {
+    let cells = 16;
+    let mut hidden = weights(cells);
+    // nothing reads cell 0: neither the gates nor the head
+    hidden.values[FEATURE_COUNT * 4 * cells..][..4 * cells].fill(0.0);
+    let head = hidden.values.len() - (cells + 1) * (ACTION_COUNT + 1);
+    hidden.values[head..][..ACTION_COUNT + 1].fill(0.0);
+    let (onnx, manifest) = packaged(&hidden).unwrap();
+    let policy = Policy::load(&onnx, &manifest).unwrap();
+    // the bias of its forget gate
+    hidden.values[(FEATURE_COUNT + cells) * 4 * cells + cells] -= 0.5;
+    let error = parity::check(&hidden, &policy).unwrap_err().to_string();
+    assert!(error.contains(" of cell 0"), "{error}");
+}
+
+#[test]
+fn the_shipped_policy_passes_the_parity_test() {
+    let file =
+        |name: &str| std::fs::read(format!("{}/../policies/initial/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let weights = Weights::from_checkpoint(&file("checkpoint")).unwrap();
+    let policy = Policy::load(&file("policy.onnx"), &serde_json::from_slice(&file("manifest.json")).unwrap()).unwrap();
+    parity::check(&weights, &policy).unwrap();
+}
+
+#[test]
+fn a_network_for_comparison_is_not_exported() {
+    let (two, forgetful) = (PpoConfig { lstm_layers: 2, ..small() }, PpoConfig { memory: false, ..small() });
+    for (config, setting) in [(two, "lstm_layers"), (forgetful, "memory")] {
+        let error = packaged(&Weights::fresh(&config, 1)).unwrap_err().to_string();
+        assert!(error.contains(setting) && error.contains("for comparison only"), "{error}");
+    }
+}
+
+fn small() -> PpoConfig {
+    PpoConfig { lstm_cells: 4, ..PpoConfig::default() }
 }
 
 #[test]

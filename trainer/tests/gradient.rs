@@ -6,15 +6,15 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use twinscaler::ppo::loss::Coefficients;
 use twinscaler::ppo::update::{Minibatch, Objective, composed, loss_and_gradient};
-use twinscaler::ppo::{Tape, Weights};
+use twinscaler::ppo::{PpoConfig, Tape, Weights};
 
-/// Steps, sequences and cells of a minibatch.
+/// Steps, sequences and numbers of a state, h or c, of a minibatch.
 type Shape = (usize, usize, usize);
 
 const SMALL: Shape = (4, 2, 3);
 
 /// Sequences of which the last has an episode that starts at its third step, and refused actions.
-fn minibatch(rng: &mut ChaCha8Rng, (steps, sequences, cells): Shape) -> Minibatch {
+fn minibatch(rng: &mut ChaCha8Rng, (steps, sequences, width): Shape) -> Minibatch {
     let n = steps * sequences;
     let mut numbers = |n: usize, low: f32, high: f32| (0..n).map(|_| rng.random_range(low..high)).collect::<Vec<f32>>();
     let mut keep = vec![1.0; n];
@@ -24,7 +24,7 @@ fn minibatch(rng: &mut ChaCha8Rng, (steps, sequences, cells): Shape) -> Minibatc
     Minibatch {
         x: numbers(n * FEATURE_COUNT, 0.0, 1.0),
         keep,
-        first: [numbers(sequences * cells, -0.5, 0.5), numbers(sequences * cells, -0.5, 0.5)],
+        first: [numbers(sequences * width, -0.5, 0.5), numbers(sequences * width, -0.5, 0.5)],
         action,
         penalty: refused.collect(),
         old_log_prob: numbers(n, -2.2, -1.7),
@@ -35,10 +35,18 @@ fn minibatch(rng: &mut ChaCha8Rng, (steps, sequences, cells): Shape) -> Minibatc
 
 #[test]
 fn finite_differences_agree_with_the_gradient() {
+    for layers in [1, 2] {
+        has_the_slope_as_its_gradient(layers);
+    }
+}
+
+fn has_the_slope_as_its_gradient(layers: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    let (minibatch, (.., cells)) = (minibatch(&mut rng, SMALL), SMALL);
+    let (steps, sequences, cells) = SMALL;
+    let minibatch = minibatch(&mut rng, (steps, sequences, layers * cells));
     let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1 };
-    let mut weights = Weights::new(cells, 9);
+    let config = PpoConfig { lstm_cells: cells, lstm_layers: layers, ..PpoConfig::default() };
+    let mut weights = Weights::fresh(&config, 9);
     // a head that matters
     let head = weights.values.len() - (cells + 1) * (ACTION_COUNT + 1);
     weights.values[head..].iter_mut().for_each(|w| *w = rng.random_range(-0.5..0.5));
@@ -56,7 +64,10 @@ fn finite_differences_agree_with_the_gradient() {
             };
             let slope = (moved(5e-3) - moved(-5e-3)) / 1e-2;
             let gradient = f64::from(gradient[i]);
-            assert!((slope - gradient).abs() < 2e-3 + 0.02 * slope.abs(), "{objective:?} {i}: {slope} {gradient}");
+            assert!(
+                (slope - gradient).abs() < 2e-3 + 0.02 * slope.abs(),
+                "{layers} {objective:?} {i}: {slope} {gradient}"
+            );
         }
     }
 }

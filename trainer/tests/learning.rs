@@ -9,6 +9,7 @@ use contract::Action;
 use twin::env::Environment;
 use twinscaler::ppo::loss::Coefficients;
 use twinscaler::ppo::rollout::{Actor, Collector};
+use twinscaler::ppo::track::Track;
 use twinscaler::ppo::update::{Minibatch, Objective, loss_and_gradient};
 use twinscaler::ppo::{
     Choice, CloningConfig, EpisodeOutcome, Job, PpoConfig, Start, Tape, TrainError, Trained, Weights, clone_teacher,
@@ -54,15 +55,47 @@ fn echo_is_learned() {
 }
 
 #[test]
-fn recall_is_learned_with_the_state_that_the_lstm_carries() {
+fn recall_is_learned_with_the_state_that_the_lstm_carries_and_not_without() {
     // without memory the two cues look alike when it counts, so that every answer is right half of the time
     for constant in [Action::Launch(0, 1), Action::Stop(0, 1)] {
         let total: f64 = (0..64).map(|seed| Recall::default().play(seed, constant)).sum();
         assert!((total / 64.0).abs() < 0.3, "{total}");
     }
-    let trained = learn(Recall::boxed, &PpoConfig { steps: 40_000, ..small() }, 3).unwrap();
-    let after = score(&trained.best, Recall::boxed, Choice::Argmax);
-    assert!(after > 0.95, "{after}");
+    let after = |memory: bool| {
+        let trained = learn(Recall::boxed, &PpoConfig { steps: 40_000, memory, ..small() }, 3).unwrap();
+        score(&trained.best, Recall::boxed, Choice::Argmax)
+    };
+    let (with, without) = (after(true), after(false));
+    assert!(with > 0.95 && without < 0.3, "{with} {without}");
+}
+
+#[test]
+fn a_network_without_memory_says_the_same_to_the_same_whatever_was_before() {
+    let mut weights = Weights::fresh(&PpoConfig { memory: false, ..small() }, 3);
+    let head = weights.values.len() - 17 * 8;
+    weights.values[head..].iter_mut().for_each(|w| *w *= 50.0);
+    let config = PpoConfig { memory: false, ..small() };
+    let mut collector = Collector::new(many(&Recall::boxed, 16), &config, &weights, true, 1, &Device::flex());
+    collector.collect(&weights, Actor::Policy).unwrap();
+    // the last step of an episode looks the same in all of them
+    let values = |track: &Track| {
+        let last = (0..track.steps()).filter(|&t| track.done[t]);
+        last.map(|t| track.values[t]).collect::<Vec<_>>()
+    };
+    let values: Vec<f32> = collector.tracks().iter().flat_map(|track| values(track)).collect();
+    assert!(values.len() > 16 && values.iter().all(|v| *v == values[0]), "{values:?}");
+}
+
+#[test]
+fn weights_of_another_network_are_not_learned_on_from() {
+    let job = Job {
+        envs: many(&Echo::boxed, 16),
+        evaluation: vec![],
+        start: Start::Weights(Weights::new(8, 1)),
+        device: Device::flex(),
+    };
+    let error = train(job, &small(), 1, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+    assert!(error.to_string().contains("lstm_cells = 8 and the settings say 16"), "{error}");
 }
 
 #[test]
@@ -78,11 +111,18 @@ fn the_same_seed_gives_the_same_weights_whatever_the_number_of_threads() {
 
 #[test]
 fn a_rollout_that_is_replayed_in_sequences_gives_the_same_probabilities_and_values() {
-    let (device, config) = (Device::flex(), small());
-    let mut weights = Weights::new(16, 3);
+    let two = PpoConfig { lstm_layers: 2, ..small() };
+    for config in [small(), PpoConfig { memory: false, ..small() }, two] {
+        replayed(&config);
+    }
+}
+
+fn replayed(config: &PpoConfig) {
+    let device = Device::flex();
+    let mut weights = Weights::fresh(config, 3);
     let head = weights.values.len() - 17 * 8;
     weights.values[head..].iter_mut().for_each(|w| *w *= 50.0);
-    let mut collector = Collector::new(many(&Recall::boxed, 16), &config, &weights, true, 1, &device);
+    let mut collector = Collector::new(many(&Recall::boxed, 16), config, &weights, true, 1, &device);
     for _ in 0..2 {
         collector.collect(&weights, Actor::Policy).unwrap();
         let tracks = collector.tracks();
@@ -160,14 +200,16 @@ fn a_stopped_run_returns_what_it_has() {
 }
 
 #[test]
-fn a_clone_does_what_its_teacher_does() {
-    let cloning = CloningConfig { steps: 8192, ..CloningConfig::default() };
-    let config = PpoConfig { learning_rate: 1e-2, cloning, ..small() };
-    let envs = many(&Echo::boxed, 16);
-    let (weights, losses) = clone_teacher(envs, &config, 1, &Device::flex()).unwrap();
-    assert!(losses.last().unwrap().policy < 0.5 * losses[0].policy);
-    let after = score(&weights, Echo::boxed, Choice::Argmax);
-    assert!(after > 0.95 * Echo::BEST, "{after}");
+fn a_clone_does_what_its_teacher_does_with_one_lstm_and_with_two() {
+    for lstm_layers in [1, 2] {
+        let cloning = CloningConfig { steps: 8192, learning_rate: 1e-2, ..CloningConfig::default() };
+        let config = PpoConfig { lstm_layers, cloning, ..small() };
+        let envs = many(&Echo::boxed, 16);
+        let (weights, losses) = clone_teacher(envs, &config, 1, &Device::flex()).unwrap();
+        assert!(weights.layers == lstm_layers && losses.last().unwrap().policy < 0.5 * losses[0].policy);
+        let after = score(&weights, Echo::boxed, Choice::Argmax);
+        assert!(after > 0.95 * Echo::BEST, "{lstm_layers}: {after}");
+    }
 }
 
 #[test]

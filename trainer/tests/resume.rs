@@ -1,12 +1,12 @@
-//! `train --resume`: a run that was ended goes on where it was, and only with the options it had.
+//! What a training run leaves in its directory when it is ended, killed, finished or mistaken, and how it goes on.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use contract::manifest::Manifest;
 use twinscaler::commands::train::{TrainArgs, TrainCommandError, run};
 use twinscaler::ppo::State;
+use twinscaler::stop::{Phase, Stop};
 
 #[derive(Parser)]
 struct Cli {
@@ -25,49 +25,171 @@ evaluate_episodes = 2
 steps = 512
 ";
 
-fn train(dir: &Path, options: &[&str], is_stopped: bool) -> Result<(), TrainCommandError> {
-    let settings = dir.join("small.toml");
-    std::fs::write(&settings, SETTINGS).unwrap();
-    let (out, settings) = (dir.join("out"), settings.display().to_string());
-    let fixed =
-        ["train", "--workload", "paper", "--exact", "--steps", "4096", "--device", "cpu", "--config", &settings];
+fn train_by(settings: &str, dir: &Path, options: &[&str], stop: &Stop) -> Result<(), TrainCommandError> {
+    let file = dir.join("small.toml");
+    std::fs::write(&file, settings).unwrap();
+    let (out, file) = (dir.join("out"), file.display().to_string());
+    let fixed = ["train", "--workload", "paper", "--exact", "--steps", "4096", "--device", "cpu", "--config", &file];
     let args = Cli::parse_from(fixed.iter().chain(&["--out", &out.display().to_string()]).chain(options)).args;
     let lessons = args.load_names().unwrap().iter().map(|name| args.lesson(name).unwrap()).collect();
-    run(&args, lessons, &AtomicBool::new(is_stopped))
+    run(&args, lessons, stop)
+}
+
+fn train(dir: &Path, options: &[&str]) -> Result<(), TrainCommandError> {
+    train_by(SETTINGS, dir, options, &Stop::new(Phase::Preparing))
+}
+
+/// A run that Ctrl-C ends after its first update.
+fn train_and_stop(dir: &Path, options: &[&str]) {
+    let stop = Stop::new(Phase::Learning);
+    stop.ask();
+    train_by(SETTINGS, dir, options, &stop).unwrap();
+}
+
+fn lines(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("out/progress.jsonl")).unwrap()
 }
 
 /// The steps that the run's lines are about.
 fn steps(dir: &Path) -> Vec<u64> {
-    let lines = std::fs::read_to_string(dir.join("out/progress.jsonl")).unwrap();
     let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["global_step"].as_u64().unwrap();
-    lines.lines().map(step).collect()
+    lines(dir).lines().map(step).collect()
+}
+
+fn manifest(dir: &Path) -> Manifest {
+    serde_json::from_slice(&std::fs::read(dir.join("out/manifest.json")).unwrap()).unwrap()
+}
+
+/// The files of a directory with their bytes.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let named = |entry: std::fs::DirEntry| {
+        (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).unwrap())
+    };
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| named(entry.unwrap())).collect();
+    files.sort();
+    files
+}
+
+fn event_files(dir: &Path) -> usize {
+    files(&dir.join("out")).iter().filter(|(name, _)| name.starts_with("events.out.tfevents.")).count()
+}
+
+fn every_256(last: u64) -> Vec<u64> {
+    (1..=last / 256).map(|k| 256 * k).collect()
 }
 
 #[test]
 fn a_run_that_was_ended_goes_on_where_it_was_with_the_options_it_had() {
     let dir = tempfile::tempdir().unwrap();
-    train(dir.path(), &[], true).unwrap();
+    train_and_stop(dir.path(), &[]);
     let state = State::from_bytes(&std::fs::read(dir.path().join("out/state")).unwrap()).unwrap();
     assert_eq!((state.steps, steps(dir.path())), (256, vec![256]), "one rollout of four environments");
+    // the report and the manifest are about what was done, not about what was asked for
+    assert_eq!(manifest(dir.path()).settings["steps_done"], "256");
+    let report = || std::fs::read_to_string(dir.path().join("out/report.html")).unwrap();
+    assert!(report().contains("Ended after 256 of 4,096 steps"));
 
-    let other = train(dir.path(), &["--resume", "--seed", "2"], false).unwrap_err();
+    let other = train(dir.path(), &["--resume", "--seed", "2"]).unwrap_err();
     assert!(other.is_input() && other.to_string().contains("its options are others (paper "), "{other}");
 
-    train(dir.path(), &["--resume"], false).unwrap();
-    let expected: Vec<u64> = (1..=16).map(|k| 256 * k).collect();
-    assert_eq!(steps(dir.path()), expected, "its lines go on");
-    let manifest = std::fs::read(dir.path().join("out/manifest.json")).unwrap();
-    let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!(manifest.lstm_cells, 8);
+    train(dir.path(), &["--resume"]).unwrap();
+    assert_eq!(steps(dir.path()), every_256(4096), "its lines go on");
+    let settings = manifest(dir.path()).settings;
+    assert_eq!((settings["steps"].as_str(), settings["steps_done"].as_str()), ("4096", "4096"));
+    // its curve is that of all its steps: an evaluation in each of the two processes' parts
+    let report = report();
+    assert!(report.contains("4,096 steps") && !report.contains("no curve yet") && !report.contains("Ended after"));
+    let curve = report.split("<polyline points=\"").nth(2).unwrap().split('"').next().unwrap();
+    let evaluations = lines(dir.path()).matches("charts/evaluation_return").count();
+    assert_eq!(curve.split_whitespace().count(), evaluations, "{curve}");
+}
 
-    // and a run that begins anew takes nothing of the old one
-    train(dir.path(), &[], true).unwrap();
-    assert_eq!(steps(dir.path()), [256]);
+#[test]
+fn a_run_that_is_finished_is_not_gone_on_with_and_makes_way_for_another() {
+    let dir = tempfile::tempdir().unwrap();
+    train(dir.path(), &[]).unwrap();
+    let (finished, events) = (files(&dir.path().join("out")), event_files(dir.path()));
+    assert!(finished.iter().all(|(name, _)| name != "state"));
+    let error = train(dir.path(), &["--resume"]).unwrap_err();
+    assert!(error.is_input() && error.to_string().contains("its run is finished"), "{error}");
+    assert!(finished == files(&dir.path().join("out")), "its report and all else are as they were");
+
+    train_and_stop(dir.path(), &["--seed", "2"]);
+    assert_eq!(
+        (steps(dir.path()), events, event_files(dir.path())),
+        (vec![256], 1, 1),
+        "nothing of the old run is left"
+    );
+}
+
+#[test]
+fn a_run_that_is_not_finished_is_not_destroyed_by_a_forgotten_resume_or_a_typing_error() {
+    let dir = tempfile::tempdir().unwrap();
+    train_and_stop(dir.path(), &[]);
+    let before = files(&dir.path().join("out"));
+    let error = train(dir.path(), &[]).unwrap_err();
+    assert!(
+        error.is_input() && error.to_string().contains("--resume") && error.to_string().contains("/state"),
+        "{error}"
+    );
+    std::fs::remove_file(dir.path().join("out/state")).unwrap();
+    let error = train(dir.path(), &["--machines-per-action", "3"]).unwrap_err();
+    assert!(error.is_input() && error.to_string().contains("machines_per_action"), "{error}");
+    let left: Vec<_> = before.into_iter().filter(|(name, _)| name != "state").collect();
+    assert!(left == files(&dir.path().join("out")), "nothing was written");
+}
+
+#[test]
+fn what_a_killed_run_wrote_after_its_last_state_is_written_again_once() {
+    let dir = tempfile::tempdir().unwrap();
+    train_and_stop(dir.path(), &[]);
+    // two more updates, the last of them cut off in mid-line
+    let line = lines(dir.path());
+    let torn = line.replace(":256,", ":512,") + &line.replace(":256,", ":768,")[..40];
+    std::fs::write(dir.path().join("out/progress.jsonl"), line.clone() + &torn).unwrap();
+    train(dir.path(), &["--resume"]).unwrap();
+    assert_eq!(steps(dir.path()), every_256(4096));
+    assert!(lines(dir.path()).starts_with(&line), "what came before the state is as it was");
+    assert_eq!(event_files(dir.path()), 2, "one for each process");
+}
+
+#[test]
+fn a_number_that_is_none_exports_nothing_and_says_whose_policy_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let exploding = format!("learning_rate = 1e30\n{SETTINGS}");
+    let explode = || train_by(&exploding, dir.path(), &[], &Stop::new(Phase::Preparing)).unwrap_err();
+    let error = explode();
+    assert!(matches!(error, TrainCommandError::Train(_)) && !error.is_input(), "{error}");
+    assert!(files(&dir.path().join("out")).iter().all(|(name, _)| name != "policy.onnx" && name != "manifest.json"));
+
+    std::fs::remove_file(dir.path().join("out/state")).unwrap_or_default();
+    train(dir.path(), &[]).unwrap();
+    let policy = || std::fs::read(dir.path().join("out/policy.onnx")).unwrap();
+    let before = policy();
+    let error = explode();
+    assert!(error.to_string().contains("policy.onnx is that of an earlier run"), "{error}");
+    assert_eq!(policy(), before);
+}
+
+#[test]
+fn what_no_policy_can_be_made_of_is_refused_before_it_is_learned() {
+    let dir = tempfile::tempdir().unwrap();
+    for setting in ["memory = false", "lstm_layers = 2"] {
+        let settings = format!("{setting}\n{SETTINGS}");
+        let error = train_by(&settings, dir.path(), &[], &Stop::new(Phase::Preparing)).unwrap_err();
+        let name = setting.split(' ').next().unwrap();
+        assert!(
+            error.is_input() && error.to_string().contains(name) && error.to_string().contains("quality"),
+            "{error}"
+        );
+    }
+    assert!(!dir.path().join("out").exists());
 }
 
 #[test]
 fn there_must_be_a_run_to_go_on_with() {
     let dir = tempfile::tempdir().unwrap();
-    let error = train(dir.path(), &["--resume"], false).unwrap_err();
+    let error = train(dir.path(), &["--resume"]).unwrap_err();
     assert!(error.is_input() && error.to_string().contains("settings.toml"), "{error}");
+    assert!(!dir.path().join("out").exists());
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use contract::ACTION_COUNT;
 use localcloud::tools::tools_dir;
 use serde_json::{Value, json};
-use twinscaler::parity::{PARITY_STEPS, PARITY_TOLERANCE, expected, package};
+use twinscaler::parity::{PARITY_FLOOR, PARITY_STEPS, PARITY_TOLERANCE, expected, package};
 use twinscaler::ppo::Weights;
 
 /// Weights whose head is as strong as that of a trained policy.
@@ -52,7 +52,7 @@ fn onnxruntime_computes_what_burn_computes() {
             for (a, p) in burn.probabilities.iter().enumerate() {
                 let q = step["probabilities"][a].as_f64().unwrap() as f32;
                 // allowed actions' logits, up to a constant; a refused action has none
-                let logits = if burn.mask[a] && *p > 1e-4 { (q.ln() - p.ln()).abs() } else { (q - p).abs() };
+                let logits = if burn.mask[a] && *p >= PARITY_FLOOR { (q.ln() - p.ln()).abs() } else { (q - p).abs() };
                 assert!(logits <= PARITY_TOLERANCE, "step {i}, action {a}: {q} instead of {p}");
             }
         }

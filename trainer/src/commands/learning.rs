@@ -42,6 +42,12 @@ pub enum SettingsError {
     /// Several files, where one run has one.
     #[error("one run has one --config; improve takes several, one for each candidate")]
     Several,
+    /// The functions could not run what is learned.
+    #[error(
+        "the setting {0} is for comparison only: no policy can be made of it; leave it out, or measure it with \
+         `cargo bench -p twinscaler --profile dev --bench quality -- FILE.toml`"
+    )]
+    Compared(&'static str),
     /// A setting is unknown or makes no sense.
     #[error(transparent)]
     Settings(#[from] TrainError),
@@ -51,7 +57,7 @@ impl Learning {
     /// The settings, from the file and the options.
     ///
     /// # Errors
-    /// If the file cannot be read, or a setting makes no sense.
+    /// If the file cannot be read, or a setting makes no sense or is for comparison only.
     pub fn settings(&self) -> Result<PpoConfig, SettingsError> {
         if self.configs.len() > 1 {
             return Err(SettingsError::Several);
@@ -81,6 +87,9 @@ impl Learning {
         config.steps = self.steps.unwrap_or(config.steps);
         config.epochs = self.epochs.unwrap_or(config.epochs);
         config.check()?;
-        Ok(config)
+        match config.compared_for() {
+            Some(setting) => Err(SettingsError::Compared(setting)),
+            None => Ok(config),
+        }
     }
 }

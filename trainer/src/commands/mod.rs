@@ -7,6 +7,7 @@ pub mod improve;
 pub mod key;
 pub mod learning;
 pub mod pool;
+pub mod rundir;
 pub mod train;
 pub mod twin_args;
 pub mod window;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use backtest::play::{Contender, PlayError, Standing, outcomes, standing};
 use clap::Args;
@@ -15,6 +14,7 @@ use twin::{EnvSpec, ScenarioError};
 
 use crate::commands::backtest::{self as tables, BoundsLine};
 use crate::commands::learning::{Learning, SettingsError};
+use crate::commands::rundir::RunDir;
 use crate::commands::twin_args::TwinArgs;
 use crate::compare::fleet_chart;
 use crate::contender::Learned;
@@ -25,11 +25,11 @@ use crate::load::{Load, LoadError, LoadName, LoadOptions, PERTURBATION, load};
 use crate::parity::Origin;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::runner::is_cpu;
-use crate::ppo::state::State;
-use crate::ppo::train::{Progress, Start, Trained};
+use crate::ppo::train::{Start, Trained};
 use crate::promote::Bundle;
 use crate::report::{self, Line};
-use crate::watch::{Log, STATE, replace};
+use crate::stop::{Phase, Stop};
+use crate::watch::{Log, Point};
 use crate::{parity, ppo};
 
 /// Seeds of the final comparison; apart from those of training and of its own evaluations.
@@ -38,10 +38,10 @@ const HELD_OUT_SEEDS: std::ops::Range<u64> = 9_000_000..9_000_032;
 const LEARNED_DRAWS: std::ops::Range<u64> = 0..64;
 /// The same, to be compared on.
 const HELD_OUT_DRAWS: std::ops::Range<u64> = 1000..1032;
+/// The policy's file.
+const POLICY: &str = "policy.onnx";
 /// Different workloads of a load that bounds are computed for at most.
 const BOUNDS_MAX: usize = 4;
-/// The settings of a run, beside its state.
-const SETTINGS: &str = "settings.toml";
 
 /// What to train on, and how.
 #[derive(Args, Clone, Debug)]
@@ -193,6 +193,23 @@ pub enum TrainCommandError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Training failed where another policy is.
+    #[error("train a policy; {policy} is that of an earlier run")]
+    Beside {
+        /// Its path.
+        policy: String,
+        /// What failed.
+        source: ppo::TrainError,
+    },
+    /// A new run would take the place of one that is not finished.
+    #[error(
+        "train into {dir}: it holds the state of a run that is not finished; go on with that one by --resume, or remove \
+         {dir}/state to give it up, or use another --out"
+    )]
+    Unfinished {
+        /// Where.
+        dir: String,
+    },
     /// There is no run to go on with.
     #[error("resume {dir}: {problem}")]
     Resume {
@@ -206,7 +223,8 @@ pub enum TrainCommandError {
 impl TrainCommandError {
     /// Whether the user has to change something: exit code 2.
     pub fn is_input(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Device(_) | Self::Resume { .. } | Self::Course(_) | Self::Scenario(_))
+        let of_directory = matches!(self, Self::Resume { .. } | Self::Unfinished { .. });
+        of_directory || matches!(self, Self::Settings(_) | Self::Device(_) | Self::Course(_) | Self::Scenario(_))
     }
 }
 
@@ -246,77 +264,54 @@ fn course(args: &TrainArgs, name: &str, lesson: &Lesson, is_ec2: bool) -> Result
 /// Trains and writes the policy with its report. `stop` ends the run early, which then writes what it has.
 ///
 /// # Errors
-/// If training fails, or nothing can be written.
-pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &AtomicBool) -> Result<(), TrainCommandError> {
+/// If training fails, or nothing can be written. Nothing is written before the first update.
+pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &Stop) -> Result<(), TrainCommandError> {
     let (config, device) = (args.learning.settings()?, select(args.learning.device)?);
-    let start = start(args, &config)?;
+    let dir = RunDir::new(&args.out, &about(args), &config);
+    let start = if args.resume { dir.resume()? } else { dir.begin()? };
     let device_name = if is_cpu(&device) { "the CPU" } else { "the GPU" };
     eprintln!("training on {device_name}: {device:?}");
-    let courses: Vec<Course> = args
-        .workloads
-        .iter()
-        .zip(lessons)
-        .map(|(name, lesson)| courses(args, name, &lesson))
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-        .collect();
-    let goes_on = matches!(start, Start::Resume(_));
-    let log = Log::files(config.steps, &args.out, goes_on).map_err(|e| files(&args.out, e))?;
-    let state = args.out.join(STATE);
-    let log = log.keeping(|bytes| replace(&state, &bytes));
-    let stopped = || stop.load(Ordering::Relaxed);
+    let courses = all_courses(args, lessons)?;
+    let log = Log::files(config.steps, &args.out, args.resume).map_err(|e| files(&args.out, e))?;
+    let log = log.keeping(|bytes| dir.keep(&bytes));
+    let stopped = || {
+        stop.enter(Phase::Learning);
+        stop.is_asked()
+    };
     let trained = watched(&courses, start, (&config, args.learning.seed), &device, log, &stopped)
         .map_err(|error| error.at(&args.out))?;
+    stop.enter(Phase::Comparing);
     let compared = courses.iter().map(|course| compare(&trained, course)).collect::<Result<Vec<_>, _>>()?;
     let bundle = bundle(args, &config, &trained, &courses, &compared)?;
     bundle.write(&args.out).map_err(|e| files(&args.out, e))?;
+    if trained.steps >= config.steps {
+        dir.finish().map_err(|e| files(&args.out, e))?;
+    }
     say(args, &bundle, &compared);
     Ok(())
 }
 
-fn files(dir: &Path, source: std::io::Error) -> TrainCommandError {
-    TrainCommandError::Files { dir: dir.display().to_string(), source }
+fn all_courses(args: &TrainArgs, lessons: Vec<Lesson>) -> Result<Vec<Course>, TrainCommandError> {
+    let of = |(name, lesson): (&String, Lesson)| courses(args, name, &lesson);
+    let all = args.workloads.iter().zip(lessons).map(of).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
-/// What the run starts from; its settings are kept in the directory.
-fn start(args: &TrainArgs, config: &PpoConfig) -> Result<Start, TrainCommandError> {
-    let settings = args.out.join(SETTINGS);
-    // what the run is about, as a comment above its settings: a resumed run must be about the same
-    let about = format!(
-        "# {} machines per action {:?} also ec2 {} {:?} seed {} exact {}",
+/// What a run depends on besides its settings.
+fn about(args: &TrainArgs) -> String {
+    format!(
+        "{} machines per action {:?} also ec2 {} {:?} seed {} exact {}",
         args.workloads.join(" "),
         args.machines_per_action,
         args.also_ec2,
         args.load_options(),
         args.learning.seed,
         args.exact
-    );
-    let ours = format!("{about}\n{}", toml::to_string(config).expect("settings are plain data"));
-    let resume = |problem: String| TrainCommandError::Resume { dir: args.out.display().to_string(), problem };
-    if !args.resume {
-        let begin = || {
-            std::fs::create_dir_all(&args.out)?;
-            // the state of an earlier run must not be taken for this one's
-            std::fs::remove_file(args.out.join(STATE)).or_else(unless_missing)?;
-            replace(&settings, ours.as_bytes())
-        };
-        begin().map_err(|e| files(&args.out, e))?;
-        return Ok(Start::Fresh);
-    }
-    let theirs = std::fs::read_to_string(&settings).map_err(|e| resume(format!("{SETTINGS}: {e}")))?;
-    if theirs != ours {
-        let theirs = theirs.lines().next().unwrap_or_default().trim_start_matches("# ");
-        let problem =
-            format!("its options are others ({theirs}); give it the same, and --config {}", settings.display());
-        return Err(resume(problem));
-    }
-    let bytes = std::fs::read(args.out.join(STATE)).map_err(|e| resume(format!("{STATE}: {e}")))?;
-    Ok(Start::Resume(Box::new(State::from_bytes(&bytes)?)))
+    )
 }
 
-fn unless_missing(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+fn files(dir: &Path, source: std::io::Error) -> TrainCommandError {
+    TrainCommandError::Files { dir: dir.display().to_string(), source }
 }
 
 /// Training, or the log that could not be written.
@@ -331,6 +326,9 @@ pub enum Watched {
 impl Watched {
     fn at(self, dir: &Path) -> TrainCommandError {
         match self {
+            Self::Train(source) if dir.join(POLICY).exists() => {
+                TrainCommandError::Beside { policy: dir.join(POLICY).display().to_string(), source }
+            }
             Self::Train(error) => error.into(),
             Self::Log(source) => files(dir, source),
         }
@@ -346,18 +344,18 @@ pub fn watched(
     start: Start,
     (config, seed): (&PpoConfig, u64),
     device: &burn::tensor::Device,
-    mut log: Log<'_>,
+    log: Log<'_>,
     stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<Trained, Watched> {
-    let mut failed = None;
+    let (mut failed, mut log) = (None, log.over(courses.len()));
     let trained = learn(courses, start, config, seed, device, &mut |progress, snapshot| {
         let is_stopped = stopped();
         failed = log.update(progress, snapshot, is_stopped).err();
         let goes_on = failed.is_none() && !is_stopped;
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    let ended = log.end();
-    match failed.or(ended.err()) {
+    log.end();
+    match failed {
         Some(error) => Err(Watched::Log(error)),
         None => trained.map_err(Watched::Train),
     }
@@ -399,7 +397,9 @@ fn bundle(
             (format!("{}/rule_usd", c.workload), best_rule),
         ]
     });
-    let settings = settings(config, args.learning.seed, &args.workloads.join(" "));
+    let mut settings = settings(config, args.learning.seed, &args.workloads.join(" "));
+    // fewer than its steps where it was ended
+    settings.insert("steps_done".into(), trained.steps.to_string());
     let machines_per_action_max = courses.iter().map(|c| c.spec.config().machines_per_action_max).max().unwrap_or(1);
     let origin = Origin { settings, evaluation: evaluation.collect(), parent: None, machines_per_action_max };
     let (onnx, manifest) = parity::package(&trained.best, origin)?;
@@ -414,12 +414,13 @@ fn page(
     courses: &[Course],
     compared: &[Compared],
 ) -> Result<String, TrainCommandError> {
+    let points = Point::all(&args.out).map_err(|e| files(&args.out, e))?;
     let mut body = format!(
-        "<p>{} steps, seed {}. On each load all play the same {} held-out episodes.</p><h2>Learning</h2>{}",
-        HumanCount(config.steps),
+        "<p>{}, seed {}. On each load all play the same {} held-out episodes.</p><h2>Learning</h2>{}",
+        steps(trained.steps, config.steps),
         args.learning.seed,
         HELD_OUT_SEEDS.end - HELD_OUT_SEEDS.start,
-        curves(&trained.curve, courses.len())
+        curves(&points, courses.len())
     );
     for (course, compared) in courses.iter().zip(compared) {
         let bounds = tables::bound_lines(&compared.bounds);
@@ -437,10 +438,18 @@ fn page(
     Ok(report::page("twinscaler: a trained policy", &body))
 }
 
+fn steps(done: u64, of: u64) -> String {
+    if done >= of {
+        format!("{} steps", HumanCount(done))
+    } else {
+        format!("Ended after {} of {} steps", HumanCount(done), HumanCount(of))
+    }
+}
+
 /// The cost of an episode while it was learned. Of several loads only the evaluations are comparable: which episodes end
 /// during a rollout is a matter of chance, and their dollars are scaled to what is at stake.
-fn curves(curve: &[Progress], courses: usize) -> String {
-    let points = |of: fn(&Progress) -> Option<f64>| {
+fn curves(curve: &[Point], courses: usize) -> String {
+    let points = |of: fn(&Point) -> Option<f64>| {
         curve.iter().filter_map(|p| Some((p.steps as f64, -of(p)?))).collect::<Vec<_>>()
     };
     let evaluated = report::Curve { name: "evaluated, most probable action", points: points(|p| p.evaluation) };

@@ -29,7 +29,7 @@ pub fn clone_teacher(
     if envs.is_empty() {
         return Err(TrainError::NoEnvironment);
     }
-    let start = Weights::new(config.lstm_cells, seed);
+    let start = Weights::fresh(config, seed);
     let per_rollout = (envs.len() * config.rollout_steps) as u64;
     let rounds = cloning.steps.div_ceil(per_rollout);
     // refused actions stay masked: the teacher never takes one

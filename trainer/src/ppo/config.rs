@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use super::weights::{LAYERS_MAX, compared_for};
 
 /// Settings of PPO. Read from TOML; an unknown key is an error, a missing one has the value of [`PpoConfig::default`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,11 @@ pub struct PpoConfig {
     pub epochs: usize,
     /// Cells of the LSTM.
     pub lstm_cells: usize,
+    /// LSTMs on top of each other. More than one are for comparison only: the functions run one.
+    pub lstm_layers: usize,
+    /// Whether the LSTM keeps its state from step to step. Without it every step is as the first of an episode: for comparison
+    /// only, as the functions keep it.
+    pub memory: bool,
     /// Discount a step.
     pub gamma: f64,
     /// Lambda of the generalised advantage estimate.
@@ -122,6 +128,8 @@ impl Default for PpoConfig {
             minibatch_sequences: 16,
             epochs: 4,
             lstm_cells: 128,
+            lstm_layers: 1,
+            memory: true,
             gamma: 0.93,
             gae_lambda: 0.95,
             clip: 0.2,
@@ -153,12 +161,18 @@ impl PpoConfig {
         Ok(config)
     }
 
+    /// Which setting makes the network one for comparison only, of which no policy file can be made.
+    pub fn compared_for(&self) -> Option<&'static str> {
+        compared_for(self.lstm_layers, self.memory)
+    }
+
     /// Whether the settings make sense together.
     ///
     /// # Errors
     /// Names the first that does not.
     pub fn check(&self) -> Result<(), TrainError> {
         let rules = [
+            (self.steps > 0, "steps must be at least 1"),
             (self.n_envs > 0, "n_envs must be at least 1"),
             (self.sequence_steps > 0, "sequence_steps must be at least 1"),
             (self.rollout_steps > 0, "rollout_steps must be at least 1"),
@@ -169,6 +183,7 @@ impl PpoConfig {
             (self.minibatch_sequences > 0, "minibatch_sequences must be at least 1"),
             (self.epochs > 0, "epochs must be at least 1"),
             ((1..=512).contains(&self.lstm_cells), "lstm_cells must be between 1 and 512"),
+            ((1..=LAYERS_MAX).contains(&self.lstm_layers), "lstm_layers must be between 1 and 4"),
             ((0.0..=1.0).contains(&self.gamma), "gamma must be between 0 and 1"),
             ((0.0..=1.0).contains(&self.gae_lambda), "gae_lambda must be between 0 and 1"),
             (self.clip > 0.0, "clip must be above 0"),
@@ -225,7 +240,36 @@ mod tests {
         let published = PpoConfig::from_toml(include_str!("../../settings/published.toml")).unwrap();
         assert_eq!((published.gamma, published.gae_lambda, published.value_coefficient), (0.99, 0.97, 0.0005));
         assert_eq!(published.cloning.steps, 0);
-        PpoConfig::from_toml(include_str!("../../settings/gpu.toml")).unwrap();
+    }
+
+    /// The files of settings in a folder of `settings`, by name.
+    fn files(folder: &str) -> Vec<(String, PpoConfig)> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("settings").join(folder);
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let tomls = paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        let read = |path: std::path::PathBuf| {
+            let name = path.display().to_string();
+            let config = PpoConfig::from_toml(&std::fs::read_to_string(&path).unwrap());
+            (name.clone(), config.unwrap_or_else(|error| panic!("{name}: {error}")))
+        };
+        tomls.map(read).collect()
+    }
+
+    #[test]
+    fn every_file_of_settings_parses_and_makes_sense() {
+        let ablations = files("ablations");
+        assert!(ablations.len() > 20 && ablations.iter().all(|(_, config)| *config != PpoConfig::default()));
+        for (name, config) in files("").into_iter().chain(ablations) {
+            let (a_rollout, cloning) = ((config.n_envs * config.rollout_steps) as u64, &config.cloning);
+            let sequences = config.n_envs * config.rollout_steps / config.sequence_steps;
+            assert!(config.steps >= 10 * a_rollout, "{name}: enough updates to learn from");
+            assert!(config.minibatch_sequences <= sequences, "{name}: a rollout fills a minibatch");
+            assert!(config.evaluate_every_steps == 0 || config.evaluate_every_steps <= config.steps / 10, "{name}");
+            // the teacher hands over bit by bit, in several rounds, each of which has not too many tiny updates
+            let is_cloned = cloning.steps > 0;
+            assert!(!is_cloned || cloning.steps >= 4 * a_rollout, "{name}: the clone sees its own errors");
+            assert!(!is_cloned || (8..=256).contains(&(sequences / cloning.minibatch_sequences)), "{name}");
+        }
     }
 
     #[test]

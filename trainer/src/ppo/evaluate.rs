@@ -1,13 +1,14 @@
 //! Plays whole episodes with a policy, without learning from them; always on the CPU, where single steps are quickest.
 
+use burn::tensor::Device;
 use contract::{ACTION_COUNT, Action, Features, Mask};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use twin::env::Environment;
 
-use super::lstm::Stepper;
 use super::rollout::{EpisodeOutcome, draw, probabilities};
+use super::runner::Runner;
 use super::weights::Weights;
 
 /// How an action is chosen from the probabilities.
@@ -30,18 +31,22 @@ fn choose(logits: &[f32], mask: &Mask, choice: Choice, rng: &mut ChaCha8Rng) -> 
 }
 
 /// A policy in use: the network with the state of its episode.
-pub struct Playing(Stepper);
+pub struct Playing {
+    runner: Runner,
+    /// What the state before each step counts.
+    keep: f32,
+}
 
 impl Playing {
     /// At the start of an episode.
     pub fn new(weights: &Weights) -> Self {
-        Self(Stepper::new(weights, 1))
+        Self { runner: Runner::new(weights, 1, &Device::flex()), keep: f32::from(weights.memory) }
     }
 
     /// The action for what is seen now.
     pub fn act(&mut self, features: &Features, mask: &Mask, choice: Choice, rng: &mut ChaCha8Rng) -> Action {
-        let action = choose(&self.0.look(features, &[1.0])[..ACTION_COUNT], mask, choice, rng);
-        self.0.advance();
+        let action = choose(&self.runner.look(features, &[self.keep])[..ACTION_COUNT], mask, choice, rng);
+        self.runner.advance();
         Action::at(action)
     }
 }

@@ -1,5 +1,5 @@
 //! The LSTM on the CPU, forward and backward, as one operation of our own: burn's composed cell spends most of its time
-//! in bookkeeping. faer multiplies the matrices; every buffer is reused.
+//! in bookkeeping. faer multiplies the matrices; every buffer is reused. One LSTM alone: stacked ones are burn's.
 //!
 //! For inputs x, gates i, f, g, o and the state (h, c):
 //! z = x·Wx + h·Wh + b, i = σ(z_i), f = σ(z_f), g = tanh(z_g), o = σ(z_o), c' = f·c + i·g, h' = o·tanh(c').
@@ -37,7 +37,7 @@ struct Cell<'w> {
 
 impl<'w> Cell<'w> {
     fn of(weights: &'w Weights) -> Self {
-        let [lstm_w, bias, _, _] = weights.layout().split(&weights.values);
+        let [lstm_w, bias, ..] = weights.layout().split(&weights.values);
         let (of_input, of_state) = lstm_w.split_at(FEATURE_COUNT * 4 * weights.cells);
         Self { cells: weights.cells, of_input, of_state, bias }
     }
@@ -141,6 +141,7 @@ pub struct Stepper {
 impl Stepper {
     /// All states are those at the start of an episode.
     pub fn new(weights: &Weights, batch: usize) -> Self {
+        assert_eq!(weights.layers, 1, "stacked LSTMs are burn's");
         let n = batch * weights.cells;
         let zeros = || [vec![0.0; n], vec![0.0; n]];
         Self {
@@ -169,7 +170,7 @@ impl Stepper {
         cell.recur(&self.h[0], &mut self.z);
         let [c_before, c] = &mut self.c;
         activate(cells, &mut self.z, c_before, c, &mut self.tanh_c, &mut self.h[1]);
-        let [_, _, head_w, head_b] = self.weights.layout().split(&self.weights.values);
+        let [.., head_w, head_b] = self.weights.layout().split(&self.weights.values);
         self.head.chunks_exact_mut(HEAD_OUTPUTS).for_each(|row| row.copy_from_slice(head_b));
         product(
             matrix_mut(&mut self.head, HEAD_OUTPUTS),
@@ -214,6 +215,7 @@ impl Tape {
     /// `x` is `[steps · batch, FEATURES]`; `keep`, `[steps · batch]`, is 0 where an episode starts; `first` is the state
     /// before the first step, h and c.
     pub fn forward(&mut self, weights: &Weights, x: &[f32], keep: &[f32], first: &[Vec<f32>; 2]) -> &[f32] {
+        assert_eq!(weights.layers, 1, "stacked LSTMs are burn's");
         let (cell, cells) = (Cell::of(weights), weights.cells);
         self.resize(first[0].len() / cells, keep.len(), cells);
         let n = first[0].len();

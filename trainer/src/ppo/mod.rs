@@ -51,6 +51,18 @@ pub enum TrainError {
         /// The update it happened in; 0 during a rollout.
         update: u64,
     },
+    /// The weights to go on from are those of another network.
+    #[error(
+        "the policy to learn on from has {setting} = {found} and the settings say {wanted}; give the settings of that policy"
+    )]
+    Network {
+        /// Which setting.
+        setting: &'static str,
+        /// What the weights have.
+        found: String,
+        /// What is asked for.
+        wanted: String,
+    },
     /// A checkpoint cannot be used.
     #[error("checkpoint: {0}; train from fresh weights or use another checkpoint")]
     Checkpoint(String),

@@ -1,4 +1,4 @@
-//! The network: one LSTM shared by a linear head of action logits and a value.
+//! The network: one LSTM (or several on top of each other) shared by a linear head of action logits and a value.
 
 use burn::tensor::activation::{sigmoid, tanh};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -13,31 +13,42 @@ pub const REFUSED: f32 = 1e9;
 /// The weights as tensors, with or without a tape for gradients.
 pub struct Model {
     cells: usize,
-    lstm_w: Tensor<2>,
-    lstm_b: Tensor<2>,
+    lstms: Vec<Lstm>,
     head_w: Tensor<2>,
     head_b: Tensor<2>,
 }
 
-/// The LSTM's state of a batch: `h` and `c`, `[batch, cells]` each.
-#[derive(Clone, Debug)]
-pub struct Cells {
-    /// Hidden state.
-    pub h: Tensor<2>,
-    /// Cell state.
-    pub c: Tensor<2>,
+/// The weights of one LSTM.
+struct Lstm {
+    w: Tensor<2>,
+    b: Tensor<2>,
 }
+
+/// The state of a batch: `h` and `c` of each LSTM, `[batch, cells]` each.
+#[derive(Clone, Debug)]
+pub struct Cells(Vec<[Tensor<2>; 2]>);
 
 impl Cells {
     /// The state at the start of an episode.
-    pub fn zero(batch: usize, cells: usize, device: &Device) -> Self {
-        Self { h: Tensor::zeros([batch, cells], device), c: Tensor::zeros([batch, cells], device) }
+    pub fn zero(batch: usize, weights: &Weights, device: &Device) -> Self {
+        let zeros = || Tensor::zeros([batch, weights.cells], device);
+        Self((0..weights.layers).map(|_| [zeros(), zeros()]).collect())
     }
 
     /// Sets the rows whose factor is 0 back to the start of an episode; `keep` has 1 for the others.
     pub fn keep(self, keep: &[f32], device: &Device) -> Self {
         let keep = rows(keep.to_vec(), 1, device);
-        Self { h: self.h * keep.clone(), c: self.c * keep }
+        Self(self.0.into_iter().map(|state| state.map(|x| x * keep.clone())).collect())
+    }
+
+    /// The hidden state that the head sees: that of the uppermost LSTM.
+    pub fn top(&self) -> Tensor<2> {
+        self.0.last().expect("there is an LSTM")[0].clone()
+    }
+
+    /// The numbers, h and c, `[batch, layers · cells]`.
+    pub fn numbers(&self) -> [Vec<f32>; 2] {
+        [0, 1].map(|part| to_vec(Tensor::cat(self.0.iter().map(|state| state[part].clone()).collect(), 1)))
     }
 }
 
@@ -51,11 +62,15 @@ impl Model {
     /// A model for inference: no tape is kept.
     pub fn inference(weights: &Weights, device: &Device) -> Self {
         let cells = weights.cells;
-        let [lstm_w, lstm_b, head_w, head_b] = weights.layout().split(&weights.values);
+        let [w, b, above, head_w, head_b] = weights.layout().split(&weights.values);
+        let lstm = |(w, b): (&[f32], &[f32])| Lstm {
+            w: rows(w.to_vec(), 4 * cells, device),
+            b: rows(b.to_vec(), 4 * cells, device),
+        };
+        let above = above.chunks_exact(weights.layout().above()).map(|one| one.split_at(one.len() - 4 * cells));
         Self {
             cells,
-            lstm_w: rows(lstm_w.to_vec(), 4 * cells, device),
-            lstm_b: rows(lstm_b.to_vec(), 4 * cells, device),
+            lstms: std::iter::once((w, b)).chain(above).map(lstm).collect(),
             head_w: rows(head_w.to_vec(), HEAD_OUTPUTS, device),
             head_b: rows(head_b.to_vec(), HEAD_OUTPUTS, device),
         }
@@ -67,21 +82,32 @@ impl Model {
         let leaf = |tensor: Tensor<2>| tensor.autodiff().require_grad();
         Self {
             cells: model.cells,
-            lstm_w: leaf(model.lstm_w),
-            lstm_b: leaf(model.lstm_b),
+            lstms: model.lstms.into_iter().map(|lstm| Lstm { w: leaf(lstm.w), b: leaf(lstm.b) }).collect(),
             head_w: leaf(model.head_w),
             head_b: leaf(model.head_b),
         }
     }
 
-    /// One step of the LSTM for a batch: `x` is `[batch, FEATURES]`. One matrix product for the four gates.
+    /// One step for a batch: `x` is `[batch, FEATURES]`. What one LSTM gives out goes into the one above it.
     pub fn step(&self, x: Tensor<2>, state: Cells) -> Cells {
-        let z = Tensor::cat(vec![x, state.h], 1).matmul(self.lstm_w.clone()) + self.lstm_b.clone();
-        let gate = |k: usize| z.clone().narrow(1, k * self.cells, self.cells);
-        let (input, forget) = (sigmoid(gate(0)), sigmoid(gate(1)));
-        let (cell, output) = (tanh(gate(2)), sigmoid(gate(3)));
-        let c = forget * state.c + input * cell;
-        Cells { h: output * tanh(c.clone()), c }
+        let mut x = x;
+        let step = |(lstm, state): (&Lstm, [Tensor<2>; 2])| {
+            let next = lstm.step(x.clone(), state, self.cells);
+            x = next[0].clone();
+            next
+        };
+        Cells(self.lstms.iter().zip(state.0).map(step).collect())
+    }
+
+    /// States from their numbers, h and c, `[batch, layers · cells]`.
+    pub fn state(&self, numbers: [Vec<f32>; 2], device: &Device) -> Cells {
+        let all = numbers.map(|numbers| rows(numbers, self.state_width(), device));
+        let of = |k: usize| all.clone().map(|numbers| numbers.narrow(1, k * self.cells, self.cells));
+        Cells((0..self.lstms.len()).map(of).collect())
+    }
+
+    fn state_width(&self) -> usize {
+        self.lstms.len() * self.cells
     }
 
     /// The head: logits `[rows, ACTIONS]` and values `[rows, 1]` of hidden states.
@@ -98,8 +124,8 @@ impl Model {
     /// Runs the whole sequences of a minibatch and gives the hidden states of all steps, `[steps · sequences, cells]`,
     /// time-major. Each step has its own input tensor: slices of one for all steps would make the backward pass quadratic.
     pub fn unroll(&self, minibatch: &Minibatch, device: &Device) -> Tensor<2> {
-        let [h, c] = minibatch.first.clone().map(|state| rows(state, self.cells, device));
-        let (mut state, sequences) = (Cells { h, c }, minibatch.sequences(self.cells));
+        let mut state = self.state(minibatch.first.clone(), device);
+        let sequences = minibatch.sequences(self.state_width());
         let mut hidden = Vec::new();
         let steps = minibatch.x.chunks_exact(sequences * FEATURE_COUNT).zip(minibatch.keep.chunks_exact(sequences));
         for (x, keep) in steps {
@@ -107,15 +133,27 @@ impl Model {
                 state = state.keep(keep, device);
             }
             state = self.step(rows(x.to_vec(), FEATURE_COUNT, device), state);
-            hidden.push(state.h.clone());
+            hidden.push(state.top());
         }
         Tensor::cat(hidden, 0)
     }
 
     /// The gradient of the recorded computation, in the order of [`Weights::values`].
     pub fn gradient(&self, gradients: &Gradients) -> Vec<f32> {
-        let tensors = [&self.lstm_w, &self.lstm_b, &self.head_w, &self.head_b];
-        tensors.iter().flat_map(|tensor| numbers(tensor.grad(gradients), tensor)).collect()
+        let lstms = self.lstms.iter().flat_map(|lstm| [&lstm.w, &lstm.b]);
+        lstms.chain([&self.head_w, &self.head_b]).flat_map(|tensor| numbers(tensor.grad(gradients), tensor)).collect()
+    }
+}
+
+impl Lstm {
+    /// One step: `x` and the state before it give the state after it. One matrix product for the four gates.
+    fn step(&self, x: Tensor<2>, [h, c]: [Tensor<2>; 2], cells: usize) -> [Tensor<2>; 2] {
+        let z = Tensor::cat(vec![x, h], 1).matmul(self.w.clone()) + self.b.clone();
+        let gate = |k: usize| z.clone().narrow(1, k * cells, cells);
+        let (input, forget) = (sigmoid(gate(0)), sigmoid(gate(1)));
+        let (cell, output) = (tanh(gate(2)), sigmoid(gate(3)));
+        let c = forget * c + input * cell;
+        [output * tanh(c.clone()), c]
     }
 }
 

@@ -86,7 +86,7 @@ impl Slot {
             }
         };
         let log_prob = probabilities[action].max(f32::MIN_POSITIVE).ln();
-        self.track.push(&self.seen.features, self.starts, mask, action, log_prob);
+        self.track.push(&self.seen.features, self.forgets(how), mask, action, log_prob);
         self.track.values.push(head[ACTION_COUNT]);
         let step = self.env.step(Action::at(taken));
         let worked_usd = self.worked(how.waste_only);
@@ -100,6 +100,11 @@ impl Slot {
             self.finished.push(self.running);
             self.restart();
         }
+    }
+
+    /// Whether nothing of before counts in the next step.
+    fn forgets(&self, how: How) -> bool {
+        self.starts || !how.memory
     }
 
     /// What the work of the last step is worth, if it is not to count as a cost.
@@ -168,7 +173,7 @@ impl Group {
             if t % how.sequence_steps == 0 {
                 self.remember_states();
             }
-            self.see();
+            self.see(how);
             let head = self.runner.look(&self.x, &self.keep);
             let step = |(slot, head): (&mut Slot, &[f32])| slot.step(head, actor, how);
             if self.slots.len() > GROUP {
@@ -179,27 +184,27 @@ impl Group {
             self.runner.advance();
         }
         // what the last state is worth; the step itself belongs to the next rollout
-        self.see();
+        self.see(how);
         let head = self.runner.look(&self.x, &self.keep);
         for (slot, head) in self.slots.iter_mut().zip(head.chunks_exact(HEAD_OUTPUTS)) {
             slot.track.values.push(head[ACTION_COUNT]);
         }
     }
 
-    fn see(&mut self) {
+    fn see(&mut self, how: How) {
         self.x.clear();
         self.keep.clear();
         for slot in &self.slots {
             self.x.extend_from_slice(&slot.seen.features);
-            self.keep.push(if slot.starts { 0.0 } else { 1.0 });
+            self.keep.push(if slot.forgets(how) { 0.0 } else { 1.0 });
         }
         debug_assert_eq!(self.x.len(), self.slots.len() * FEATURE_COUNT);
     }
 
     fn remember_states(&mut self) {
         let [h, c] = self.runner.state();
-        let cells = h.len() / self.slots.len();
-        let states = h.chunks_exact(cells).zip(c.chunks_exact(cells));
+        let width = h.len() / self.slots.len();
+        let states = h.chunks_exact(width).zip(c.chunks_exact(width));
         for (slot, (h, c)) in self.slots.iter_mut().zip(states) {
             slot.track.first[0].extend_from_slice(h);
             slot.track.first[1].extend_from_slice(c);
@@ -214,6 +219,7 @@ struct How {
     sequence_steps: usize,
     masked: bool,
     waste_only: bool,
+    memory: bool,
 }
 
 /// Steps the environments and remembers where their episodes are between rollouts.
@@ -243,7 +249,7 @@ impl Collector {
             slots = rest;
         }
         let (steps, sequence_steps, waste_only) = (config.rollout_steps, config.sequence_steps, config.waste_only);
-        Self { groups, how: How { steps, sequence_steps, masked, waste_only } }
+        Self { groups, how: How { steps, sequence_steps, masked, waste_only, memory: weights.memory } }
     }
 
     /// Lets every environment do a rollout's steps with these weights; [`Collector::tracks`] has them then.

@@ -1,5 +1,7 @@
 //! The network in inference, wherever it is computed.
 
+use std::borrow::Cow;
+
 use burn::tensor::Device;
 
 use super::lstm::Stepper;
@@ -10,9 +12,9 @@ use contract::FEATURE_COUNT;
 /// Steps the network for a number of environments at once, and keeps their states.
 pub enum Runner {
     /// On the CPU, by our own operation.
-    Cpu(Stepper),
-    /// On a GPU, by burn's.
-    Gpu(Box<OnDevice>),
+    Own(Box<Stepper>),
+    /// On a GPU, or several LSTMs on top of each other, by burn's.
+    Burn(Box<OnDevice>),
 }
 
 /// The network on a burn device.
@@ -27,19 +29,19 @@ pub struct OnDevice {
 impl Runner {
     /// All states are those at the start of an episode.
     pub fn new(weights: &Weights, batch: usize, device: &Device) -> Self {
-        if is_cpu(device) {
-            return Self::Cpu(Stepper::new(weights, batch));
+        if is_cpu(device) && weights.layers == 1 {
+            return Self::Own(Box::new(Stepper::new(weights, batch)));
         }
-        let state = Cells::zero(batch, weights.cells, device);
+        let state = Cells::zero(batch, weights, device);
         let (model, next, device) = (Model::inference(weights, device), state.clone(), device.clone());
-        Self::Gpu(Box::new(OnDevice { model, state, next, head: Vec::new(), device }))
+        Self::Burn(Box::new(OnDevice { model, state, next, head: Vec::new(), device }))
     }
 
     /// Goes on with other weights of the same size; the states stay.
     pub fn load(&mut self, weights: &Weights) {
         match self {
-            Self::Cpu(stepper) => stepper.load(weights),
-            Self::Gpu(on) => on.model = Model::inference(weights, &on.device),
+            Self::Own(stepper) => stepper.load(weights),
+            Self::Burn(on) => on.model = Model::inference(weights, &on.device),
         }
     }
 
@@ -47,24 +49,24 @@ impl Runner {
     /// episode starts. The states move on with [`Runner::advance`].
     pub fn look(&mut self, x: &[f32], keep: &[f32]) -> &[f32] {
         match self {
-            Self::Cpu(stepper) => stepper.look(x, keep),
-            Self::Gpu(on) => on.look(x, keep),
+            Self::Own(stepper) => stepper.look(x, keep),
+            Self::Burn(on) => on.look(x, keep),
         }
     }
 
     /// Takes the step that was looked at.
     pub fn advance(&mut self) {
         match self {
-            Self::Cpu(stepper) => stepper.advance(),
-            Self::Gpu(on) => std::mem::swap(&mut on.state, &mut on.next),
+            Self::Own(stepper) => stepper.advance(),
+            Self::Burn(on) => std::mem::swap(&mut on.state, &mut on.next),
         }
     }
 
-    /// The states, h and c, `[batch, cells]`.
-    pub fn state(&self) -> [Vec<f32>; 2] {
+    /// The states, h and c, `[batch, layers · cells]`.
+    pub fn state(&self) -> [Cow<'_, [f32]>; 2] {
         match self {
-            Self::Cpu(stepper) => stepper.state().map(<[f32]>::to_vec),
-            Self::Gpu(on) => [to_vec(on.state.h.clone()), to_vec(on.state.c.clone())],
+            Self::Own(stepper) => stepper.state().map(Cow::Borrowed),
+            Self::Burn(on) => on.state.numbers().map(Cow::Owned),
         }
     }
 }
@@ -74,7 +76,7 @@ impl OnDevice {
         let state = self.state.clone();
         let state = if keep.contains(&0.0) { state.keep(keep, &self.device) } else { state };
         self.next = self.model.step(rows(x.to_vec(), FEATURE_COUNT, &self.device), state);
-        self.head = to_vec(self.model.head_raw(self.next.h.clone()));
+        self.head = to_vec(self.model.head_raw(self.next.top()));
         &self.head
     }
 }

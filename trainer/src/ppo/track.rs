@@ -13,7 +13,7 @@ pub struct Track {
     pub sequence_steps: usize,
     /// Inputs, `[steps, FEATURES]`.
     pub x: Vec<f32>,
-    /// 0 where an episode starts with the step, else 1.
+    /// 0 where an episode starts with the step, or the network has no memory, else 1.
     pub keep: Vec<f32>,
     /// Which actions were allowed.
     pub masks: Vec<Mask>,
@@ -27,7 +27,7 @@ pub struct Track {
     pub rewards: Vec<f64>,
     /// Whether the episode ended with the step.
     pub done: Vec<bool>,
-    /// State before each sequence, `[sequences, cells]`, h and c.
+    /// State before each sequence, `[sequences, layers · cells]`, h and c.
     pub first: [Vec<f32>; 2],
     /// Advantage of each step, in the scale of learning.
     pub advantages: Vec<f32>,

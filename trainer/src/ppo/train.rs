@@ -75,7 +75,9 @@ pub struct Trained {
     pub best_reward: Option<f64>,
     /// The last weights, to go on from.
     pub last: Weights,
-    /// Every update's progress.
+    /// Environment steps that it has learned from, those before it was resumed among them.
+    pub steps: u64,
+    /// The progress of every update since the start, or since it was resumed.
     pub curve: Vec<Progress>,
 }
 
@@ -144,7 +146,7 @@ pub fn train(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Re
         }
     }
     let (best, best_reward) = judge.verdict(&learner.weights);
-    Ok(Trained { best, best_reward, last: learner.weights, curve })
+    Ok(Trained { best, best_reward, last: learner.weights, steps, curve })
 }
 
 /// The state that the run begins with: one to go on from, or given weights, or fresh ones.
@@ -152,8 +154,9 @@ fn starting_state(job: &Job, config: &PpoConfig, seed: u64) -> Result<(State, u6
     let state = match &job.start {
         Start::Resume(state) => State::clone(state),
         Start::Weights(weights) => State::of(weights.clone()),
-        Start::Fresh => State::of(Weights::new(config.lstm_cells, seed)),
+        Start::Fresh => State::of(Weights::fresh(config, seed)),
     };
+    state.last.check(config)?;
     if !state.last.is_finite() {
         return Err(TrainError::NotFinite { what: "a weight to start from", update: 0 });
     }

@@ -86,7 +86,7 @@ pub struct Minibatch {
     pub x: Vec<f32>,
     /// 0 where an episode starts, `[n]`.
     pub keep: Vec<f32>,
-    /// State before the first step, `[sequences, cells]`, h and c.
+    /// State before the first step, `[sequences, layers · cells]`, h and c.
     pub first: [Vec<f32>; 2],
     /// One at the action, `[n, ACTIONS]`.
     pub action: Vec<f32>,
@@ -131,9 +131,9 @@ impl Minibatch {
         self.value.push(track.returns[step]);
     }
 
-    /// Number of sequences, given the cells of the LSTM.
-    pub fn sequences(&self, cells: usize) -> usize {
-        self.first[0].len() / cells
+    /// Number of sequences, given the numbers of one's state.
+    pub fn sequences(&self, state_width: usize) -> usize {
+        self.first[0].len() / state_width
     }
 
     fn targets(&self, device: &Device) -> Targets {
@@ -154,7 +154,7 @@ fn row_of(list: &[f32], row: usize, rows: usize) -> &[f32] {
 }
 
 /// The loss of a minibatch and its gradient with respect to all weights. On the CPU the LSTM is our own operation, and burn
-/// takes over at the hidden states; elsewhere burn does all.
+/// takes over at the hidden states; elsewhere, and for several LSTMs on top of each other, burn does all.
 pub fn loss_and_gradient(
     weights: &Weights,
     minibatch: &Minibatch,
@@ -163,7 +163,7 @@ pub fn loss_and_gradient(
     device: &Device,
     tape: &mut Tape,
 ) -> (Losses, Vec<f32>) {
-    if !is_cpu(device) {
+    if !is_cpu(device) || weights.layers > 1 {
         return composed(weights, minibatch, objective, by, device);
     }
     let model = Model::learning(weights, device);
@@ -177,7 +177,7 @@ pub fn loss_and_gradient(
     (numbers(loss), gradient)
 }
 
-/// The same from burn's operations alone: what a GPU computes, and what our own operation is tested against.
+/// The same from burn's operations alone: what a GPU computes, what stacked LSTMs are, and what our own operation is tested against.
 pub fn composed(
     weights: &Weights,
     minibatch: &Minibatch,

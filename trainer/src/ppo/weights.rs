@@ -8,17 +8,26 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::checkpoint::{self, bad};
+use super::config::PpoConfig;
 
 /// Outputs of the linear head: the action logits and the value.
 pub const HEAD_OUTPUTS: usize = ACTION_COUNT + 1;
+/// LSTMs on top of each other at most.
+pub(super) const LAYERS_MAX: usize = 4;
+
 /// All weights in one row, so that the optimiser, the checkpoint and the hash need to know no layers.
 ///
 /// In order, row-major: `lstm_w` `[FEATURES + cells, 4 cells]` (gates: input, forget, cell, output), `lstm_b`
-/// `[4 cells]`, `head_w` `[cells, ACTIONS + 1]` (logits, value), `head_b` `[ACTIONS + 1]`.
+/// `[4 cells]`, the same of each LSTM above the first (whose inputs are `cells` instead of FEATURES), `head_w`
+/// `[cells, ACTIONS + 1]` (logits, value), `head_b` `[ACTIONS + 1]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     /// Cells of the LSTM.
     pub cells: usize,
+    /// LSTMs on top of each other; more than one are for comparison only.
+    pub layers: usize,
+    /// Whether the state is carried from step to step. Without it every step is as the first of an episode, for comparison only.
+    pub memory: bool,
     /// What a dollar of reward was multiplied by while learning; the value head gives dollars times this.
     pub reward_scale: f32,
     /// The numbers.
@@ -30,13 +39,21 @@ pub struct Weights {
 pub struct Layout {
     /// Cells of the LSTM.
     pub cells: usize,
+    /// LSTMs on top of each other.
+    pub layers: usize,
 }
 
 impl Layout {
-    /// Lengths of the four tensors.
-    pub fn lengths(self) -> [usize; 4] {
+    /// Lengths of the parts, as in [`Layout::split`].
+    pub fn lengths(self) -> [usize; 5] {
         let cells = self.cells;
-        [(FEATURE_COUNT + cells) * 4 * cells, 4 * cells, cells * HEAD_OUTPUTS, HEAD_OUTPUTS]
+        let above = (self.layers - 1) * self.above();
+        [(FEATURE_COUNT + cells) * 4 * cells, 4 * cells, above, cells * HEAD_OUTPUTS, HEAD_OUTPUTS]
+    }
+
+    /// Numbers of one LSTM above the first: `[2 cells, 4 cells]`, `[4 cells]`.
+    pub fn above(self) -> usize {
+        (2 * self.cells + 1) * 4 * self.cells
     }
 
     /// Numbers in all.
@@ -44,13 +61,14 @@ impl Layout {
         self.lengths().iter().sum()
     }
 
-    /// The four tensors within one row: `lstm_w`, `lstm_b`, `head_w`, `head_b`.
-    pub fn split(self, values: &[f32]) -> [&[f32]; 4] {
-        let [a, b, c, _] = self.lengths();
+    /// The parts of one row: `lstm_w`, `lstm_b`, the LSTMs above the first, `head_w`, `head_b`.
+    pub fn split(self, values: &[f32]) -> [&[f32]; 5] {
+        let [a, b, c, d, _] = self.lengths();
         let (lstm_w, rest) = values.split_at(a);
         let (lstm_b, rest) = rest.split_at(b);
-        let (head_w, head_b) = rest.split_at(c);
-        [lstm_w, lstm_b, head_w, head_b]
+        let (above, rest) = rest.split_at(c);
+        let (head_w, head_b) = rest.split_at(d);
+        [lstm_w, lstm_b, above, head_w, head_b]
     }
 }
 
@@ -59,26 +77,76 @@ impl Layout {
 pub(super) struct Shape {
     cells: usize,
     reward_scale: f32,
+    // checkpoints of before have neither
+    #[serde(default = "one")]
+    layers: usize,
+    #[serde(default = "yes")]
+    memory: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Which setting makes a network one for comparison only: the functions run a single LSTM that keeps its state.
+pub(super) fn compared_for(layers: usize, memory: bool) -> Option<&'static str> {
+    match (layers, memory) {
+        (1, true) => None,
+        (1, false) => Some("memory"),
+        _ => Some("lstm_layers"),
+    }
 }
 
 impl Weights {
+    /// Fresh weights of the usual network, with this many cells.
+    pub fn new(cells: usize, seed: u64) -> Self {
+        Self::fresh(&PpoConfig { lstm_cells: cells, ..PpoConfig::default() }, seed)
+    }
+
     /// Fresh weights: uniform in ±1/√cells as is usual for an LSTM, the forget gate open (bias 1), and a head so small
     /// that every action is about equally probable and the value about 0.
-    pub fn new(cells: usize, seed: u64) -> Self {
+    pub fn fresh(config: &PpoConfig, seed: u64) -> Self {
+        let (cells, layers) = (config.lstm_cells, config.lstm_layers);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let bound = 1.0 / (cells as f32).sqrt();
-        let [lstm_w, lstm_b, head_w, head_b] = Layout { cells }.lengths();
+        let [lstm_w, lstm_b, _, head_w, head_b] = Layout { cells, layers }.lengths();
         let mut uniform = |bound: f32| rng.random_range(-bound..=bound);
-        let mut values: Vec<f32> = (0..lstm_w).map(|_| uniform(bound)).collect();
-        values.extend((0..lstm_b).map(|i| if (cells..2 * cells).contains(&i) { 1.0 } else { 0.0 }));
+        let mut values = Vec::new();
+        for layer in 0..layers {
+            let weights = if layer == 0 { lstm_w } else { 2 * cells * 4 * cells };
+            values.extend((0..weights).map(|_| uniform(bound)));
+            values.extend((0..lstm_b).map(|i| if (cells..2 * cells).contains(&i) { 1.0 } else { 0.0 }));
+        }
         values.extend((0..head_w).map(|_| uniform(0.1 * bound)));
         values.extend((0..head_b).map(|_| 0.0));
-        Self { cells, reward_scale: 1.0, values }
+        Self { cells, layers, memory: config.memory, reward_scale: 1.0, values }
+    }
+
+    /// Which setting makes this a network for comparison only, of which there is no policy file.
+    pub fn compared_for(&self) -> Option<&'static str> {
+        compared_for(self.layers, self.memory)
+    }
+
+    /// Whether training with these settings can go on from these weights.
+    ///
+    /// # Errors
+    /// If the settings are about another network.
+    pub fn check(&self, config: &PpoConfig) -> Result<(), TrainError> {
+        let differs = |setting, found: String, wanted: String| {
+            if found == wanted { Ok(()) } else { Err(TrainError::Network { setting, found, wanted }) }
+        };
+        differs("lstm_cells", self.cells.to_string(), config.lstm_cells.to_string())?;
+        differs("lstm_layers", self.layers.to_string(), config.lstm_layers.to_string())?;
+        differs("memory", self.memory.to_string(), config.memory.to_string())
     }
 
     /// Where the tensors lie.
     pub fn layout(&self) -> Layout {
-        Layout { cells: self.cells }
+        Layout { cells: self.cells, layers: self.layers }
     }
 
     /// SHA-256 over the numbers, hexadecimal: equal training gives equal hashes.
@@ -95,7 +163,7 @@ impl Weights {
     /// Changes the scale of the rewards; the value head is converted, so that its dollars stay the same.
     pub fn set_reward_scale(&mut self, scale: f32) {
         let factor = scale / self.reward_scale;
-        let [_, _, head_w, head_b] = self.layout().lengths();
+        let [.., head_w, head_b] = self.layout().lengths();
         let head = self.values.len() - head_w - head_b;
         for row in self.values[head..].chunks_exact_mut(HEAD_OUTPUTS) {
             row[ACTION_COUNT] *= factor;
@@ -105,13 +173,15 @@ impl Weights {
 
     /// What a checkpoint says of these weights.
     pub(super) fn shape(&self) -> Shape {
-        Shape { cells: self.cells, reward_scale: self.reward_scale }
+        Shape { cells: self.cells, reward_scale: self.reward_scale, layers: self.layers, memory: self.memory }
     }
 
     /// Weights from what a checkpoint says of them, and their numbers.
     pub(super) fn of(shape: &Shape, values: Vec<f32>) -> Result<Self, TrainError> {
-        let weights = Self { cells: shape.cells, reward_scale: shape.reward_scale, values };
-        let fits = (1..=1024).contains(&shape.cells) && weights.values.len() == weights.layout().total();
+        let &Shape { cells, reward_scale, layers, memory } = shape;
+        let weights = Self { cells, layers, memory, reward_scale, values };
+        let sane = (1..=1024).contains(&cells) && (1..=LAYERS_MAX).contains(&layers);
+        let fits = sane && weights.values.len() == weights.layout().total();
         if fits { Ok(weights) } else { Err(bad("it has another number of weights than its cells need")) }
     }
 
@@ -140,6 +210,24 @@ mod tests {
         let weights = Weights { reward_scale: 0.25, ..Weights::new(3, 7) };
         assert_eq!(Weights::from_checkpoint(&weights.to_checkpoint()).unwrap(), weights);
         assert_ne!(Weights::new(3, 8).sha256(), weights.sha256());
+        let compared = PpoConfig { lstm_cells: 3, lstm_layers: 2, memory: false, ..PpoConfig::default() };
+        let weights = Weights::fresh(&compared, 7);
+        assert_eq!(Weights::from_checkpoint(&weights.to_checkpoint()).unwrap(), weights);
+    }
+
+    #[test]
+    fn settings_of_another_network_are_named() {
+        let weights = Weights::new(3, 7);
+        let with = |change: fn(&mut PpoConfig)| {
+            let mut config = PpoConfig { lstm_cells: 3, ..PpoConfig::default() };
+            change(&mut config);
+            weights.check(&config).map_err(|error| error.to_string())
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        let error = with(|config| config.lstm_cells = 4).unwrap_err();
+        assert!(error.contains("lstm_cells = 3") && error.contains("settings say 4"), "{error}");
+        assert!(with(|config| config.lstm_layers = 2).unwrap_err().contains("lstm_layers = 1"));
+        assert!(with(|config| config.memory = false).unwrap_err().contains("memory = true"));
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! The program as it is started, and the signals that end it.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const SETTINGS: &str = "
+n_envs = 4
+rollout_steps = 64
+sequence_steps = 32
+lstm_cells = 8
+evaluate_every_steps = 1024
+evaluate_episodes = 2
+[cloning]
+steps = 512
+";
+
+/// A run that is killed when its test is over, however that ends.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.0.kill().expect("a child can be killed, or is gone");
+    }
+}
+
+/// A run of so many steps into `out`.
+fn start(dir: &Path, steps: &str, options: &[&str]) -> Run {
+    let config = dir.join("small.toml");
+    std::fs::write(&config, SETTINGS).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinscaler"));
+    command.args(["train", "--workload", "paper", "--exact", "--device", "cpu", "--steps", steps]).args(options);
+    command.arg("--config").arg(config).arg("--out").arg(dir.join("out"));
+    Run(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// The exit code, and what was said on standard error.
+fn end(mut run: Run) -> (Option<i32>, String) {
+    let mut said = String::new();
+    run.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (run.0.wait().unwrap().code(), said)
+}
+
+fn interrupt(run: &Run) {
+    kill_process(Pid::from_child(&run.0), Signal::INT).unwrap();
+}
+
+fn steps(dir: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(dir.join("out/progress.jsonl")).unwrap_or_default();
+    let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["global_step"].as_u64();
+    text.lines().filter_map(step).collect()
+}
+
+/// Waits until the run has written its state and gone on for a while.
+fn wait_for_updates(dir: &Path) {
+    let began = Instant::now();
+    while !dir.join("out/state").exists() || steps(dir).len() < 4 {
+        assert!(began.elapsed() < Duration::from_secs(120), "the run learns");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_run_that_learns_with_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = start(dir.path(), "100000000", &[]);
+    wait_for_updates(dir.path());
+    interrupt(&run);
+    let (code, said) = end(run);
+    assert!(code == Some(0) && said.contains("ending with what there is"), "{code:?} {said}");
+    let out = dir.path().join("out");
+    assert!(out.join("policy.onnx").exists() && out.join("state").exists(), "it can be gone on with");
+    // and whoever forgets --resume is told so, before anything is tuned
+    let (code, said) = end(start(dir.path(), "4096", &[]));
+    assert!(code == Some(2) && said.contains("--resume") && !said.contains("tuning"), "{code:?} {said}");
+}
+
+#[test]
+fn ctrl_c_while_the_rules_are_tuned_ends_the_program_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = start(dir.path(), "4096", &[]);
+    let mut said = BufReader::new(run.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("tuning the rules") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it tunes the rules");
+    }
+    interrupt(&run);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(run.0.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("nothing was written") && !dir.path().join("out").exists(), "{rest}");
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_with_every_step_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = start(dir.path(), "65536", &[]);
+    wait_for_updates(dir.path());
+    run.0.kill().unwrap();
+    run.0.wait().unwrap();
+    assert!(*steps(dir.path()).last().unwrap() < 65_536, "it was killed in mid-run");
+    let (code, said) = end(start(dir.path(), "65536", &["--resume"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(steps(dir.path()), (1..=256).map(|k| 256 * k).collect::<Vec<u64>>());
+    assert!(!dir.path().join("out/state").exists(), "it is finished");
+}
