@@ -124,6 +124,19 @@ async fn an_older_window_that_the_twin_is_wrong_about_is_not_judged_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_has_nothing_but_what_is_held_out_learns_from_its_last_window_and_says_so() {
+    let world = world().await;
+    // of these two hours the first is held out, and the second is learned from
+    for until_ms in [UNTIL_MS - HOUR_MS, UNTIL_MS] {
+        let window = Window { from_ms: until_ms - HOUR_MS, until_ms };
+        let request = Request { window, older: 0, ..request() };
+        let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+        assert_eq!((&said["windows_learned"], &said["windows_judged"]), (&json!(1), &json!(1)), "{said}");
+        assert!(report_of(&world, &said).await.contains("Windows: 1, not held out"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_one_job_works_another_is_told_so() {
     let world = world().await;
     let lease = Lease { owner: "the other".into(), until_ms: u64::MAX / 2_000_000 };

@@ -30,7 +30,8 @@ pub(super) struct Page<'a> {
 impl Page<'_> {
     /// The report of the policy with this hash.
     pub fn html(&self, sha256: &str) -> Result<String, PlayError> {
-        let body = [self.verdict(), self.comparison(), self.learning(), self.fleets()?].concat();
+        let body = [self.verdict(), self.comparison(), learning(self.candidates, self.chosen as usize), self.fleets()?]
+            .concat();
         Ok(report::page(&format!("twinscaler: policy {}", &sha256[..12]), &body))
     }
 
@@ -62,24 +63,6 @@ impl Page<'_> {
         self.judgement.duels.iter().map(row).collect()
     }
 
-    /// The curves, that of the judged candidate first.
-    fn learning(&self) -> String {
-        let mut all: Vec<(usize, &Candidate)> = self.candidates.iter().enumerate().collect();
-        all.sort_by_key(|(i, _)| *i != self.chosen as usize);
-        let curves: String = all.iter().take(CURVES_MAX).map(|(i, candidate)| self.curve(*i, candidate)).collect();
-        let left_out = all.len().saturating_sub(CURVES_MAX);
-        let rest = if left_out > 0 { format!("<p>Curves left out: {left_out}</p>") } else { String::new() };
-        format!("<h2>Learning</h2>{curves}{rest}")
-    }
-
-    fn curve(&self, index: usize, candidate: &Candidate) -> String {
-        let is_judged = if index == self.chosen as usize { ", the one that was judged" } else { "" };
-        let curve = Curve { name: "evaluated, most probable action", points: candidate.curve.clone() };
-        let chart =
-            report::curve_chart("scaled dollars an episode, mean over the windows", "environment steps", &[curve]);
-        format!("<h3>Candidate {index}{is_judged}</h3>{chart}")
-    }
-
     fn fleets(&self) -> Result<String, PlayError> {
         let course = &self.windows.last.course;
         let candidate = learned("the candidate", &self.candidates[self.chosen as usize].weights);
@@ -93,5 +76,39 @@ impl Page<'_> {
             html += &format!("<h3>{}</h3>{chart}", report::escape(&contender.name()));
         }
         Ok(html)
+    }
+}
+
+/// The curves, that of the judged candidate first.
+fn learning(candidates: &[Candidate], chosen: usize) -> String {
+    let mut all: Vec<(usize, &Candidate)> = candidates.iter().enumerate().collect();
+    all.sort_by_key(|(i, _)| *i != chosen);
+    let curves: String = all.iter().take(CURVES_MAX).map(|(i, candidate)| curve(*i, candidate, *i == chosen)).collect();
+    let left_out = all.len().saturating_sub(CURVES_MAX);
+    let rest = if left_out > 0 { format!("<p>Curves left out: {left_out}</p>") } else { String::new() };
+    format!("<h2>Learning</h2>{curves}{rest}")
+}
+
+fn curve(index: usize, candidate: &Candidate, is_judged: bool) -> String {
+    let judged = if is_judged { ", the one that was judged" } else { "" };
+    let curve = Curve { name: "evaluated, most probable action", points: candidate.curve.clone() };
+    let chart = report::curve_chart("scaled dollars an episode, mean over the windows", "environment steps", &[curve]);
+    format!("<h3>Candidate {index}{judged}</h3>{chart}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ppo::Weights;
+
+    #[test]
+    fn the_judged_candidates_curve_comes_first_and_a_page_of_a_thousand_can_be_opened() {
+        let candidate =
+            |i: usize| Candidate { weights: Weights::new(2, i as u64), curve: vec![(0.0, 2.0), (9.0, 1.0)] };
+        let candidates: Vec<_> = (0..40).map(candidate).collect();
+        let html = learning(&candidates, 37);
+        assert!(html.starts_with("<h2>Learning</h2><h3>Candidate 37, the one that was judged</h3>"), "{html}");
+        assert_eq!((html.matches("<polyline").count(), html.contains("Curves left out: 8")), (CURVES_MAX, true));
+        assert!(!learning(&candidates[..2], 0).contains("left out"));
     }
 }
