@@ -21,7 +21,7 @@ use twinscaler::commands::improve::ImproveArgs;
 use twinscaler::commands::key::{KeyCommand, KeyError, SigningArgs};
 use twinscaler::commands::train::{Lesson, TrainArgs};
 use twinscaler::commands::{backtest, calibrate, improve, key, pool, train, window};
-use twinscaler::device::select;
+use twinscaler::device::{described, select};
 use twinscaler::load::{LoadName, load, of_pool};
 use twinscaler::promote::roll_back;
 use twinscaler::simulate;
@@ -382,11 +382,13 @@ fn ports(
 async fn improve_pool(tables: Tables, store: Store, args: &ImproveArgs) -> Result<(), Failure> {
     let request = args.request().map_err(|error| failure(true, error))?;
     let (device, ports) = (select(args.learning.device)?, ports(tables, store));
+    eprintln!("training on {}", described(&device));
     let stop = interrupted(Phase::Learning)?.asked();
+    args.stop_with_parent(stop);
     if let Some(index) = args.index {
         return Ok(improve::train_one(&ports, &request, index, &device, stop).await?);
     }
-    args.train_in_processes(&request)?;
+    tokio::task::block_in_place(|| args.train_in_processes(&request, stop))?;
     let said = improve::run(&ports, &request, &job_name(), &device, stop).await?;
     if args.json {
         println!("{said}");
@@ -397,6 +399,7 @@ async fn improve_pool(tables: Tables, store: Store, args: &ImproveArgs) -> Resul
     println!("candidate {} {verdict}: {}", plain(&said["candidate"]), plain(&judgement["because"]));
     let usd = |name: &str| twin[name].as_f64().unwrap_or_default();
     println!("twin against reality over {} tasks: ${:.3} and ${:.3}", said["tasks"], usd("twin_usd"), usd("real_usd"));
+    println!("report: {} in the store", plain(&said["report"]));
     Ok(())
 }
 
@@ -435,7 +438,7 @@ mod tests {
     #[test]
     fn a_candidates_process_may_be_told_again_what_this_one_was_told() {
         let ours = ["twinscaler", "improve", "--pool", "p", "--population", "3", "--processes", "2"];
-        let again = ["--index", "1", "--until", "2026-01-31T00:00:00Z", "--processes", "1"];
+        let again = ["--index", "1", "--until", "2026-01-31T00:00:00Z", "--processes", "1", "--is-child"];
         let until = ["--until", "2026-01-30T00:00:00Z"];
         let cli = Cli::try_parse_from(ours.iter().chain(&until).chain(&again)).unwrap();
         let Command::Improve(args) = cli.command else { panic!("improve") };

@@ -3,6 +3,8 @@
 use burn::tensor::Device;
 use thiserror::Error;
 
+use crate::ppo::runner::is_cpu;
+
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -54,6 +56,12 @@ pub fn select(choice: DeviceChoice) -> Result<Device, DeviceError> {
         DeviceChoice::Gpu => gpu(),
         DeviceChoice::Auto => Ok(real_gpu().unwrap_or_else(Device::flex)),
     }
+}
+
+/// What a device is called, for people: which kind, and what it says of itself.
+pub fn described(device: &Device) -> String {
+    let kind = if is_cpu(device) { "the CPU" } else { "the GPU" };
+    format!("{kind}: {device:?}")
 }
 
 #[cfg(not(feature = "gpu"))]
@@ -108,6 +116,6 @@ mod tests {
     fn a_gpu_without_gpu_support_names_the_mend() {
         let error = select(DeviceChoice::Gpu).unwrap_err().to_string();
         assert!(error.contains("--features gpu"), "{error}");
-        assert!(select(DeviceChoice::Auto).is_ok());
+        assert!(described(&select(DeviceChoice::Auto).unwrap()).starts_with("the CPU: "));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
-use backtest::gate::{Gate, GateConfig};
+use backtest::gate::{Gate, GateConfig, Tolerance};
 use calibration::Window;
 use contract::capacity::Bounds;
 use contract::control::Lease;
+use contract::manifest::Manifest;
+use contract::pool::PoolConfig;
 use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
 use serde_json::json;
 use signing::{PublicKeys, SigningKey};
@@ -27,6 +29,10 @@ const UNTIL_MS: u64 = 1_700_000_000_000 / HOUR_MS * HOUR_MS;
 async fn world() -> World {
     let mut config = pool_config("p");
     config.sizes.iter_mut().for_each(|s| s.bounds = Bounds::new(1, Some(10)).unwrap());
+    world_of(config).await
+}
+
+async fn world_of(config: PoolConfig) -> World {
     let world = World::with_pool(&config);
     for size in 0..3 {
         let mut machine = instance("p", &format!("i-{size}"), size, UNTIL_MS - 6 * HOUR_MS);
@@ -85,10 +91,11 @@ fn cpu() -> burn::tensor::Device {
 async fn a_run_says_what_it_said_and_lets_others_work() {
     let (world, request) = (world().await, request());
     let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
-    // four hours of history: the last one and one older are learned from, two are held out
+    // four hours of history: two are learned from, two are held out
     let windows = (said["windows_learned"].as_u64(), said["windows_judged"].as_u64());
     assert_eq!((said["pool"].as_str(), windows), (Some("p"), (Some(2), Some(2))), "{said}");
     assert!(said["judgement"]["because"].as_str().is_some_and(|b| !b.is_empty()), "{said}");
+    assert_eq!(said["device"].as_str().map(|d| d.starts_with("the CPU")), Some(true), "{said}");
     let promoted = said["judgement"]["promoted"].as_bool().unwrap();
     assert_eq!(world.pointer("p").await.unwrap().is_some(), promoted);
     let held = world.take("p", &Lease { owner: "next".into(), until_ms: u64::MAX }, 0).await.unwrap();
@@ -114,6 +121,19 @@ async fn an_older_window_that_the_twin_is_wrong_about_is_not_judged_on() {
         run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap()["windows_judged"].as_u64()
     };
     assert_eq!((judged(0.25, 1).await, judged(1e9, 2).await), (Some(1), Some(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_has_nothing_but_what_is_held_out_learns_from_its_last_window_and_says_so() {
+    let world = world().await;
+    // of these two hours the first is held out, and the second is learned from
+    for until_ms in [UNTIL_MS - HOUR_MS, UNTIL_MS] {
+        let window = Window { from_ms: until_ms - HOUR_MS, until_ms };
+        let request = Request { window, older: 0, ..request() };
+        let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+        assert_eq!((&said["windows_learned"], &said["windows_judged"]), (&json!(1), &json!(1)), "{said}");
+        assert!(report_of(&world, &said).await.contains("Windows: 1, not held out"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +253,7 @@ async fn an_array_job_leaves_candidates_that_the_last_job_finds() {
     assert!(first.is_some() && first != second, "they have seeds of their own");
     let puts = world.count(op::RUNS_PUT);
     run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
-    assert_eq!(world.count(op::RUNS_PUT), puts + 1, "nothing was trained again: one file more, the result");
+    assert_eq!(world.count(op::RUNS_PUT), puts + 2, "nothing was trained again: two files more, report and result");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,4 +263,80 @@ async fn a_window_that_says_too_little_is_refused_with_the_mend() {
     assert!(error.to_string().contains("widen the window"), "{error}");
     let held = world.take("p", &Lease { owner: "next".into(), until_ms: u64::MAX }, 0).await.unwrap();
     assert_eq!(held, None, "the lease was given back");
+}
+
+/// A pool that needs no machine when there is no work, and where an M costs this much an hour.
+fn pool_with_m_at(usd_per_hour: f64) -> PoolConfig {
+    let mut config = PoolConfig { queue_usd_per_task_hour: 0.3, ..pool_config("p") };
+    config.sizes[1].usd_per_hour = usd_per_hour;
+    config
+}
+
+/// Some seconds of learning; the history was paid at other prices than the twin's, which is not what these tests are about.
+fn thorough() -> Request {
+    let settings = PpoConfig {
+        steps: 40_000,
+        n_envs: 16,
+        rollout_steps: 128,
+        lstm_cells: 16,
+        evaluate_every_steps: 4096,
+        evaluate_episodes: 8,
+        cloning: CloningConfig { steps: 16_000, ..CloningConfig::default() },
+        ..request().settings.remove(0)
+    };
+    // to wait some seconds more is worth it where a size has become too dear
+    let wait_s_p95 = Tolerance { relative: 0.1, absolute: 300.0 };
+    let gate_config = GateConfig { twin_error_max: 1e9, wait_s_p95, ..GateConfig::default() };
+    Request { settings: vec![settings], gate_config, ..request() }
+}
+
+async fn candidate_of(world: &World, request: &Request) -> Weights {
+    let bytes = world.run_file(&request.run(), "0/checkpoint", usize::MAX).await.unwrap().unwrap();
+    Weights::from_checkpoint(&bytes).unwrap()
+}
+
+async fn put_in_charge(world: &World, weights: &Weights) -> String {
+    let (onnx, manifest) = package(weights, Default::default()).unwrap();
+    let bundle = Bundle { onnx, manifest, checkpoint: weights.to_checkpoint(), report: Vec::new() };
+    promote(world, "p", &bundle.package(), None, None).await.unwrap();
+    bundle.manifest.sha256
+}
+
+async fn report_of(world: &World, said: &serde_json::Value) -> String {
+    let key = said["report"].as_str().unwrap().strip_prefix("candidates/").unwrap();
+    let (run, name) = key.split_once('/').unwrap();
+    String::from_utf8(world.run_file(run, name, usize::MAX).await.unwrap().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_a_price_has_made_dear_is_replaced_and_does_not_come_back() {
+    let (before, request) = (world_of(pool_with_m_at(0.4)).await, thorough());
+    run(&ports(&before), &request, "job", &cpu(), &NEVER).await.unwrap();
+    let used_to_m = candidate_of(&before, &request).await;
+    // the same history, were an M to cost this much: rules look at cores alone, and so does a policy that has learned from them
+    let world = world_of(pool_with_m_at(5.0)).await;
+    let old = put_in_charge(&world, &used_to_m).await;
+    let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(said["judgement"]["promoted"], true, "{said}");
+    let (pointer, _) = world.pointer("p").await.unwrap().unwrap();
+    assert_eq!((json!(pointer.sha256), pointer.previous.as_ref()), (said["candidate"].clone(), Some(&old)));
+    let manifest: Manifest = serde_json::from_slice(&world.manifest(&pointer.sha256).await.unwrap()).unwrap();
+    assert_eq!(manifest.parent, Some(old));
+    let report = report_of(&world, &said).await;
+    assert_eq!(world.file(&pointer.sha256, "report.html", usize::MAX).await.unwrap(), report.as_bytes());
+    for part in ["<b>Promoted</b>", "Windows: 2, held out from learning", "<polyline", "<h3>the policy in charge</h3>"]
+    {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+
+    // a run whose candidate is the policy of before, planted as the best that its training found
+    let next = Request { seed: 2, ..request };
+    let state = State { steps: 39_999, best: Some((1e9, used_to_m.clone())), ..State::of(used_to_m) };
+    world.put_run_file(&next.run(), "0/state", state.to_bytes()).await.unwrap();
+    let said = run(&ports(&world), &next, "job", &cpu(), &NEVER).await.unwrap();
+    let because = said["judgement"]["because"].as_str().unwrap();
+    assert!(because.starts_with("no sure saving") && because.contains("against the policy in charge"), "{said}");
+    assert_eq!((&said["judgement"]["promoted"], &said["incumbent"]), (&json!(false), &json!(pointer.sha256)));
+    assert_eq!(world.pointer("p").await.unwrap().unwrap().0, pointer);
+    assert!(report_of(&world, &said).await.contains("<b>Not promoted</b>: no sure saving"));
 }

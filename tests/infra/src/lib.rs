@@ -1,5 +1,6 @@
 //! Reads `infra/template.yaml` as CloudFormation sees it, for the tests beside it.
 
+pub mod deployed;
 pub mod iam;
 
 use std::collections::BTreeMap;

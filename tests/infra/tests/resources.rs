@@ -1,6 +1,9 @@
 //! The tables, the bucket, the stream, the schedules and the machines are what the code and the design count on.
 
+use std::collections::BTreeSet;
+
 use infra::Template;
+use infra::deployed::Deployed;
 use serde_json::{Value, json};
 
 fn template() -> Template {
@@ -166,6 +169,105 @@ fn the_trainer_pays_for_a_gpu_only_if_it_is_asked_to() {
     }
 }
 
+/// What a job of a stack with these parameters runs.
+fn command(template: &Template, job: &str, parameters: &[(&str, &str)]) -> String {
+    let command =
+        Deployed::with(template, parameters).value(&template.properties(job)["ContainerProperties"]["Command"]);
+    let words = command.as_ref().and_then(Value::as_array).expect("a list of words");
+    words.iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_trainer_learns_as_it_is_told_or_as_a_gpu_wants() {
+    let template = template();
+    let base = "improve --pool default --until Ref::until --population";
+    let settings = "--config /usr/local/share/twinscaler/settings";
+    for (parameters, expected) in [
+        (vec![], format!("{base} 1")),
+        (vec![("TrainerGpus", "1")], format!("{base} 1 {settings}/gpu.toml")),
+        (
+            vec![("TrainerPopulation", "4"), ("TrainerGpus", "1"), ("TrainerConfigs", "default,ablations/cells-64")],
+            format!("{base} 4 {settings}/default.toml {settings}/ablations/cells-64.toml"),
+        ),
+    ] {
+        let parameters: Vec<_> = [("TrainerImage", "image")].into_iter().chain(parameters).collect();
+        // the run is named by what it is told: both jobs are told the same
+        assert_eq!(command(&template, "TrainerJob", &parameters), expected);
+        assert_eq!(command(&template, "PromoterJob", &parameters), expected);
+    }
+}
+
+#[test]
+fn what_the_commands_name_is_in_the_image() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let recipe = std::fs::read_to_string(format!("{root}/trainer/Containerfile")).unwrap();
+    assert!(recipe.contains("\nCOPY trainer/settings /usr/local/share/twinscaler/settings\n"), "{recipe}");
+    for settings in ["default", "gpu", "ablations/cells-64"] {
+        assert!(std::fs::exists(format!("{root}/trainer/settings/{settings}.toml")).unwrap(), "{settings}");
+    }
+    // the one file that Podman and Docker both look for
+    let ignored = std::fs::read_to_string(format!("{root}/.dockerignore")).unwrap();
+    assert!(ignored.lines().any(|line| line == "target") && !ignored.contains("settings"), "{ignored}");
+    assert!(!std::fs::exists(format!("{root}/.containerignore")).unwrap(), "Podman would read it instead");
+}
+
+/// The schedule's call of SubmitJob.
+fn submitted(template: &Template, parameters: &[(&str, &str)]) -> Value {
+    let input = &template.properties("TrainerSchedule")["Target"]["Input"];
+    let input = Deployed::with(template, parameters).value(input).unwrap();
+    serde_json::from_str(input.as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn a_population_is_an_array_job_and_one_candidate_is_none() {
+    let template = template();
+    let array = submitted(&template, &[("TrainerImage", "image"), ("TrainerPopulation", "8")]);
+    assert_eq!(array["ArrayProperties"], json!({"Size": 8}));
+    assert_eq!(array["JobDefinition"], "<TrainerJob>");
+    // each of its jobs has an index from AWS Batch, which the command takes from the environment, and not from its words
+    let parameters = [("TrainerImage", "image"), ("TrainerPopulation", "8")];
+    assert!(!command(&template, "TrainerJob", &parameters).contains("--index"));
+    let one = submitted(&template, &[("TrainerImage", "image")]);
+    assert_eq!((&one["ArrayProperties"], &one["JobName"]), (&Value::Null, &json!("<AWS::StackName>-improve")));
+    for call in [array, one] {
+        assert_eq!(call["Parameters"], json!({"until": "<aws.scheduler.scheduled-time>"}));
+    }
+}
+
+#[test]
+fn the_end_of_all_candidates_starts_the_job_that_compares_them() {
+    let template = template();
+    let parameters = [("TrainerImage", "image"), ("TrainerPopulation", "8")];
+    let stack = Deployed::with(&template, &parameters);
+    assert!(stack.holds(template.0["Resources"]["TrainerChoice"]["Condition"].as_str().unwrap()));
+    let choice = stack.value(template.properties("TrainerChoice")).unwrap();
+    let detail = &choice["EventPattern"]["detail"];
+    assert_eq!(detail["jobName"], json!([submitted(&template, &parameters)["JobName"]]));
+    assert_eq!(detail["jobQueue"], json!([submitted(&template, &parameters)["JobQueue"]]));
+    assert_eq!(detail["status"], json!(["SUCCEEDED", "FAILED"]));
+    assert_eq!(detail["arrayProperties"], json!({"index": [{"exists": false}]}), "the array's own end, not an index's");
+    let target = &choice["Targets"][0];
+    assert_eq!(
+        (&target["Arn"], &target["BatchParameters"]["JobDefinition"]),
+        (&json!("<TrainerQueue>"), &json!("<PromoterJob>"))
+    );
+    assert_eq!(target["InputTransformer"]["InputPathsMap"], json!({"until": "$.detail.parameters.until"}));
+    // and its own end starts nothing
+    assert_ne!(json!([target["BatchParameters"]["JobName"]]), detail["jobName"]);
+}
+
+#[test]
+fn as_many_candidates_are_trained_at_once_as_the_stack_is_told() {
+    let template = template();
+    let resources = |parameters: &[(&str, &str)]| {
+        Deployed::with(&template, parameters)
+            .value(&template.properties("TrainerMachines")["ComputeResources"])
+            .unwrap()
+    };
+    assert_eq!(resources(&[])["MaxvCpus"], "8");
+    assert_eq!(resources(&[("TrainerVcpusMax", "64")])["MaxvCpus"], "64");
+}
+
 fn given_if(condition: &str, parameter: &str) -> Value {
     json!({"Fn::If": [condition, {"Ref": parameter}, {"Ref": "AWS::NoValue"}]})
 }
@@ -195,9 +297,9 @@ fn the_signing_key_reaches_the_job_that_promotes_and_no_other() {
     // with a promoter the trainer cannot promote, and a candidate trained alone is only trained
     let role = |name: &str| json!({"Fn::GetAtt": [name, "Arn"]});
     assert_eq!(trainer["JobRoleArn"], json!({"Fn::If": ["HasPromoter", role("TrainerRole"), role("PromoterRole")]}));
-    let alone = &trainer["Command"]["Fn::If"];
-    assert_eq!(alone[0], "HasOneCandidateApart");
-    assert!(alone[1].as_array().is_some_and(|words| words.ends_with(&[json!("--index"), json!("0")])), "{alone}");
+    let apart = [("TrainerImage", "image"), ("PolicySigningKeySecretArn", "secret")];
+    assert!(command(&template, "TrainerJob", &apart).ends_with(" --population 1 --index 0"));
+    assert!(command(&template, "PromoterJob", &apart).ends_with(" --population 1"));
     let target = &template.properties("TrainerChoice")["Targets"][0];
     assert_eq!(target["BatchParameters"]["JobDefinition"], json!({"Ref": "PromoterJob"}));
 }
@@ -227,4 +329,13 @@ fn failures_of_both_functions_and_lost_events_raise_an_alarm() {
     for resource in ["EvaluatorFunction", "ExecutorFunction", "DeadLetters"] {
         assert!(watched.iter().any(|value| value.contains(resource)), "{resource}: {watched:?}");
     }
+}
+
+#[test]
+fn every_alarm_has_its_runbook() {
+    let template = template();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating/alarms.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let sections: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, template.of_type("AWS::CloudWatch::Alarm").into_keys().collect());
 }

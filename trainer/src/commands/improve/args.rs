@@ -1,14 +1,15 @@
 //! The options of `twinscaler improve`.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use backtest::gate::{Gate, GateConfig};
 use calibration::Window;
 use clap::Args;
 use signing::{SIGNING_KEY, SigningKey};
 
+use super::processes::{self, Ended};
 use super::{ImproveError, Request};
 use crate::commands::key::{KeyError, SigningArgs};
 use crate::commands::learning::{Learning, SettingsError};
@@ -25,7 +26,8 @@ pub struct ImproveArgs {
     /// Length of the window, hours
     #[arg(long, default_value_t = 6.0)]
     window_h: f64,
-    /// Windows before it; every second one, the newest first, is held out from learning, and the comparison is on those
+    /// Windows before the one that it ends in; one of each two is held out from learning for good, and the comparison is on
+    /// those
     #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     older: u32,
     /// Candidates; number k has the seed plus k and the k-th --config, round and round
@@ -37,6 +39,9 @@ pub struct ImproveArgs {
     /// Train candidates in this many processes at once
     #[arg(long, default_value_t = 1, value_name = "N", overrides_with = "processes")]
     processes: u32,
+    /// One of those processes, which ends when its standard input is closed
+    #[arg(long, hide = true)]
+    is_child: bool,
     /// paired: promote what surely saves money in the same twins; published: as the published system judged, for
     /// comparison
     #[arg(long, default_value = "paired", value_name = "GATE")]
@@ -123,11 +128,12 @@ impl ImproveArgs {
 
     fn window(&self) -> Result<Window, RequestError> {
         let until_ms = self.until.unwrap_or_else(jiff::Timestamp::now).as_millisecond();
-        if !(self.window_h.is_finite() && self.window_h > 0.0) || until_ms < 0 {
+        if !self.window_h.is_finite() || until_ms < 0 {
             return Err(RequestError::Window);
         }
         let until_ms = until_ms.unsigned_abs();
-        Ok(Window { from_ms: until_ms.saturating_sub((self.window_h * 3_600_000.0) as u64), until_ms })
+        let from_ms = until_ms.saturating_sub((self.window_h * 3_600_000.0) as u64);
+        if from_ms < until_ms { Ok(Window { from_ms, until_ms }) } else { Err(RequestError::Window) }
     }
 
     fn gate_config(&self) -> Result<GateConfig, RequestError> {
@@ -138,36 +144,35 @@ impl ImproveArgs {
         config.problem().map_or(Ok(config), |what| Err(problem(what)))
     }
 
+    /// Ends this process's work once its standard input is closed, if it is one of [`Self::train_in_processes`].
+    pub fn stop_with_parent(&self, stop: &'static AtomicBool) {
+        if self.is_child {
+            processes::stop_when_closed(stop);
+        }
+    }
+
     /// Trains the candidates of a request in processes of their own, as the indexes of an array job would.
     ///
     /// # Errors
-    /// If one cannot be started, or fails; the others are waited for.
-    pub fn train_in_processes(&self, request: &Request) -> Result<(), ImproveError> {
+    /// If one cannot be started, or fails, or `stop` is set; the others are asked to stop, and waited for.
+    pub fn train_in_processes(&self, request: &Request, stop: &AtomicBool) -> Result<(), ImproveError> {
         if self.processes < 2 || request.population < 2 {
             return Ok(());
         }
+        let program = std::env::current_exe().map_err(ImproveError::Process)?;
         let until = request.until().to_string();
-        let (mut running, mut failed) = (VecDeque::new(), None);
-        for index in 0..request.population {
-            if running.len() >= self.processes as usize {
-                failed = failed.or(running.pop_front().and_then(|child| ended(child).err()));
-            }
-            running.push_back(start(index, &until)?);
+        let commands = (0..request.population).map(|index| candidate(&program, index, &until));
+        match processes::run(commands, self.processes as usize, stop).map_err(ImproveError::Process)? {
+            Ended::Well => Ok(()),
+            Ended::Stopped => Err(ImproveError::Stopped(request.until())),
         }
-        let rest = running.into_iter().filter_map(|child| ended(child).err()).collect::<Vec<_>>();
-        failed.or(rest.into_iter().next()).map_or(Ok(()), Err)
     }
 }
 
 /// A process with the arguments of this one that trains one candidate, and has no key to sign it.
-fn start(index: u32, until: &str) -> Result<Child, ImproveError> {
-    let mut command = Command::new(std::env::current_exe().map_err(ImproveError::Process)?);
+fn candidate(program: &Path, index: u32, until: &str) -> Command {
+    let mut command = Command::new(program);
     command.args(std::env::args_os().skip(1)).args(["--index", &index.to_string(), "--until", until]);
-    command.args(["--processes", "1"]).env_remove(SIGNING_KEY).spawn().map_err(ImproveError::Process)
-}
-
-fn ended(mut child: Child) -> Result<(), ImproveError> {
-    let status = child.wait().map_err(ImproveError::Process)?;
-    let failed = || ImproveError::Process(std::io::Error::other(format!("it ended with {status}")));
-    status.success().then_some(()).ok_or_else(failed)
+    command.args(["--processes", "1", "--is-child"]).env_remove(SIGNING_KEY);
+    command
 }

@@ -4,26 +4,55 @@ use std::io;
 
 use burn::tensor::Device;
 use contract::limits::POLICY_BYTES_MAX;
-use controller::ports::{Port, Runs};
+use controller::ports::{PortError, Runs};
 use tokio::runtime::Handle;
 
 use super::windows::Windows;
 use super::{ImproveError, Incumbent, Request};
 use crate::commands::train::watched;
 use crate::ppo::state::State;
-use crate::ppo::train::Start;
+use crate::ppo::train::{Progress, Start};
 use crate::ppo::weights::Weights;
 use crate::watch::Log;
 
-/// The state of a candidate that is being trained, and the candidate, within its run.
-fn names(index: u32) -> (String, String) {
-    (format!("{index}/state"), format!("{index}/checkpoint"))
+/// Larger curves are not ours: an evaluation is a line of some tens of bytes, and a run has about a hundred.
+const CURVE_BYTES_MAX: usize = 1 << 20;
+
+/// A candidate.
+pub(super) struct Candidate {
+    pub weights: Weights,
+    /// Steps, and what an episode of the evaluation after them cost; empty if it was not kept.
+    pub curve: Vec<(f64, f64)>,
+}
+
+/// A file of a candidate within its run.
+struct Name(u32);
+
+impl Name {
+    /// Where it is while it is trained.
+    fn state(&self) -> String {
+        format!("{}/state", self.0)
+    }
+
+    fn curve(&self) -> String {
+        format!("{}/curve.json", self.0)
+    }
+
+    /// The candidate itself, written last.
+    fn checkpoint(&self) -> String {
+        format!("{}/checkpoint", self.0)
+    }
 }
 
 /// A candidate that the run has already.
-pub(super) async fn kept<R: Runs>(store: &R, run: &str, index: u32) -> Result<Option<Weights>, ImproveError> {
-    let bytes = store.run_file(run, &names(index).1, POLICY_BYTES_MAX).await?;
-    Ok(bytes.map(|bytes| Weights::from_checkpoint(&bytes)).transpose()?)
+pub(super) async fn kept<R: Runs>(store: &R, run: &str, index: u32) -> Result<Option<Candidate>, ImproveError> {
+    let name = Name(index);
+    let Some(bytes) = store.run_file(run, &name.checkpoint(), POLICY_BYTES_MAX).await? else { return Ok(None) };
+    let weights = Weights::from_checkpoint(&bytes)?;
+    let curve = store.run_file(run, &name.curve(), CURVE_BYTES_MAX).await?;
+    let curve = curve.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+    let curve = curve.map_err(|e| PortError::invalid("read a curve", e.to_string()))?.unwrap_or_default();
+    Ok(Some(Candidate { weights, curve }))
 }
 
 /// Trains a candidate: from where the run was, or from the policy in charge, or from a clone of the best rules.
@@ -35,28 +64,32 @@ pub(super) async fn trained<R: Runs>(
     incumbent: Option<&Incumbent>,
     device: &Device,
     stopped: &(dyn Fn() -> bool + Sync),
-) -> Result<Weights, ImproveError> {
-    let (run, (state, checkpoint)) = (request.run(), names(index));
-    if let Some(weights) = kept(store, &run, index).await? {
-        return Ok(weights);
+) -> Result<Candidate, ImproveError> {
+    let (run, name) = (request.run(), Name(index));
+    if let Some(candidate) = kept(store, &run, index).await? {
+        return Ok(candidate);
     }
-    let start = start(store.run_file(&run, &state, 4 * POLICY_BYTES_MAX).await?, incumbent)?;
+    let start = start(store.run_file(&run, &name.state(), 4 * POLICY_BYTES_MAX).await?, incumbent)?;
     let courses = windows.learned();
     let log = log(request, index)?;
     let runtime = Handle::current();
-    let keep = |bytes: Vec<u8>| runtime.block_on(store.put_run_file(&run, &state, bytes)).map_err(io::Error::other);
+    let keep =
+        |bytes: Vec<u8>| runtime.block_on(store.put_run_file(&run, &name.state(), bytes)).map_err(io::Error::other);
     let trained = tokio::task::block_in_place(|| {
         watched(&courses, start, request.settings_of(index), device, log.keeping(keep), stopped)
     })?;
     if stopped() {
         return Err(ImproveError::Stopped(request.until()));
     }
-    put(store, &run, &checkpoint, &trained.best).await?;
-    Ok(trained.best)
+    let candidate = Candidate { curve: evaluations(&trained.curve), weights: trained.best };
+    let curve = serde_json::to_vec(&candidate.curve).expect("numbers are plain data");
+    store.put_run_file(&run, &name.curve(), curve).await?;
+    store.put_run_file(&run, &name.checkpoint(), candidate.weights.to_checkpoint()).await?;
+    Ok(candidate)
 }
 
-async fn put<R: Runs>(store: &R, run: &str, name: &str, weights: &Weights) -> Port<()> {
-    store.put_run_file(run, name, weights.to_checkpoint()).await
+fn evaluations(curve: &[Progress]) -> Vec<(f64, f64)> {
+    curve.iter().filter_map(|p| Some((p.steps as f64, -p.evaluation?))).collect()
 }
 
 fn start(state: Option<Vec<u8>>, incumbent: Option<&Incumbent>) -> Result<Start, ImproveError> {

@@ -7,6 +7,8 @@ mod args;
 mod candidate;
 mod judging;
 mod lease;
+mod page;
+mod processes;
 mod windows;
 
 use std::fmt::Display;
@@ -19,7 +21,7 @@ use burn::tensor::Device;
 use calibration::fit::Fit;
 use calibration::{TwinError, Window};
 use contract::limits::POLICY_BYTES_MAX;
-use contract::manifest::Pointer;
+use contract::manifest::{Pointer, run_key};
 use contract::schema::sha256_hex;
 use controller::ports::{Control, Decisions, Instances, Leases, PolicyPublisher, PortError, Runs, Tasks};
 use serde::Serialize;
@@ -28,6 +30,7 @@ use signing::{PublicKeys, SigningKey};
 
 use crate::commands::train::Watched;
 use crate::commands::window::Ports;
+use crate::device::described;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
 use crate::promote::{keep, put_in_charge, signed_by};
@@ -37,6 +40,8 @@ use crate::{parity, ppo};
 pub use args::ImproveArgs;
 pub use windows::Windows;
 
+/// The file of a run with its report, whatever the verdict.
+const REPORT: &str = "report.html";
 /// Larger results are not ours.
 const RESULT_BYTES_MAX: usize = 1 << 20;
 
@@ -113,7 +118,8 @@ pub struct Request {
     pub pool: String,
     /// The last window.
     pub window: Window,
-    /// Windows before it that are learned from as well, so that what they taught is not forgotten.
+    /// Windows before the one that it ends in, of which every other one is learned from as well, so that what they taught is
+    /// not forgotten.
     pub older: u32,
     /// Settings of learning; candidate k has the k-th, round and round.
     pub settings: Vec<PpoConfig>,
@@ -164,6 +170,10 @@ pub struct Improved {
     pub pool: String,
     /// The run.
     pub run: String,
+    /// The store's key of the report.
+    pub report: String,
+    /// What this job trained on; candidates that it found were trained elsewhere.
+    pub device: String,
     /// The candidate's hash.
     pub candidate: String,
     /// The hash of the policy that was in charge.
@@ -216,6 +226,33 @@ async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Result<Option<I
 /// # Errors
 /// If it cannot be trained.
 pub async fn train_one<T, I, D, C, P>(
+    ports: &Ports<T, I, D, C, P>,
+    request: &Request,
+    index: u32,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<(), ImproveError>
+where
+    T: Tasks,
+    I: Instances,
+    D: Decisions,
+    C: Control,
+    P: PolicyPublisher + Runs,
+{
+    tokio::select! {
+        trained = trained_alone(ports, request, index, device, stop) => trained,
+        // while it waits for the outside world; training itself looks for it after every update
+        () = asked_for(stop) => Err(ImproveError::Stopped(request.until())),
+    }
+}
+
+async fn asked_for(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(processes::LOOK_EVERY).await;
+    }
+}
+
+async fn trained_alone<T, I, D, C, P>(
     ports: &Ports<T, I, D, C, P>,
     request: &Request,
     index: u32,
@@ -317,9 +354,9 @@ where
     let mut candidates = Vec::new();
     for index in 0..request.population {
         let stopped = || lease.is_lost() || stop.load(Ordering::Relaxed);
-        let weights =
+        let candidate =
             candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await;
-        candidates.push(if lease.is_lost() { return Err(ImproveError::LeaseLost) } else { weights? });
+        candidates.push(if lease.is_lost() { return Err(ImproveError::LeaseLost) } else { candidate? });
     }
     let judged = tokio::task::block_in_place(|| judging::judged(request, &candidates, &windows, incumbent.as_ref()))?;
     lease.check().await?;
@@ -329,6 +366,8 @@ where
     let improved = Improved {
         pool: request.pool.clone(),
         run: request.run(),
+        report: run_key(&request.run(), REPORT),
+        device: described(device),
         candidate: judged.bundle.manifest.sha256.clone(),
         incumbent: incumbent.as_ref().map(|i| i.pointer.0.sha256.clone()),
         tasks: windows.last.recorded.tasks.len(),
@@ -339,6 +378,8 @@ where
         judgement: judged.judgement,
     };
     let said = serde_json::to_value(&improved).expect("plain data");
+    // the report first: whoever finds the result finds it too
+    ports.policies.put_run_file(&request.run(), REPORT, judged.bundle.report).await?;
     ports.policies.put_run_file(&request.run(), &request.result(), said.to_string().into_bytes()).await?;
     if improved.judgement.promoted {
         let pointer = incumbent.as_ref().map(|i| &i.pointer);
