@@ -80,7 +80,7 @@ impl Faults {
         let of_its_own: &[Code] = match operation {
             op::LAUNCH => &LAUNCH,
             op::DECISIONS_CLAIM => &CLAIM,
-            op::METRICS_LATEST => &METRICS,
+            op::METRICS_SERIES => &METRICS,
             op::POLICIES_POINTER
             | op::POLICIES_MANIFEST
             | op::POLICIES_FILE

@@ -32,7 +32,7 @@ const SERVICES: [&[&str]; 6] = [
     &[op::CONTROL_CONFIG, op::CONTROL_HEAD, op::CONTROL_KILL_SWITCH],
     &[op::INSTANCES_ALIVE, op::INSTANCES_ENDED, op::INSTANCES_PUT_NEW, op::INSTANCES_MARK_TERMINATED],
     &[op::POLICIES_POINTER, op::POLICIES_MANIFEST, op::POLICIES_FILE, op::POLICIES_PUT_FILE, op::POLICIES_MOVE_POINTER],
-    &[op::METRICS_LATEST, op::TASKS_OPEN],
+    &[op::METRICS_SERIES, op::TASKS_OPEN],
 ];
 
 /// Until when something lasts that was done to a machine's appearance, milliseconds.

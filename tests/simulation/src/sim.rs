@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use contract::capacity::Bounds;
 use contract::decision::{Decider, Verdict};
-use contract::pool::{Alternate, MetricSource, PoolConfig};
+use contract::pool::{Aggregation, Alternate, MetricSource, PoolConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -91,7 +91,8 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
     config.subnets = (0..rng.random_range(0..3)).map(|i| format!("subnet-{i}")).collect();
     // A secret where people put them: it must never leave the configuration.
     let url = format!("https://reader:{SECRET}@graphite.example");
-    config.metrics.insert("cpu_util_avg".into(), MetricSource::Graphite { url, target: "cpu".into() });
+    let aggregation = Aggregation::Mean { minutes: 3 };
+    config.metrics.insert("cpu_util_avg".into(), MetricSource::Graphite { url, target: "cpu".into(), aggregation });
     config
 }
 
