@@ -75,7 +75,6 @@ events! {
     MemoryDown: "the memory of missing capacity could not be read in an outage",
     BudgetDown: "the launches of the last hour could not be read in an outage",
     ArrivalsDown: "the times of submission could not be read in an outage",
-    DrainDown: "a machine could not be told to drain in an outage",
     StoreDownAtColdStart: "a cold start found the policy store down",
     DescribeBehindNew: "describe did not show a new machine yet",
     DescribeBehindDead: "describe still showed a dead machine",

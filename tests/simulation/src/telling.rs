@@ -105,7 +105,6 @@ fn note_outage(operation: &str, seen: &mut Seen) {
         op::CONTROL_NO_CAPACITY => Event::MemoryDown,
         op::INSTANCES_LAUNCHED => Event::BudgetDown,
         op::TASKS_ARRIVAL_TIMES => Event::ArrivalsDown,
-        op::INSTANCES_MARK_DRAINING => Event::DrainDown,
         _ => return,
     };
     seen.note(event);
