@@ -21,6 +21,9 @@ const PERIOD_S: i32 = 60;
 /// CloudWatch takes no more queries in one call.
 const QUERIES_MAX: usize = 500;
 
+/// Points by the id of their query.
+type ById = HashMap<String, Vec<Point>>;
+
 /// The adapter of CloudWatch.
 #[derive(Clone, Debug)]
 pub struct CloudWatch {
@@ -37,7 +40,7 @@ fn time(ms: u64) -> DateTime {
 
 /// The query of one source; its id is its place, for CloudWatch answers in an order of its own.
 fn query(pool: &str, place: usize, source: &MetricSource) -> Port<MetricDataQuery> {
-    let MetricSource::CloudWatch { namespace, metric, statistic } = source else {
+    let MetricSource::CloudWatch { namespace, metric, statistic, .. } = source else {
         return Err(PortError::invalid("GetMetricData", format!("{source:?} is not a metric of CloudWatch")));
     };
     let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension(pool)).build();
@@ -81,8 +84,8 @@ impl CloudWatch {
         Ok(())
     }
 
-    /// The newest point in `(from_ms, to_ms]` of each query, by id.
-    async fn newest(&self, queries: Vec<MetricDataQuery>, from_ms: u64, to_ms: u64) -> Port<HashMap<String, Point>> {
+    /// The points in `(from_ms, to_ms]` of each query, by id.
+    async fn read(&self, queries: Vec<MetricDataQuery>, from_ms: u64, to_ms: u64) -> Port<ById> {
         let mut pages = self
             .client
             .get_metric_data()
@@ -93,53 +96,49 @@ impl CloudWatch {
             .scan_by(ScanBy::TimestampDescending)
             .into_paginator()
             .send();
-        let mut newest: HashMap<String, Point> = HashMap::new();
+        let mut by_id = ById::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(failed("GetMetricData"))?;
+            // a series may go on in the next page
             for result in page.metric_data_results() {
                 let inside = points(result).filter(|p| p.at_ms > from_ms && p.at_ms <= to_ms);
-                for point in inside {
-                    keep_newest(&mut newest, result.id().unwrap_or_default(), point);
-                }
+                by_id.entry(result.id().unwrap_or_default().to_owned()).or_default().extend(inside);
             }
         }
-        Ok(newest)
-    }
-}
-
-fn keep_newest(newest: &mut HashMap<String, Point>, id: &str, point: Point) {
-    match newest.get(id) {
-        Some(known) if known.at_ms >= point.at_ms => {}
-        _ => {
-            newest.insert(id.to_owned(), point);
-        }
+        Ok(by_id)
     }
 }
 
 impl Metrics for CloudWatch {
-    async fn latest(
+    async fn series(
         &self,
         pool: &str,
         sources: &[MetricSource],
         window_ms: u64,
         to_ms: u64,
-    ) -> Port<Vec<Option<Point>>> {
+    ) -> Port<Vec<Option<Vec<Point>>>> {
         let queries = sources.iter().enumerate().map(|(place, source)| query(pool, place, source));
         let queries = queries.collect::<Port<Vec<_>>>()?;
-        let mut newest = HashMap::new();
+        let mut by_id = ById::new();
         for batch in queries.chunks(QUERIES_MAX) {
-            newest.extend(self.newest(batch.to_vec(), to_ms.saturating_sub(window_ms), to_ms).await?);
+            by_id.extend(self.read(batch.to_vec(), to_ms.saturating_sub(window_ms), to_ms).await?);
         }
-        Ok((0..sources.len()).map(|place| newest.get(&id(place)).copied()).collect())
+        Ok((0..sources.len()).map(|place| Some(by_id.remove(&id(place)).unwrap_or_default())).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::pool::Aggregation;
 
     fn source(metric: &str) -> MetricSource {
-        MetricSource::CloudWatch { namespace: "N".into(), metric: metric.into(), statistic: "p90".into() }
+        MetricSource::CloudWatch {
+            namespace: "N".into(),
+            metric: metric.into(),
+            statistic: "p90".into(),
+            aggregation: Aggregation::Last,
+        }
     }
 
     #[test]
@@ -155,21 +154,19 @@ mod tests {
 
     #[test]
     fn a_source_of_another_kind_is_refused() {
-        let graphite = MetricSource::Graphite { url: "http://127.0.0.1:1".into(), target: "a".into() };
+        let (url, target) = ("http://127.0.0.1:1".into(), "a".into());
+        let graphite = MetricSource::Graphite { url, target, aggregation: Aggregation::Last };
         assert!(query("p", 0, &graphite).is_err());
     }
 
     #[test]
-    fn the_newest_point_is_kept_whatever_the_order() {
-        for order in [[60, 120, 180], [180, 120, 60], [120, 180, 60]] {
-            let result = MetricDataResult::builder()
-                .id("q0")
-                .set_timestamps(Some(order.map(|s| time(s * 1000)).into()))
-                .set_values(Some(order.map(|s| s as f64).into()))
-                .build();
-            let mut newest = HashMap::new();
-            points(&result).for_each(|point| keep_newest(&mut newest, "q0", point));
-            assert_eq!(newest["q0"], Point { at_ms: 180_000, value: 180.0 });
-        }
+    fn the_points_of_a_result_carry_their_own_times() {
+        let result = MetricDataResult::builder()
+            .id("q0")
+            .set_timestamps(Some([180, 60].map(|s| time(s * 1000)).into()))
+            .set_values(Some(vec![1.5, 0.5]))
+            .build();
+        let expected = [Point { at_ms: 180_000, value: 1.5 }, Point { at_ms: 60_000, value: 0.5 }];
+        assert_eq!(points(&result).collect::<Vec<_>>(), expected);
     }
 }

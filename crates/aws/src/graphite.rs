@@ -62,14 +62,14 @@ impl Graphite {
         }
     }
 
-    /// The newest points of one server's targets, by place.
-    async fn newest(
+    /// The points of one server's targets, by place.
+    async fn read(
         &self,
         url: &str,
         targets: &[Target<'_>],
         from_ms: u64,
         to_ms: u64,
-    ) -> Port<Vec<(usize, Option<Point>)>> {
+    ) -> Port<Vec<(usize, Vec<Point>)>> {
         let response = self.request(url, targets, from_ms, to_ms).send().await.map_err(unanswered)?;
         let status = response.status();
         let body = body(response).await?;
@@ -79,8 +79,8 @@ impl Graphite {
         let series: Vec<Series> = serde_json::from_slice(&body)
             .map_err(|e| PortError::invalid(RENDER, format!("the answer is not a list of series: {e}")))?;
         let by_name = by_name(&series);
-        let of = |place| by_name.get(name(place).as_str()).and_then(|series| newest(series, from_ms, to_ms));
-        Ok(targets.iter().map(|(place, _)| (*place, of(*place))).collect())
+        let of = |place| by_name.get(name(place).as_str()).map(|series| points(series, from_ms, to_ms));
+        Ok(targets.iter().map(|(place, _)| (*place, of(*place).unwrap_or_default())).collect())
     }
 }
 
@@ -100,13 +100,12 @@ fn by_name(series: &[Series]) -> HashMap<&str, &Series> {
     by_name.into_iter().filter_map(|(target, series)| Some((target, series?))).collect()
 }
 
-/// The newest value that is not null in `(from_ms, to_ms]`.
-fn newest(series: &Series, from_ms: u64, to_ms: u64) -> Option<Point> {
+/// The values in `(from_ms, to_ms]` that are not null.
+fn points(series: &Series, from_ms: u64, to_ms: u64) -> Vec<Point> {
     let point = |(value, at_s): &(Option<f64>, i64)| {
         Some(Point { at_ms: u64::try_from(*at_s).ok()?.checked_mul(1000)?, value: (*value)? })
     };
-    let inside = series.datapoints.iter().filter_map(point).filter(|p| p.at_ms > from_ms && p.at_ms <= to_ms);
-    inside.max_by_key(|p| p.at_ms)
+    series.datapoints.iter().filter_map(point).filter(|p| p.at_ms > from_ms && p.at_ms <= to_ms).collect()
 }
 
 /// Reads a body up to the cap.
@@ -153,26 +152,26 @@ fn unanswered(error: reqwest::Error) -> PortError {
 impl Metrics for Graphite {
     /// As the port says; a failure of one server fails the whole call. Graphite keeps its series by target: the pool
     /// is part of each target's text.
-    async fn latest(
+    async fn series(
         &self,
         _pool: &str,
         sources: &[MetricSource],
         window_ms: u64,
         to_ms: u64,
-    ) -> Port<Vec<Option<Point>>> {
+    ) -> Port<Vec<Option<Vec<Point>>>> {
         let mut servers: BTreeMap<&str, Vec<Target<'_>>> = BTreeMap::new();
         for (place, source) in sources.iter().enumerate() {
-            let MetricSource::Graphite { url, target } = source else {
+            let MetricSource::Graphite { url, target, .. } = source else {
                 return Err(PortError::invalid(RENDER, format!("{source:?} is not a target of Graphite")));
             };
             servers.entry(url).or_default().push((place, target));
         }
         let from_ms = to_ms.saturating_sub(window_ms);
-        let reads = servers.iter().map(|(url, targets)| self.newest(url, targets, from_ms, to_ms));
-        let mut points = vec![None; sources.len()];
-        for (place, point) in try_join_all(reads).await?.into_iter().flatten() {
-            points[place] = point;
+        let reads = servers.iter().map(|(url, targets)| self.read(url, targets, from_ms, to_ms));
+        let mut series = vec![None; sources.len()];
+        for (place, points) in try_join_all(reads).await?.into_iter().flatten() {
+            series[place] = Some(points);
         }
-        Ok(points)
+        Ok(series)
     }
 }

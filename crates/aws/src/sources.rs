@@ -45,11 +45,11 @@ impl<C: Metrics, G: Metrics> Sources<C, G> {
     }
 }
 
-/// What became of one origin's request: nothing, with a warning, if it failed.
-fn answer(origin: &Origin<'_>, wanted: usize, answer: Port<Vec<Option<Point>>>) -> Vec<Option<Point>> {
-    let answer = answer.and_then(|points| match points.len() == wanted {
-        true => Ok(points),
-        false => Err(PortError::invalid("latest", format!("{} points for {wanted} metrics", points.len()))),
+/// What became of one origin's request: no series, with a warning, if it failed.
+fn answer(origin: &Origin<'_>, wanted: usize, answer: Port<Vec<Option<Vec<Point>>>>) -> Vec<Option<Vec<Point>>> {
+    let answer = answer.and_then(|series| match series.len() == wanted {
+        true => Ok(series),
+        false => Err(PortError::invalid("series", format!("{} series for {wanted} metrics", series.len()))),
     });
     answer.unwrap_or_else(|error| {
         tracing::warn!(?origin, %error, metrics = wanted, "a source of metrics failed");
@@ -58,42 +58,47 @@ fn answer(origin: &Origin<'_>, wanted: usize, answer: Port<Vec<Option<Point>>>) 
 }
 
 impl<C: Metrics, G: Metrics> Metrics for Sources<C, G> {
-    /// Never fails: metrics whose source failed are missing, and the evaluator knows what to do without.
-    async fn latest(
+    /// Never fails: metrics whose source failed have no series, and the evaluator knows what to do without.
+    async fn series(
         &self,
         pool: &str,
         sources: &[MetricSource],
         window_ms: u64,
         to_ms: u64,
-    ) -> Port<Vec<Option<Point>>> {
+    ) -> Port<Vec<Option<Vec<Point>>>> {
         let groups = by_origin(sources);
         let reads = groups.iter().map(|(origin, places)| async move {
             let of: Vec<MetricSource> = places.iter().map(|place| sources[*place].clone()).collect();
-            let points = match origin {
-                Origin::CloudWatch => self.cloudwatch.latest(pool, &of, window_ms, to_ms).await,
-                Origin::Graphite(_) => self.graphite.latest(pool, &of, window_ms, to_ms).await,
+            let series = match origin {
+                Origin::CloudWatch => self.cloudwatch.series(pool, &of, window_ms, to_ms).await,
+                Origin::Graphite(_) => self.graphite.series(pool, &of, window_ms, to_ms).await,
             };
-            answer(origin, of.len(), points)
+            answer(origin, of.len(), series)
         });
-        let mut points = vec![None; sources.len()];
+        let mut series = vec![None; sources.len()];
         for ((_, places), answers) in groups.iter().zip(join_all(reads).await) {
-            for (place, point) in places.iter().zip(answers) {
-                points[*place] = point;
+            for (place, points) in places.iter().zip(answers) {
+                series[*place] = points;
             }
         }
-        Ok(points)
+        Ok(series)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::pool::Aggregation;
     use controller::ports::Kind;
     use testkit::builders::cloudwatch;
     use testkit::{World, fault, op};
 
     fn graphite(url: &str, target: &str) -> MetricSource {
-        MetricSource::Graphite { url: url.into(), target: target.into() }
+        MetricSource::Graphite { url: url.into(), target: target.into(), aggregation: Aggregation::Last }
+    }
+
+    fn points(value: f64) -> Option<Vec<Point>> {
+        Some(vec![point(value)])
     }
 
     fn point(value: f64) -> Point {
@@ -110,26 +115,26 @@ mod tests {
     async fn each_source_answers_for_its_own_metrics_in_their_places() {
         let (a, b, c) = (graphite("http://1", "a"), cloudwatch("b"), graphite("http://1", "c"));
         let sources = Sources::new(world(&[(&b, 2.0)]), world(&[(&a, 1.0), (&c, 3.0)]));
-        let latest = sources.latest("p", &[a, b, c, graphite("http://1", "d")], 60_000, 1000).await.unwrap();
-        assert_eq!(latest, [Some(point(1.0)), Some(point(2.0)), Some(point(3.0)), None]);
-        assert_eq!(sources.graphite.count(op::METRICS_LATEST), 1);
+        let series = sources.series("p", &[a, b, c, graphite("http://1", "d")], 60_000, 1000).await.unwrap();
+        assert_eq!(series, [points(1.0), points(2.0), points(3.0), Some(Vec::new())]);
+        assert_eq!(sources.graphite.count(op::METRICS_SERIES), 1);
     }
 
     #[tokio::test]
     async fn a_server_that_fails_costs_its_own_metrics_only() {
         let (a, b, c) = (graphite("http://1", "a"), graphite("http://2", "b"), cloudwatch("c"));
         let sources = Sources::new(world(&[(&c, 3.0)]), world(&[(&a, 1.0), (&b, 2.0)]));
-        sources.graphite.fail_next(op::METRICS_LATEST, fault(op::METRICS_LATEST, "Timeout", Kind::Unavailable));
-        let latest = sources.latest("p", &[a, b, c], 60_000, 1000).await.unwrap();
-        assert_eq!(latest, [None, Some(point(2.0)), Some(point(3.0))]);
+        sources.graphite.fail_next(op::METRICS_SERIES, fault(op::METRICS_SERIES, "Timeout", Kind::Unavailable));
+        let series = sources.series("p", &[a, b, c], 60_000, 1000).await.unwrap();
+        assert_eq!(series, [None, points(2.0), points(3.0)]);
     }
 
     #[tokio::test]
     async fn with_all_sources_down_everything_is_missing_and_nothing_fails() {
         let sources = Sources::new(World::new(), World::new());
-        sources.cloudwatch.take_down(op::METRICS_LATEST, Kind::Denied);
-        sources.graphite.take_down(op::METRICS_LATEST, Kind::Unavailable);
+        sources.cloudwatch.take_down(op::METRICS_SERIES, Kind::Denied);
+        sources.graphite.take_down(op::METRICS_SERIES, Kind::Unavailable);
         let asked = [cloudwatch("a"), graphite("http://1", "b")];
-        assert_eq!(sources.latest("p", &asked, 60_000, 1000).await.unwrap(), [None, None]);
+        assert_eq!(sources.series("p", &asked, 60_000, 1000).await.unwrap(), [None, None]);
     }
 }

@@ -21,7 +21,7 @@ use contract::control::{Head, KillSwitch, Lease};
 use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
 use contract::manifest::Pointer;
 use contract::plan::Plan;
-use contract::pool::MetricSource;
+use contract::pool::{Aggregation, MetricSource};
 use contract::record::{BackOff, Drain, DrainReason, NoCapacity, TaskRecord};
 use controller::ports::*;
 use localcloud::{LocalCloud, Options};
@@ -415,29 +415,35 @@ async fn metrics(cloud: &LocalCloud, config: &SdkConfig) {
         namespace: "Twinscaler".into(),
         metric: metric.into(),
         statistic: "Average".into(),
+        aggregation: Aggregation::Last,
     };
-    let target = |target: &str| MetricSource::Graphite { url: cloud.graphite_url().into(), target: target.into() };
+    let target = |target: &str| MetricSource::Graphite {
+        url: cloud.graphite_url().into(),
+        target: target.into(),
+        aggregation: Aggregation::Last,
+    };
     let asked = [target("twin.p.none"), metric("cpu"), target("twin.p.cpu"), metric("none"), metric("mem")];
     let sources = Sources::new(cloudwatch, Graphite::new(None).unwrap());
+    let ago = |s: u64, value: f64| Point { at_ms: (minute - s) * 1000, value };
     let expected = [
-        None,
-        Some(Point { at_ms: (minute - 60) * 1000, value: 0.5 }),
-        Some(Point { at_ms: (minute - 60) * 1000, value: 0.8 }),
-        None,
-        Some(Point { at_ms: (minute - 60) * 1000, value: 0.1 }),
+        Some(vec![]),
+        Some(vec![ago(60, 0.5), ago(120, 0.25)]),
+        Some(vec![ago(120, 0.75), ago(60, 0.8)]),
+        Some(vec![]),
+        Some(vec![ago(60, 0.1), ago(120, 0.1)]),
     ];
-    let mut latest = Vec::new();
+    let mut series = Vec::new();
     // Graphite takes a moment to write what it was sent; on a busy machine, a long one.
     for _ in 0..120 {
-        latest = sources.latest("p", &asked, 300_000, minute * 1000).await.unwrap();
-        if latest == expected {
+        series = sources.series("p", &asked, 300_000, minute * 1000).await.unwrap();
+        if series == expected {
             break;
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    assert_eq!(latest, expected);
-    let earlier = sources.latest("p", &asked[1..2], 60_000, (minute - 120) * 1000).await.unwrap();
-    assert_eq!(earlier, [Some(Point { at_ms: (minute - 120) * 1000, value: 0.25 })]);
+    assert_eq!(series, expected);
+    let earlier = sources.series("p", &asked[1..2], 60_000, (minute - 120) * 1000).await.unwrap();
+    assert_eq!(earlier, [Some(vec![ago(120, 0.25)])]);
 }
 
 async fn machines(config: &SdkConfig) {

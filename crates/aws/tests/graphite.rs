@@ -5,7 +5,7 @@ mod script;
 use std::time::{Duration, Instant};
 
 use aws::graphite::Graphite;
-use contract::pool::MetricSource;
+use contract::pool::{Aggregation, MetricSource};
 use controller::ports::{Kind, Metrics, Point, Port, PortError};
 use script::{Answer, Script, answer};
 use tokio::io::AsyncReadExt;
@@ -13,17 +13,17 @@ use tokio::io::AsyncReadExt;
 const NOW_S: u64 = 1_700_000_040;
 
 fn source(url: &str, target: &str) -> MetricSource {
-    MetricSource::Graphite { url: url.into(), target: target.into() }
+    MetricSource::Graphite { url: url.into(), target: target.into(), aggregation: Aggregation::Last }
 }
 
-/// The newest points of targets `a` and `b` in the last minute.
-async fn latest(graphite: &Graphite, url: &str) -> Port<Vec<Option<Point>>> {
-    graphite.latest("p", &[source(url, "a"), source(url, "b")], 60_000, NOW_S * 1000).await
+/// The points of targets `a` and `b` in the last minute.
+async fn series(graphite: &Graphite, url: &str) -> Port<Vec<Option<Vec<Point>>>> {
+    graphite.series("p", &[source(url, "a"), source(url, "b")], 60_000, NOW_S * 1000).await
 }
 
-async fn with(answer: Answer) -> (Script, Port<Vec<Option<Point>>>) {
+async fn with(answer: Answer) -> (Script, Port<Vec<Option<Vec<Point>>>>) {
     let (script, url) = Script::start([answer]).await;
-    let got = latest(&Graphite::new(None).unwrap(), &url).await;
+    let got = series(&Graphite::new(None).unwrap(), &url).await;
     (script, got)
 }
 
@@ -31,12 +31,12 @@ async fn error(answer: Answer) -> PortError {
     with(answer).await.1.unwrap_err()
 }
 
-fn point(at_s: u64, value: f64) -> Option<Point> {
-    Some(Point { at_ms: at_s * 1000, value })
+fn points<const N: usize>(points: [(u64, f64); N]) -> Option<Vec<Point>> {
+    Some(points.map(|(at_s, value)| Point { at_ms: at_s * 1000, value }).into())
 }
 
 #[tokio::test]
-async fn the_newest_value_that_is_no_hole_counts_and_series_are_matched_by_name() {
+async fn values_that_are_no_holes_count_and_series_are_matched_by_name() {
     let body = format!(
         r#"[{{"target":"q1","datapoints":[[0.75,{}],[null,{NOW_S}]],"tags":{{}}}},
             {{"target":"q0","datapoints":[[0.25,{}],[0.5,{}],[9.0,{}]]}}]"#,
@@ -46,7 +46,7 @@ async fn the_newest_value_that_is_no_hole_counts_and_series_are_matched_by_name(
         NOW_S + 10,
     );
     let (script, got) = with(answer(200, body)).await;
-    assert_eq!(got.unwrap(), [point(NOW_S - 10, 0.5), point(NOW_S - 10, 0.75)]);
+    assert_eq!(got.unwrap(), [points([(NOW_S - 20, 0.25), (NOW_S - 10, 0.5)]), points([(NOW_S - 10, 0.75)])]);
     let asked = script.asked();
     assert_eq!(asked.len(), 1);
     let expected = format!(
@@ -58,20 +58,20 @@ async fn the_newest_value_that_is_no_hole_counts_and_series_are_matched_by_name(
 }
 
 #[tokio::test]
-async fn unknown_metrics_and_only_holes_are_missing() {
-    assert_eq!(with(answer(200, "[]")).await.1.unwrap(), [None, None]);
+async fn unknown_metrics_and_only_holes_have_no_points() {
+    assert_eq!(with(answer(200, "[]")).await.1.unwrap(), [points([]), points([])]);
     let holes = format!(r#"[{{"target":"q0","datapoints":[[null,{NOW_S}]]}}]"#);
-    assert_eq!(with(answer(200, holes)).await.1.unwrap(), [None, None]);
+    assert_eq!(with(answer(200, holes)).await.1.unwrap(), [points([]), points([])]);
     let old = format!(r#"[{{"target":"q0","datapoints":[[1.0,{}]]}}]"#, NOW_S - 60);
-    assert_eq!(with(answer(200, old)).await.1.unwrap(), [None, None]);
+    assert_eq!(with(answer(200, old)).await.1.unwrap(), [points([]), points([])]);
 }
 
 #[tokio::test]
-async fn a_target_that_matches_several_series_is_missing() {
+async fn a_target_that_matches_several_series_has_no_points() {
     let one = format!(r#"{{"target":"q0","datapoints":[[1.0,{NOW_S}]]}}"#);
     let other = format!(r#"{{"target":"q1","datapoints":[[2.0,{NOW_S}]]}}"#);
     let (_, got) = with(answer(200, format!("[{one},{one},{other}]"))).await;
-    assert_eq!(got.unwrap(), [None, point(NOW_S, 2.0)]);
+    assert_eq!(got.unwrap(), [points([]), points([(NOW_S, 2.0)])]);
 }
 
 #[tokio::test]
@@ -118,9 +118,9 @@ async fn a_cut_connection_and_a_closed_port_are_unavailable() {
         connection.read_exact(&mut request).await.unwrap();
     });
     let graphite = Graphite::new(None).unwrap();
-    assert_eq!(latest(&graphite, &url).await.unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(series(&graphite, &url).await.unwrap_err().kind, Kind::Unavailable);
     cut.await.unwrap();
-    let error = latest(&graphite, &url).await.unwrap_err();
+    let error = series(&graphite, &url).await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "NoConnection"));
     assert!(!error.message.contains("render"), "{}", error.message);
 }
@@ -129,7 +129,7 @@ async fn a_cut_connection_and_a_closed_port_are_unavailable() {
 async fn the_authorization_is_sent_as_it_is() {
     let (script, url) = Script::start([answer(200, "[]")]).await;
     let graphite = Graphite::new(Some("Bearer abc")).unwrap();
-    latest(&graphite, &url).await.unwrap();
+    series(&graphite, &url).await.unwrap();
     assert_eq!(script.asked()[0].headers["authorization"], "Bearer abc");
     assert!(!format!("{graphite:?}").contains("abc"));
     assert_eq!(Graphite::new(Some("line\nbreak")).unwrap_err().kind, Kind::Invalid);
@@ -137,6 +137,6 @@ async fn the_authorization_is_sent_as_it_is() {
 
 #[tokio::test]
 async fn an_address_that_is_none_is_invalid() {
-    let error = latest(&Graphite::new(None).unwrap(), "graphite.local").await.unwrap_err();
+    let error = series(&Graphite::new(None).unwrap(), "graphite.local").await.unwrap_err();
     assert_eq!(error.kind, Kind::Invalid);
 }

@@ -1,5 +1,7 @@
 //! The decision record: written once by the evaluator, settled by the executor, read by people and by the trainer.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ACTION_COUNT, Action, Mask};
@@ -134,6 +136,9 @@ pub struct Decision {
     pub observation: Observation,
     /// Names of what was missing.
     pub missing: Vec<String>,
+    /// Why each outside metric among them is missing, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub doubts: BTreeMap<String, String>,
     /// What was allowed, by action number.
     #[serde(deserialize_with = "crate::padded::array")]
     pub mask: Mask,

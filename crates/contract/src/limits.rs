@@ -8,6 +8,11 @@ pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
 pub const SIGNATURE_BYTES_MAX: usize = 1024;
 /// Public keys that an evaluator trusts: one, a second while the first is replaced, and room. Each costs a read.
 pub const POLICY_KEYS_MAX: usize = 8;
+/// Verified policies that a warm evaluator holds, and pools whose last good one it remembers: a stack serves few pools, each
+/// with one policy, and a policy takes some megabytes of memory. One that is forgotten is read and verified again.
+pub const POLICIES_HELD_MAX: usize = 16;
+/// Refused policies that a warm evaluator remembers: one a minute for an hour. One that is forgotten is refused again.
+pub const POLICIES_REFUSED_MAX: usize = 64;
 /// Ticks a new policy is warmed up on: an hour at one tick a minute, several batches of the published load.
 pub const WARM_UP_TICKS: usize = 60;
 /// Ticks missing before a recurrent state is too old to go on from.
@@ -69,6 +74,10 @@ pub const NO_CAPACITY_BACKOFF_S_MAX: u64 = 1800;
 pub const WAIT_WINDOW_S: u64 = 3600;
 /// Age at which an outside metric no longer describes the fleet, seconds; CloudWatch is 1–3 minutes late.
 pub const METRIC_AGE_S_MAX: u64 = 240;
+/// How far back outside metrics are read, seconds: far enough to tell a series that is late from one that is not there.
+pub const METRIC_WINDOW_S: u64 = 900;
+/// Minutes of one outside metric that become one value at most: with the age of the newest, within what is read.
+pub const METRIC_MINUTES_MAX: u64 = 10;
 /// Length of a pool's name; it is part of keys and tags.
 pub const POOL_NAME_LEN_MAX: usize = 64;
 /// Hours of submissions that one read of the history covers at most; longer than decisions are kept.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::{SIZE_COUNT, STEPS};
 use crate::capacity::Bounds;
 use crate::control::Mode;
-use crate::limits::{COOLDOWN_S_MAX, CORES_MAX, DRAIN_S_MAX, POOL_NAME_LEN_MAX, TICK_S_MAX};
+use crate::limits::{COOLDOWN_S_MAX, CORES_MAX, DRAIN_S_MAX, METRIC_MINUTES_MAX, POOL_NAME_LEN_MAX, TICK_S_MAX};
 
 /// Version of the stored form of [`PoolConfig`].
 pub const POOL_VERSION: u32 = 1;
@@ -145,6 +145,9 @@ pub enum MetricSource {
         metric: String,
         /// The statistic, for example `Average` or `p90`.
         statistic: String,
+        /// How its points become one value.
+        #[serde(default, skip_serializing_if = "Aggregation::is_last")]
+        aggregation: Aggregation,
     },
     /// A Graphite target that answers with one series.
     Graphite {
@@ -152,7 +155,52 @@ pub enum MetricSource {
         url: String,
         /// The target expression.
         target: String,
+        /// How its points become one value.
+        #[serde(default, skip_serializing_if = "Aggregation::is_last")]
+        aggregation: Aggregation,
     },
+}
+
+impl MetricSource {
+    /// How its points become one value.
+    pub fn aggregation(&self) -> Aggregation {
+        match self {
+            MetricSource::CloudWatch { aggregation, .. } | MetricSource::Graphite { aggregation, .. } => *aggregation,
+        }
+    }
+}
+
+/// How the points of a raw series become the one value of a tick. The minutes are those up to the newest point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Aggregation {
+    /// The newest point.
+    #[default]
+    Last,
+    /// The mean of the points of so many minutes.
+    Mean {
+        /// The minutes.
+        minutes: u64,
+    },
+    /// The largest of the points of so many minutes.
+    Max {
+        /// The minutes.
+        minutes: u64,
+    },
+}
+
+impl Aggregation {
+    /// The minutes that it looks at; none for the newest point alone.
+    pub fn minutes(self) -> Option<u64> {
+        match self {
+            Aggregation::Last => None,
+            Aggregation::Mean { minutes } | Aggregation::Max { minutes } => Some(minutes),
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        *self == Aggregation::Last
+    }
 }
 
 /// Features that come from outside metrics; a pool must say where each comes from.
@@ -248,6 +296,10 @@ impl PoolConfig {
         }
         for (name, source) in &self.metrics {
             check(OUTSIDE_METRICS.contains(&name.as_str()), format!("metrics.{name}: no such metric"));
+            check(
+                source.aggregation().minutes().is_none_or(|m| (1..=METRIC_MINUTES_MAX).contains(&m)),
+                format!("metrics.{name}.aggregation: minutes must be between 1 and {METRIC_MINUTES_MAX}"),
+            );
             if let MetricSource::Graphite { url, .. } = source {
                 let is_http = url.starts_with("http://") || url.starts_with("https://");
                 check(is_http, format!("metrics.{name}: url {url:?} does not begin with http:// or https://"));
@@ -308,6 +360,19 @@ mod tests {
     }
 
     #[test]
+    fn an_aggregation_is_named_with_the_metric_and_left_out_it_is_the_newest_point() {
+        let mut v = json();
+        v["metrics"]["cpu_util_p90"]["aggregation"] = serde_json::json!({"by": "max", "minutes": 5});
+        let config = PoolConfig::from_json(&v.to_string()).unwrap();
+        assert_eq!(config.metrics["cpu_util_avg"].aggregation(), Aggregation::Last);
+        assert_eq!(config.metrics["cpu_util_p90"].aggregation(), Aggregation::Max { minutes: 5 });
+        // what an earlier version wrote, it can read again
+        let again = serde_json::to_value(&config).unwrap();
+        assert_eq!(again["metrics"]["cpu_util_avg"], v["metrics"]["cpu_util_avg"]);
+        assert_eq!(again["metrics"]["cpu_util_p90"], v["metrics"]["cpu_util_p90"]);
+    }
+
+    #[test]
     fn the_example_of_the_reference_is_valid() {
         let page = include_str!("../../../docs/reference/pool.md");
         let example = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
@@ -324,6 +389,7 @@ mod tests {
         v["sizes"][2]["alternates"] = serde_json::json!([{"instance_type": "large", "usd_per_hour": 0.0}]);
         v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
         v["metrics"]["cpu_util_avg"]["url"] = "graphite.local".into();
+        v["metrics"]["cpu_util_p90"]["aggregation"] = serde_json::json!({"by": "mean", "minutes": 0});
         let problems = PoolConfig::from_json(&v.to_string()).unwrap_err().problems;
         for field in [
             "pool:",
@@ -334,6 +400,7 @@ mod tests {
             "sizes[1].cores:",
             "metrics.mem_util_avg:",
             "metrics.cpu_util_avg: url",
+            "metrics.cpu_util_p90.aggregation:",
         ] {
             assert!(problems.iter().any(|p| p.starts_with(field)), "{field} in {problems:?}");
         }

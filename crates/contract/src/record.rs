@@ -118,7 +118,7 @@ pub struct BackOff {
 impl BackOff {
     /// The back-off after one more failure: it doubles up to a maximum.
     pub fn failed(self, now_ms: u64) -> Self {
-        let backoff_s = (self.backoff_s * 2).clamp(NO_CAPACITY_BACKOFF_S, NO_CAPACITY_BACKOFF_S_MAX);
+        let backoff_s = self.backoff_s.saturating_mul(2).clamp(NO_CAPACITY_BACKOFF_S, NO_CAPACITY_BACKOFF_S_MAX);
         Self { until_ms: now_ms + backoff_s * 1000, backoff_s }
     }
 }
@@ -145,6 +145,8 @@ mod tests {
         }
         assert_eq!(seen, [180, 360, 720, 1440, 1800, 1800]);
         assert_eq!(back_off.until_ms, 1_000_000 + 1_800_000);
+        let damaged = BackOff { until_ms: 0, backoff_s: u64::MAX };
+        assert_eq!(damaged.failed(1_000_000).backoff_s, 1800);
     }
 
     #[test]

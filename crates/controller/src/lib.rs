@@ -18,4 +18,5 @@ pub mod reconcile;
 pub mod rule;
 #[cfg(test)]
 mod samples;
+pub mod series;
 pub mod shadow;

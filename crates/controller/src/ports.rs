@@ -223,14 +223,15 @@ pub struct Point {
 
 /// A source of outside metrics.
 pub trait Metrics: Send + Sync {
-    /// For each source, in order, the newest point in `(to_ms - window_ms, to_ms]`, or none.
-    fn latest(
+    /// For each source, in order, its points in `(to_ms - window_ms, to_ms]`, in any order; none if that source failed and
+    /// others did not. What becomes of the points is [`crate::series`]' business.
+    fn series(
         &self,
         pool: &str,
         sources: &[MetricSource],
         window_ms: u64,
         to_ms: u64,
-    ) -> impl Future<Output = Port<Vec<Option<Point>>>> + Send;
+    ) -> impl Future<Output = Port<Vec<Option<Vec<Point>>>>> + Send;
 }
 
 /// The store of policies, as its readers see it.

@@ -1,5 +1,7 @@
 //! Small values that the tests of this crate share.
 
+use std::collections::BTreeMap;
+
 use contract::decision::{DECISION_VERSION, Decider, Decision, Intent, IntentState, Verdict};
 use contract::pool::PoolConfig;
 use contract::record::{InstanceRecord, TaskRecord};
@@ -15,6 +17,7 @@ pub fn decided(tick: u64) -> Decision {
         tick,
         observation: Observation::empty([2, 4, 8]),
         missing: Vec::new(),
+        doubts: BTreeMap::new(),
         mask: [true; contract::ACTION_COUNT],
         refusals: Vec::new(),
         spending: None,

@@ -7,7 +7,7 @@ use contract::capacity::{Bounds, Counts};
 use contract::control::Mode;
 use contract::decision::{DECISION_VERSION, Decider, Decision, Intent, IntentState, Verdict};
 use contract::observation::Observation;
-use contract::pool::{MetricSource, OUTSIDE_METRICS, POOL_VERSION, PoolConfig, SizeConfig};
+use contract::pool::{Aggregation, MetricSource, OUTSIDE_METRICS, POOL_VERSION, PoolConfig, SizeConfig};
 use contract::record::{InstanceRecord, TaskRecord};
 use contract::schema::schema_hash;
 
@@ -19,7 +19,12 @@ pub const STACK: &str = "twinscaler-test";
 
 /// The CloudWatch source that [`pool_config`] gives an outside metric.
 pub fn cloudwatch(metric: &str) -> MetricSource {
-    MetricSource::CloudWatch { namespace: "Twinscaler".into(), metric: metric.into(), statistic: "Average".into() }
+    MetricSource::CloudWatch {
+        namespace: "Twinscaler".into(),
+        metric: metric.into(),
+        statistic: "Average".into(),
+        aggregation: Aggregation::Last,
+    }
 }
 
 fn size(name: &str, cores: u32) -> SizeConfig {
@@ -86,6 +91,7 @@ pub fn decision(pool: &str, tick: u64, action: Action) -> Decision {
         tick,
         observation: observation(),
         missing: Vec::new(),
+        doubts: BTreeMap::new(),
         mask: [true; ACTION_COUNT],
         refusals: vec![String::new(); ACTION_COUNT],
         spending: None,

@@ -71,7 +71,7 @@ pub const RUNS_PUT: &str = "Runs.put_run_file";
 /// Read of a file of a training run.
 pub const RUNS_GET: &str = "Runs.run_file";
 /// Outside metrics.
-pub const METRICS_LATEST: &str = "Metrics.latest";
+pub const METRICS_SERIES: &str = "Metrics.series";
 /// The pointer to the policy in charge.
 pub const POLICIES_POINTER: &str = "PolicyStore.pointer";
 /// A policy's manifest.
@@ -120,7 +120,7 @@ pub const ALL: [&str; 41] = [
     LEASES_GIVE_BACK,
     RUNS_PUT,
     RUNS_GET,
-    METRICS_LATEST,
+    METRICS_SERIES,
     POLICIES_POINTER,
     POLICIES_MANIFEST,
     POLICIES_FILE,

@@ -11,20 +11,21 @@ use crate::op;
 use crate::world::{State, World};
 
 impl Metrics for World {
-    async fn latest(
+    async fn series(
         &self,
         pool: &str,
         sources: &[MetricSource],
         window_ms: u64,
         to_ms: u64,
-    ) -> Port<Vec<Option<Point>>> {
-        self.call(op::METRICS_LATEST, |s| {
+    ) -> Port<Vec<Option<Vec<Point>>>> {
+        self.call(op::METRICS_SERIES, |s| {
             let inside = |at_ms: u64| at_ms <= to_ms && at_ms + window_ms > to_ms;
-            let newest = |source: &MetricSource| {
-                let of = s.metrics.iter().filter(|(p, from, point)| p == pool && from == source && inside(point.at_ms));
-                of.map(|(_, _, point)| *point).max_by_key(|point| point.at_ms)
+            let points = |source: &MetricSource| {
+                // The time first: a long run has many points, and comparing sources is slow.
+                let of = s.metrics.iter().filter(|(p, from, point)| inside(point.at_ms) && p == pool && from == source);
+                Some(of.map(|(_, _, point)| *point).collect())
             };
-            Ok(sources.iter().map(newest).collect())
+            Ok(sources.iter().map(points).collect())
         })
         .await
     }

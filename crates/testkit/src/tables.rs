@@ -14,6 +14,23 @@ use crate::fate::Happened;
 use crate::op;
 use crate::world::{Key, State, World};
 
+/// DynamoDB takes no larger item.
+const ITEM_BYTES_MAX: usize = 400 * 1024;
+
+/// What DynamoDB says to an item that is too large. JSON is longer than an item of the same record, by its quotes.
+fn fits(operation: &'static str, json: serde_json::Result<Vec<u8>>) -> Port<()> {
+    let bytes = json.expect("records are plain data").len();
+    match bytes <= ITEM_BYTES_MAX {
+        true => Ok(()),
+        false => Err(PortError {
+            operation,
+            code: "ValidationException".into(),
+            message: format!("Item size has exceeded the maximum allowed size: {bytes} bytes"),
+            kind: Kind::Invalid,
+        }),
+    }
+}
+
 fn task_key(task: &TaskRecord) -> Key {
     (task.pool.clone(), task.submitted_ms, task.task_id.clone())
 }
@@ -248,6 +265,8 @@ impl State {
         });
         match stored.filter(|_| allowed) {
             Some(decision) => {
+                let with_intent = Decision { intent: Some(intent.clone()), ..decision.clone() };
+                fits(op::DECISIONS_PUT_INTENT, serde_json::to_vec(&with_intent))?;
                 let before = decision.intent.replace(intent.clone()).map(Box::new);
                 let (pool, after) = (pool.to_owned(), Box::new(intent.clone()));
                 self.happened.push(Happened::Stored { pool, tick, before, after });
@@ -260,7 +279,11 @@ impl State {
 
 impl Decisions for World {
     async fn put_once(&self, decision: &Decision) -> Port<Written> {
-        self.call(op::DECISIONS_PUT_ONCE, |s| Ok(s.put_once(decision))).await
+        self.call(op::DECISIONS_PUT_ONCE, |s| {
+            fits(op::DECISIONS_PUT_ONCE, serde_json::to_vec(decision))?;
+            Ok(s.put_once(decision))
+        })
+        .await
     }
 
     async fn get(&self, pool: &str, tick: u64) -> Port<Option<Decision>> {
@@ -333,6 +356,7 @@ impl Control for World {
 
     async fn put_no_capacity(&self, pool: &str, memory: &NoCapacity) -> Port<()> {
         self.call(op::CONTROL_PUT_NO_CAPACITY, |s| {
+            fits(op::CONTROL_PUT_NO_CAPACITY, serde_json::to_vec(memory))?;
             s.no_capacity.insert(pool.to_owned(), memory.clone());
             Ok(())
         })

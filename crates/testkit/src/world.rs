@@ -83,6 +83,8 @@ struct Faults {
     before: HashMap<&'static str, VecDeque<PortError>>,
     after: HashMap<&'static str, VecDeque<PortError>>,
     down: BTreeMap<&'static str, Kind>,
+    /// Operations that never answer, and how many calls of each still do.
+    hanging: BTreeMap<&'static str, usize>,
 }
 
 impl Faults {
@@ -99,6 +101,14 @@ impl Faults {
 
     fn after(&mut self, operation: &str) -> Port<()> {
         Self::take(&mut self.after, operation).map_or(Ok(()), Err)
+    }
+
+    /// Whether this call never answers.
+    fn hangs(&mut self, operation: &str) -> bool {
+        let Some(left) = self.hanging.get_mut(operation) else { return false };
+        let hangs = *left == 0;
+        *left = left.saturating_sub(1);
+        hangs
     }
 }
 
@@ -165,6 +175,10 @@ impl World {
             return effect(&mut self.lock());
         }
         self.pause().await;
+        let hangs = self.lock().faults.hangs(operation);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let answer = self.lock().answer(operation, effect);
         self.pause().await;
         answer
@@ -195,9 +209,16 @@ impl World {
         self.lock().faults.down.insert(known(operation), kind);
     }
 
-    /// Ends what [`World::take_down`] began, for one operation.
+    /// After so many more calls no call of `operation` is ever answered, until [`World::bring_up`] or [`World::heal`].
+    pub fn hang_after(&self, operation: &'static str, calls: usize) {
+        self.lock().faults.hanging.insert(known(operation), calls);
+    }
+
+    /// Ends what [`World::take_down`] or [`World::hang_after`] began, for one operation.
     pub fn bring_up(&self, operation: &'static str) {
-        self.lock().faults.down.remove(known(operation));
+        let mut state = self.lock();
+        state.faults.down.remove(known(operation));
+        state.faults.hanging.remove(operation);
     }
 
     /// Ends all faults: scripted and directed ones, missing capacity, and indexes that are behind.

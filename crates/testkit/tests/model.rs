@@ -258,17 +258,30 @@ fn machines_are_recorded_once_and_their_first_end_stays() {
 }
 
 #[test]
-fn the_newest_point_within_the_window_counts() {
+fn a_decision_above_400_kilobytes_is_refused_and_so_is_an_intent_that_makes_it_so() {
+    let world = World::new();
+    let of = |bytes: usize| Decision { reason: "x".repeat(bytes), ..builders::decision("p", 60, Action::Launch(0, 1)) };
+    let refused = run(world.put_once(&of(400 * 1024))).unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.kind), ("ValidationException", Kind::Invalid));
+    run(world.put_once(&of(390 * 1024))).unwrap();
+    let outcome = Some(Outcome::Failed { error: "y".repeat(10 * 1024) });
+    let intent = Intent { generation: 0, state: IntentState::Settled, outcome, ..builders::pending(0, 1) };
+    assert_eq!(run(world.put_intent("p", 60, &intent)).unwrap_err().code, "ValidationException");
+    assert_eq!(world.decisions()[0].intent, None);
+}
+
+#[test]
+fn the_points_within_the_window_are_given() {
     let world = World::new();
     let source = cloudwatch("cpu_util_avg");
     let point = |at_ms, value| Point { at_ms, value };
     for (at, value) in [(100, 1.0), (300, 3.0), (200, 2.0), (900, 9.0)] {
         world.add_point("p", &source, point(at, value));
     }
-    let latest = |window, to| run(world.latest("p", std::slice::from_ref(&source), window, to)).unwrap();
-    assert_eq!(latest(1000, 400), [Some(point(300, 3.0))]);
-    assert_eq!(latest(100, 400), [None]);
-    assert_eq!(latest(101, 400), [Some(point(300, 3.0))]);
+    let series = |window, to| run(world.series("p", std::slice::from_ref(&source), window, to)).unwrap();
+    assert_eq!(series(1000, 400), [Some(vec![point(100, 1.0), point(300, 3.0), point(200, 2.0)])]);
+    assert_eq!(series(100, 400), [Some(vec![])]);
+    assert_eq!(series(101, 400), [Some(vec![point(300, 3.0)])]);
 }
 
 /// What a sequence of claims must do, said in a different way: by remembering, instead of by conditions.

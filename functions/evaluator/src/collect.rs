@@ -3,25 +3,23 @@
 //! What cannot be read is marked as missing, never as zero. Only what no decision can do without is an error: the
 //! configuration, the head, the machines' records and the last decisions.
 
-use std::time::Duration;
-
 use contract::action::SIZE_COUNT;
 use contract::capacity::Counts;
 use contract::control::{Head, KillSwitch};
 use contract::decision::Decision;
-use contract::limits::{METRIC_AGE_S_MAX, WAIT_WINDOW_S};
+use contract::limits::{METRIC_WINDOW_S, QUEUE_ROWS_MAX, WAIT_WINDOW_S};
 use contract::observation::{OBSERVATION_VERSION, Observation};
 use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
 use controller::money::{self, NanoUsd, Spent};
 use controller::offering::without_capacity;
 use controller::outage::looks_back;
-use controller::ports::{Control, Decisions, Instances, Kind, Metrics, Point, Port, PortError, Tasks};
+use controller::ports::{Control, Decisions, Instances, Metrics, Point, Port, Tasks};
+use controller::series::{Cause, Reading, reading};
 
+use crate::deadline::Deadline;
 use crate::handler::Ports;
-
-/// Time for one source that a tick can do without; the function has 30 seconds in all.
-const SOURCE_TIMEOUT: Duration = Duration::from_secs(15);
+use crate::ladder::Doubts;
 
 /// Everything read for one tick.
 #[derive(Clone, Debug)]
@@ -38,6 +36,8 @@ pub struct Collected {
     pub draining: [u32; SIZE_COUNT],
     /// What was measured. It is what the network and the guard see, unless the pool only observes.
     pub observation: Observation,
+    /// Why an outside metric is missing, by its name.
+    pub doubts: Doubts,
     /// What an hour of all machines costs, by their records.
     pub rate: NanoUsd,
     /// What was spent, if money caps need to know it and it can be read.
@@ -48,7 +48,8 @@ pub struct Collected {
     pub arrivals_ms: Option<Vec<u64>>,
 }
 
-/// Reads all sources concurrently.
+/// Reads all sources concurrently. Until the deadline it waits for those that a tick can do without: a million new tasks
+/// must not cost the tick.
 ///
 /// # Errors
 /// If one of the sources fails that no decision can do without.
@@ -56,6 +57,7 @@ pub async fn collect<T, I, D, C, M, P>(
     ports: &Ports<T, I, D, C, M, P>,
     config: &PoolConfig,
     tick: u64,
+    deadline: Deadline,
 ) -> Port<Collected>
 where
     T: Tasks,
@@ -74,23 +76,25 @@ where
         ports.decisions.before(pool, tick, looks_back(config.tick_s)),
         ports.instances.alive(pool),
         launched_last_hour(&ports.instances, config, now_ms),
-        in_time(ended(&ports.instances, config, now_ms)),
-        in_time(ports.tasks.open(pool)),
-        in_time(ports.tasks.arrival_times(pool, now_ms.saturating_sub(window_ms), now_ms)),
-        in_time(ports.metrics.latest(pool, &sources, METRIC_AGE_S_MAX * 1000, now_ms)),
+        deadline.wait("ended", ended(&ports.instances, config, now_ms)),
+        deadline.wait("open", ports.tasks.open(pool)),
+        deadline.wait("arrival_times", ports.tasks.arrival_times(pool, now_ms.saturating_sub(window_ms), now_ms)),
+        deadline.wait("series", ports.metrics.series(pool, &sources, METRIC_WINDOW_S * 1000, now_ms)),
     );
     let head = head?;
     let (open, arrivals_ms) = (known("tasks", open), known("arrivals", arrivals));
     let (alive, ended) = (alive?, known("spending", ended).flatten());
     let observation =
         Observation { fleet: fleet(&alive), ..observe(config, &head, no_capacity?, &open, &arrivals_ms, now_ms) };
-    let observation = with_metrics(observation, known("metrics", metrics), now_ms);
+    let readings = readings(&sources, &known("metrics", metrics).unwrap_or_default(), now_ms);
+    let observation = with_metrics(observation, &readings);
     Ok(Collected {
         head,
         switch: switch?,
         past: past?,
         launched_last_hour: launched?,
         draining: draining(&alive),
+        doubts: doubts(&observation, &readings),
         observation,
         rate: alive.iter().map(|r| NanoUsd::of(r.usd_per_hour)).sum(),
         spent: ended.and_then(|ended| money::spent_by(alive.iter().chain(&ended), now_ms)),
@@ -103,14 +107,6 @@ where
 fn cores_wanted(open: &[TaskRecord], now_ms: u64) -> f64 {
     let counted = open.iter().filter(|t| t.state() != TaskState::Finished && t.submitted_ms <= now_ms);
     counted.map(|t| f64::from(t.cores)).sum()
-}
-
-/// A read that may take so long and no longer: a million new tasks must not cost the tick.
-async fn in_time<T>(read: impl Future<Output = Port<T>>) -> Port<T> {
-    tokio::time::timeout(SOURCE_TIMEOUT, read).await.unwrap_or_else(|_| {
-        let message = format!("no whole answer in {SOURCE_TIMEOUT:?}");
-        Err(PortError { operation: "collect", code: "Timeout".into(), message, kind: Kind::Unavailable })
-    })
 }
 
 /// A source whose failure makes the observation doubtful and nothing worse.
@@ -168,10 +164,13 @@ fn observe(
     let waiting: Option<Vec<u64>> = in_state(TaskState::Waiting).map(|t| t.map(|t| t.submitted_ms).collect());
     let seconds_since = |ms: u64| now_ms.saturating_sub(ms) as f64 / 1000.0;
     let step_ms = config.tick_s * 1000;
+    let unread_after_ms = open.as_ref().map_or(u64::MAX, |open| unread_after_ms(open));
     let ratio_since = |from_ms: u64| -> Option<f64> {
-        let submitted = arrivals.as_ref()?.iter().filter(|t| **t > from_ms).count();
-        let waiting = waiting.as_ref()?.iter().filter(|t| **t > from_ms).count();
-        Some(if submitted == 0 { 0.0 } else { waiting as f64 / submitted as f64 })
+        let submitted_after = |ms: u64| Some(arrivals.as_ref()?.iter().filter(|t| **t > ms).count());
+        let submitted = submitted_after(from_ms)?;
+        let read = waiting.as_ref()?.iter().filter(|t| **t > from_ms).count();
+        let waiting = read + submitted_after(from_ms.max(unread_after_ms))?;
+        Some(if submitted == 0 { 0.0 } else { (waiting as f64 / submitted as f64).min(1.0) })
     };
     Observation {
         version: OBSERVATION_VERSION,
@@ -191,33 +190,67 @@ fn observe(
     }
 }
 
-/// Adds the outside metrics that are young enough and possible.
-fn with_metrics(o: Observation, points: Option<Vec<Option<Point>>>, now_ms: u64) -> Observation {
-    let points = points.unwrap_or_default();
-    let get = |i: usize| points.get(i).copied().flatten().and_then(|p| believable(p, now_ms));
+/// From when on tasks were not read, for the queue is deeper than one tick reads; whatever was submitted after that waits
+/// behind what was read. Never, if all were read.
+fn unread_after_ms(open: &[TaskRecord]) -> u64 {
+    if open.len() < QUEUE_ROWS_MAX { u64::MAX } else { open.last().map_or(u64::MAX, |task| task.submitted_ms) }
+}
+
+/// What became of each outside metric, in the order of [`OUTSIDE_METRICS`].
+type Readings = [Result<Reading, Cause>; OUTSIDE_METRICS.len()];
+
+/// Each source's series as the value of this tick, or the reason why there is none.
+fn readings(sources: &[MetricSource], series: &[Option<Vec<Point>>], now_ms: u64) -> Readings {
+    std::array::from_fn(|i| {
+        let points = series.get(i).and_then(Option::as_ref).ok_or(Cause::SourceFailed)?;
+        reading(points, sources[i].aggregation(), now_ms)
+    })
+}
+
+/// Adds the outside metrics. With no machine in service there is nobody to publish any, and a share of nothing is 0, as in
+/// the twin: the policy has learned from such minutes, and may launch a pool's first machine where the minimum is 0.
+fn with_metrics(o: Observation, readings: &Readings) -> Observation {
+    let nobody_in_service = o.fleet.iter().all(|counts| counts.ready == 0);
+    let get = |i: usize| if nobody_in_service { Some(0.0) } else { readings[i].ok().map(|reading| reading.value) };
     Observation { cpu_util_avg: get(0), cpu_util_p90: get(1), mem_util_avg: get(2), mem_util_p90: get(3), ..o }
 }
 
-/// A share that is young enough, finite and between 0 and 1.
-fn believable(point: Point, now_ms: u64) -> Option<f64> {
-    let young = point.at_ms <= now_ms && now_ms - point.at_ms <= METRIC_AGE_S_MAX * 1000;
-    (young && (0.0..=1.0).contains(&point.value)).then_some(point.value)
+/// Why each outside metric is missing that is.
+fn doubts(o: &Observation, readings: &Readings) -> Doubts {
+    let missing = o.missing();
+    let causes = OUTSIDE_METRICS.into_iter().zip(readings).filter(|(name, _)| missing.contains(name));
+    causes.filter_map(|(name, reading)| Some((name, reading.err()?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use testkit::builders::{cloudwatch, observation};
+
+    const NOW_MS: u64 = 10_000_000;
+
+    /// What is read of four series: half, late, absurd, and of a source that failed.
+    fn read() -> Readings {
+        let sources = OUTSIDE_METRICS.map(cloudwatch);
+        let series = |age_s: u64, value: f64| Some(vec![Point { at_ms: NOW_MS - age_s * 1000, value }]);
+        readings(&sources, &[series(60, 0.5), series(600, 0.5), series(60, 55.0), None], NOW_MS)
+    }
 
     #[test]
-    fn old_absurd_and_future_points_are_missing() {
-        let now_ms = 10_000_000;
-        let at = |age_s: u64, value: f64| believable(Point { at_ms: now_ms - age_s * 1000, value }, now_ms);
-        assert_eq!(at(60, 0.5), Some(0.5));
-        assert_eq!(at(METRIC_AGE_S_MAX, 0.5), Some(0.5));
-        assert_eq!(at(METRIC_AGE_S_MAX + 1, 0.5), None);
-        for absurd in [-0.1, 1.1, 55.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(at(60, absurd), None);
-        }
-        assert_eq!(believable(Point { at_ms: now_ms + 1, value: 0.5 }, now_ms), None);
+    fn what_cannot_be_believed_is_missing_and_its_cause_is_told() {
+        let o = with_metrics(observation(), &read());
+        let metrics = (o.cpu_util_avg, o.cpu_util_p90, o.mem_util_avg, o.mem_util_p90);
+        assert_eq!(metrics, (Some(0.5), None, None, None));
+        let expected =
+            [("cpu_util_p90", Cause::Late), ("mem_util_avg", Cause::Absurd), ("mem_util_p90", Cause::SourceFailed)];
+        assert_eq!(doubts(&o, &read()), expected.into());
+    }
+
+    #[test]
+    fn without_a_machine_in_service_all_shares_are_zero_and_none_is_missing() {
+        let booting = Counts { ready: 0, booting: 2 };
+        let o = with_metrics(Observation { fleet: [booting; SIZE_COUNT], ..observation() }, &read());
+        assert_eq!([o.cpu_util_avg, o.cpu_util_p90, o.mem_util_avg, o.mem_util_p90], [Some(0.0); 4]);
+        assert!(!o.is_doubtful() && doubts(&o, &read()).is_empty());
     }
 }

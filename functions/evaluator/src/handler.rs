@@ -1,5 +1,7 @@
 //! One tick: collect, observe, infer, guard, write the decision once.
 
+use std::time::Duration;
+
 use contract::control::Mode;
 use contract::decision::{DECISION_VERSION, Decider, Decision, Verdict};
 use contract::event::Tick;
@@ -17,6 +19,7 @@ use signing::PublicKeys;
 
 use crate::basis::Basis;
 use crate::collect::{Collected, collect};
+use crate::deadline::{Deadline, PATIENCE};
 use crate::ladder::{Choice, choose};
 use crate::policies::{self, At, InCharge, Policies};
 
@@ -40,6 +43,7 @@ pub struct Ports<T, I, D, C, M, P> {
 pub struct Evaluator<T, I, D, C, M, P> {
     ports: Ports<T, I, D, C, M, P>,
     policies: Policies,
+    patience: Duration,
 }
 
 impl<T, I, D, C, M, P> Evaluator<T, I, D, C, M, P>
@@ -53,12 +57,17 @@ where
 {
     /// An evaluator over these ports, with no policy loaded yet.
     pub fn new(ports: Ports<T, I, D, C, M, P>) -> Self {
-        Self { ports, policies: Policies::default() }
+        Self { ports, policies: Policies::trusting(None), patience: PATIENCE }
     }
 
     /// The same, for policies that one of these keys has signed and no others; without keys, for all.
     pub fn trusting(self, keys: Option<PublicKeys>) -> Self {
         Self { policies: Policies::trusting(keys), ..self }
+    }
+
+    /// The same, that waits so long for what a tick can do without: outside metrics, tasks, the policy.
+    pub fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Decides one tick. The same tick again gives the decision that stands.
@@ -67,6 +76,7 @@ where
     /// If something cannot be read or written that no decision can do without; then nothing was decided, and nothing
     /// happens to the fleet.
     pub async fn tick(&self, tick: &Tick) -> Port<Option<Decision>> {
+        let deadline = Deadline::after(self.patience);
         let config = self.ports.control.config(&tick.pool).await?;
         config.validate().map_err(|e| PortError {
             operation: "config",
@@ -78,7 +88,7 @@ where
             tracing::info!(pool = tick.pool, tick = tick.seconds(), "mode is off; nothing is decided");
             return Ok(None);
         }
-        let decision = self.decide(&config, tick.seconds()).await?;
+        let decision = self.decide(&config, tick.seconds(), deadline).await?;
         let stands = match self.ports.decisions.put_once(&decision).await? {
             Written::New => decision,
             Written::Existed(stands) => *stands,
@@ -91,27 +101,28 @@ where
         Ok(Some(stands))
     }
 
-    async fn decide(&self, config: &PoolConfig, tick: u64) -> Port<Decision> {
+    async fn decide(&self, config: &PoolConfig, tick: u64, deadline: Deadline) -> Port<Decision> {
+        let store = deadline.over(&self.ports.policies);
         let (collected, pointer) =
-            tokio::join!(collect(&self.ports, config, tick), self.ports.policies.pointer(&config.pool));
+            tokio::join!(collect(&self.ports, config, tick, deadline), store.pointer(&config.pool));
         let collected = collected?;
         let last = collected.past.first();
-        let in_charge = self.policies.in_charge(&self.ports.policies, &config.pool, pointer, last).await;
+        let in_charge = self.policies.in_charge(&store, &config.pool, pointer, last).await;
         let basis = Basis::of(config, &collected, tick, in_charge.as_ref().ok().map(|p| p.policy.sha256()));
         let bounds = config.bounds();
         let verdicts = verdicts(&learned_steps(basis.situation(config, &bounds, tick), in_charge.as_ref().ok()));
         let mask = verdicts.map(|verdict| verdict.is_ok());
         let (step, warning) = match in_charge {
             Ok(InCharge { policy, warning }) => {
-                let (at, features) =
-                    (At { pool: &config.pool, tick, tick_s: config.tick_s }, encode(&basis.observation));
+                let at = At { pool: &config.pool, tick, tick_s: config.tick_s, deadline };
+                let features = encode(&basis.observation);
                 let step = policies::step(&policy, &self.ports.decisions, last, at, &features, &mask).await;
                 (step, warning)
             }
             Err(problem) => (Err(problem), None),
         };
         let warning = warning.filter(|_| step.is_ok());
-        let choice = choose(step, &basis.observation, &mask, config);
+        let choice = choose(step, &basis.observation, &collected.doubts, &mask, config);
         Ok(record(config, tick, collected, basis, verdicts, choice, warning))
     }
 }
@@ -144,6 +155,7 @@ fn record(
         pool: config.pool.clone(),
         tick,
         missing: basis.observation.missing().into_iter().map(str::to_owned).collect(),
+        doubts: collected.doubts.iter().map(|(name, cause)| ((*name).to_owned(), cause.to_string())).collect(),
         observation: basis.observation,
         mask: verdicts.map(|v| v.is_ok()),
         refusals: verdicts.iter().map(|v| v.err().map(|r| r.to_string()).unwrap_or_default()).collect(),
@@ -223,6 +235,7 @@ fn log(d: &Decision) {
         action = %d.action,
         verdict,
         reason = d.reason,
+        doubts = ?d.doubts,
         queue = d.measured().queue_depth,
         "decided"
     );

@@ -1,9 +1,15 @@
 //! Who decides at a tick: the policy if it can be trusted and sees enough, the rule otherwise.
 
+use std::collections::BTreeMap;
+
 use contract::decision::{Decider, LstmState};
 use contract::pool::PoolConfig;
 use contract::{ACTION_COUNT, Action, Mask, Observation};
 use controller::rule;
+use controller::series::Cause;
+
+/// Why outside metrics are missing, by name.
+pub type Doubts = BTreeMap<&'static str, Cause>;
 
 /// A choice, and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,10 +44,16 @@ pub struct PolicyStep {
 /// Chooses. Three rungs: a fleet below its minimum is brought back first; then the policy's best action; and the rule's,
 /// if there is no policy or the observation is doubtful. The network's state goes on in any case, so that it is warm
 /// when the data are back.
-pub fn choose(policy: Result<PolicyStep, String>, o: &Observation, mask: &Mask, config: &PoolConfig) -> Choice {
+pub fn choose(
+    policy: Result<PolicyStep, String>,
+    o: &Observation,
+    doubts: &Doubts,
+    mask: &Mask,
+    config: &PoolConfig,
+) -> Choice {
     let trusted = match &policy {
         Err(because) => Err(because.clone()),
-        Ok(_) if o.is_doubtful() => Err(format!("missing: {}", o.missing().join(", "))),
+        Ok(_) if o.is_doubtful() => Err(format!("missing: {}", missing(o, doubts))),
         Ok(step) => Ok(step),
     };
     let (decider, action) = match (rule::below_min(o, &config.bounds(), mask), trusted) {
@@ -57,6 +69,12 @@ pub fn choose(policy: Result<PolicyStep, String>, o: &Observation, mask: &Mask, 
         value: step.as_ref().map(|s| s.value),
         lstm: step.map(|s| s.lstm),
     }
+}
+
+/// What is missing, with the cause where it is known.
+fn missing(o: &Observation, doubts: &Doubts) -> String {
+    let told = |name: &str| doubts.get(name).map_or(name.to_owned(), |cause| format!("{name} ({cause})"));
+    o.missing().into_iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 fn by(rule: &str, because: &str) -> Decider {

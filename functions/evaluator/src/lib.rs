@@ -4,8 +4,10 @@
 
 pub mod basis;
 pub mod collect;
+pub mod deadline;
 pub mod handler;
 pub mod ladder;
 pub mod metrics;
 pub mod policies;
+pub mod recent;
 pub mod signed;

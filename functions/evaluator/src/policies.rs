@@ -1,30 +1,30 @@
 //! Keeps the last policy that was good, takes up a promoted one, and carries the recurrent state from tick to tick.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use contract::decision::{Decision, LstmState};
-use contract::limits::{POLICY_BYTES_MAX, WARM_UP_TICKS};
+use contract::limits::{POLICIES_HELD_MAX, POLICIES_REFUSED_MAX, POLICY_BYTES_MAX, WARM_UP_TICKS};
 use contract::manifest::{Manifest, Pointer};
 use contract::{Features, Mask};
 use controller::ports::{Decisions, PolicyStore, Port};
 use policy::{Policy, State, recurrence};
 use signing::PublicKeys;
 
+use crate::deadline::Deadline;
 use crate::ladder::PolicyStep;
+use crate::recent::Recent;
 use crate::signed::Signatures;
 
 /// Policies held in memory: the ones in charge, and why others were refused. Only a cache: losing it costs a load.
-#[derive(Default)]
 pub struct Policies {
     /// Keys of which one must have signed a policy; without any, nobody looks at signatures.
     trusted: Option<PublicKeys>,
-    /// Verified policies by hash. A stack serves few pools, so all of them fit.
-    good: Mutex<HashMap<String, Arc<Policy>>>,
-    /// The pool's last good policy.
-    in_charge: Mutex<HashMap<String, String>>,
-    /// Refused ones by hash, so that a bad policy is fetched once, not every tick.
-    refused: Mutex<HashMap<String, String>>,
+    /// Verified policies by hash. The one in charge is asked for at every tick, so that it is never the one forgotten.
+    good: Mutex<Recent<Arc<Policy>>>,
+    /// The hash of each pool's last good policy; no more pools than policies.
+    in_charge: Mutex<Recent<String>>,
+    /// Why a policy was refused, by hash, so that a bad one is fetched once, not every tick.
+    refused: Mutex<Recent<String>>,
 }
 
 /// The policy to use at a tick, and what is wrong with the promoted one if that is another.
@@ -38,7 +38,12 @@ pub struct InCharge {
 impl Policies {
     /// None yet; with keys, only signed ones will be taken.
     pub fn trusting(trusted: Option<PublicKeys>) -> Self {
-        Self { trusted, ..Self::default() }
+        Self {
+            trusted,
+            good: Mutex::new(Recent::of(POLICIES_HELD_MAX)),
+            in_charge: Mutex::new(Recent::of(POLICIES_HELD_MAX)),
+            refused: Mutex::new(Recent::of(POLICIES_REFUSED_MAX)),
+        }
     }
 
     /// The policy for this tick: that of the pointer, as it was read, if it can be verified, else the last good one: this
@@ -57,7 +62,7 @@ impl Policies {
         for sha256 in self.candidates(pointer, pool, last, &mut problems) {
             match self.load(store, &sha256).await {
                 Ok(policy) => {
-                    self.in_charge.lock().expect("no panic while held").insert(pool.to_owned(), sha256);
+                    self.in_charge.lock().expect("no panic while held").put(pool, sha256);
                     let warning = (!problems.is_empty()).then(|| problems.join("; "));
                     return Ok(InCharge { policy, warning });
                 }
@@ -82,7 +87,7 @@ impl Policies {
             problems.push(format!("pointer: {error}"));
             None
         });
-        let held = self.in_charge.lock().expect("no panic while held").get(pool).cloned();
+        let held = self.in_charge.lock().expect("no panic while held").get(pool);
         let used = last.and_then(|d| d.lstm.as_ref()).map(|state| state.policy.clone());
         let (current, previous) = match pointer {
             Some((pointer, _)) => (Some(pointer.sha256), pointer.previous),
@@ -101,10 +106,10 @@ impl Policies {
     /// a policy without a valid signature, which may still be signed; one that was read and found bad is not.
     async fn load<P: PolicyStore>(&self, store: &P, sha256: &str) -> Result<Arc<Policy>, String> {
         if let Some(policy) = self.good.lock().expect("no panic while held").get(sha256) {
-            return Ok(policy.clone());
+            return Ok(policy);
         }
         if let Some(problem) = self.refused.lock().expect("no panic while held").get(sha256) {
-            return Err(problem.clone());
+            return Err(problem);
         }
         let short = sha256.get(..12).unwrap_or(sha256);
         let (manifest, onnx, signatures) = tokio::join!(
@@ -120,12 +125,12 @@ impl Policies {
         match verified(sha256, &manifest, &onnx) {
             Ok(policy) => {
                 let policy = Arc::new(policy);
-                self.good.lock().expect("no panic while held").insert(sha256.to_owned(), policy.clone());
+                self.good.lock().expect("no panic while held").put(sha256, policy.clone());
                 Ok(policy)
             }
             Err(problem) => {
                 let problem = format!("policy {short} refused: {problem}");
-                self.refused.lock().expect("no panic while held").insert(sha256.to_owned(), problem.clone());
+                self.refused.lock().expect("no panic while held").put(sha256, problem.clone());
                 Err(problem)
             }
         }
@@ -185,10 +190,13 @@ pub struct At<'a> {
     pub tick: u64,
     /// Seconds between two ticks.
     pub tick_s: u64,
+    /// Until when past observations are waited for.
+    pub deadline: Deadline,
 }
 
 /// A state after the last ticks' observations, as if this policy had been in charge.
 async fn warmed_up<D: Decisions>(policy: &Policy, decisions: &D, at: &At<'_>) -> Result<State, String> {
-    let past = decisions.before(at.pool, at.tick, WARM_UP_TICKS).await.map_err(|e| e.to_string())?;
+    let past = at.deadline.wait("before", decisions.before(at.pool, at.tick, WARM_UP_TICKS)).await;
+    let past = past.map_err(|e| format!("warm-up: {e}"))?;
     recurrence::warmed_up(policy, past.iter().rev()).map_err(|e| e.to_string())
 }

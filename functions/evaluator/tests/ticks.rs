@@ -1,12 +1,13 @@
 //! Ticks of the evaluator over an in-memory world: one decision each, and the ladder when something is missing.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use contract::capacity::Bounds;
 use contract::decision::{Decider, Decision, Verdict};
 use contract::event::Tick;
 use contract::manifest::{Manifest, Pointer};
-use contract::pool::{OUTSIDE_METRICS, PoolConfig};
+use contract::pool::{Aggregation, MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::TaskRecord;
 use contract::{Action, observation};
 use controller::ports::{Control, Instances, Kind, Point, PolicyPublisher, Tasks};
@@ -208,12 +209,116 @@ async fn an_evaluator_that_trusts_a_key_decides_by_rule_until_the_policy_is_sign
 #[tokio::test]
 async fn missing_metrics_bring_the_rule_and_forbid_every_stop() {
     let (world, evaluator) = setup().await;
-    world.take_down(op::METRICS_LATEST, Kind::Unavailable);
+    world.take_down(op::METRICS_SERIES, Kind::Unavailable);
     let made = decide(&evaluator, TICK).await;
     let Decider::Rule { because, .. } = &made.decider else { panic!("{:?}", made.decider) };
-    assert!(because.contains("cpu_util_avg"), "{because}");
+    assert!(because.contains("cpu_util_avg (source failed)"), "{because}");
+    assert_eq!(made.doubts["mem_util_p90"], "source failed");
     assert!((0..3).all(|i| !Action::Stop(i, 1).is_allowed(&made.mask)));
     assert!(made.lstm.is_some(), "the network stays warm");
+}
+
+#[tokio::test]
+async fn each_metric_says_why_it_is_missing_and_a_series_is_aggregated_as_its_configuration_says() {
+    let (world, evaluator) = setup().await;
+    let mut config = pool_config("p");
+    let MetricSource::CloudWatch { aggregation, .. } = config.metrics.get_mut("cpu_util_avg").unwrap() else {
+        panic!()
+    };
+    *aggregation = Aggregation::Mean { minutes: 3 };
+    world.put_config(&config).await.unwrap();
+    let tick = TICK + 600;
+    let add = |name: &str, age_s: u64, value: f64| {
+        world.add_point("p", &config.metrics[name], Point { at_ms: (tick - age_s) * 1000, value });
+    };
+    for (age_s, value) in [(60, 0.25), (120, 0.5), (180, 0.75), (240, 1.0)] {
+        add("cpu_util_avg", age_s, value);
+    }
+    add("cpu_util_p90", 60, f64::NAN);
+    add("mem_util_avg", 60, 7.0);
+    let made = decide(&evaluator, tick).await;
+    assert_eq!(made.observation.cpu_util_avg, Some(0.5));
+    assert!(
+        made.reason.contains("cpu_util_p90 (not finite), mem_util_avg (absurd), mem_util_p90 (late)"),
+        "{}",
+        made.reason
+    );
+    let doubts: Vec<&str> = made.doubts.values().map(String::as_str).collect();
+    assert_eq!((made.missing.len(), doubts), (3, vec!["not finite", "absurd", "late"]));
+}
+
+#[tokio::test]
+async fn with_no_machine_in_service_nobody_publishes_metrics_and_the_policy_decides_all_the_same() {
+    let world = World::with_pool(&pool_config("p"));
+    world.put(&task("p", "t", (TICK - 90) * 1000)).await.unwrap();
+    promote(&world, 0).await;
+    let made = decide(&over(&world), TICK).await;
+    assert_eq!(made.decider, Decider::Policy { sha256: hash(0) });
+    assert_eq!((made.observation.cpu_util_avg, made.observation.mem_util_p90), (Some(0.0), Some(0.0)));
+    // one that boots publishes none either
+    world.put_new(&instance("p", "i-0", 0, TICK * 1000)).await.unwrap();
+    assert_eq!(decide(&over(&world), TICK + 60).await.decider, Decider::Policy { sha256: hash(0) });
+    // and one in service does
+    world.mark_ready(&instance("p", "i-0", 0, TICK * 1000), (TICK + 90) * 1000).await.unwrap();
+    let silent = decide(&over(&world), TICK + 120).await;
+    assert_eq!(
+        (silent.policy_name().as_str(), silent.doubts["cpu_util_avg"].as_str()),
+        ("rule:production", "no point")
+    );
+}
+
+/// Time after which these tests' evaluators wait for nothing. What does not hang answers at once.
+const PATIENCE: Duration = Duration::from_millis(30);
+
+/// Keys of which the second has signed policy 0.
+async fn signed(world: &World) -> signing::PublicKeys {
+    let keys = [1, 2].map(|seed| signing::SigningKey::from_seed(&[seed; 32]).unwrap());
+    let signature = keys[1].sign(&hash(0), &serde_json::to_vec(&policies()[0].1).unwrap());
+    world.put_file(&hash(0), &signing::file_name(keys[1].public()), signature).await.unwrap();
+    signing::PublicKeys::parse(&keys.map(|key| key.public().to_string()).join(",")).unwrap()
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_at_any_call_costs_a_cold_evaluator_the_policy_and_never_the_decision() {
+    // The policy's file and two signatures are three calls of the same operation.
+    let calls = [(op::POLICIES_POINTER, 0), (op::POLICIES_MANIFEST, 0)];
+    let files = [0, 1, 2].map(|calls| (op::POLICIES_FILE, calls));
+    for (operation, calls) in calls.into_iter().chain(files) {
+        let (world, evaluator) = setup().await;
+        let evaluator = evaluator.trusting(Some(signed(&world).await)).patient_for(PATIENCE);
+        world.hang_after(operation, calls);
+        let made = decide(&evaluator, TICK).await;
+        assert!(made.reason.contains("no whole answer in 30ms"), "{operation} {calls}: {}", made.reason);
+        assert_eq!(made.policy_name(), "rule:production", "{operation} {calls}");
+        world.bring_up(operation);
+        metrics(&world, &pool_config("p"), TICK + 60);
+        assert_eq!(decide(&evaluator, TICK + 60).await.policy_name(), hash(0), "{operation} {calls}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_leaves_the_last_good_policy_of_a_warm_evaluator_in_charge() {
+    for operation in [op::POLICIES_POINTER, op::POLICIES_MANIFEST, op::POLICIES_FILE] {
+        let (world, evaluator) = setup().await;
+        let evaluator = evaluator.patient_for(PATIENCE);
+        decide(&evaluator, TICK).await;
+        promote(&world, 1).await;
+        world.hang_after(operation, 0);
+        metrics(&world, &pool_config("p"), TICK + 60);
+        let made = decide(&evaluator, TICK + 60).await;
+        assert_eq!(made.policy_name(), hash(0), "{operation}");
+        assert!(made.reason.contains("no whole answer"), "{operation}: {}", made.reason);
+    }
+}
+
+#[tokio::test]
+async fn past_observations_that_never_come_cost_the_policy_and_never_the_decision() {
+    let (world, evaluator) = setup().await;
+    // Only the last decisions are read once more, for a policy without a state.
+    world.hang_after(op::DECISIONS_BEFORE, 1);
+    let made = decide(&evaluator.patient_for(PATIENCE), TICK).await;
+    assert_eq!(made.policy_name(), "rule:production");
+    assert!(made.reason.contains("warm-up: before: Timeout"), "{}", made.reason);
 }
 
 #[tokio::test]

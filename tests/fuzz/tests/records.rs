@@ -1,4 +1,5 @@
-//! Records as JSON and as items of the tables: decisions, tasks, machines; manifests and pointers.
+//! Records as JSON and as items of the tables: decisions, tasks, machines, configuration, head and memory; manifests and
+//! pointers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,10 +10,14 @@ use contract::manifest::{Golden, MANIFEST_VERSION, Manifest, Pointer};
 use contract::money::{Cap, Spending};
 use contract::observation::encode;
 use contract::plan::Plan;
-use contract::record::{InstanceRecord, TaskRecord};
+use contract::pool::{Aggregation, Alternate, MetricSource, PoolConfig};
+use contract::record::{BackOff, InstanceRecord, NoCapacity, TaskRecord};
 use contract::shadow::Shadow;
-use contract::{ACTION_COUNT, Action, FEATURE_COUNT};
+use contract::{ACTION_COUNT, Action, FEATURE_COUNT, Observation};
 use controller::emf::{self, Timing};
+use controller::guard::{Situation, verdicts};
+use controller::money;
+use controller::offering::{offerings, without_capacity};
 use controller::outage::{Look, vanished};
 use controller::shadow::{self, Read};
 use fuzz::{BYTES_ALWAYS, arbitrary, cases, damaged, read};
@@ -85,6 +90,34 @@ fn whole_manifest() -> Manifest {
     }
 }
 
+/// Everything that a configuration can have.
+fn whole_config() -> PoolConfig {
+    let mut config = PoolConfig {
+        drain_s: Some(300),
+        launches_per_hour_max: Some(12),
+        usd_per_hour_max: Some(30.0),
+        usd_per_day_max: Some(200.0),
+        subnets: vec!["subnet-1".into()],
+        ..pool_config("p")
+    };
+    config.sizes[0].alternates = vec![Alternate { instance_type: "m6a.large".into(), usd_per_hour: 0.25 }];
+    let (url, target) = ("https://graphite.example".into(), "cpu".into());
+    let source = MetricSource::Graphite { url, target, aggregation: Aggregation::Mean { minutes: 3 } };
+    config.metrics.insert("cpu_util_avg".into(), source);
+    config
+}
+
+fn whole_head() -> Head {
+    let now_ms = TICK * 1000;
+    Head { generation: 7, next_allowed_ms: now_ms, last_action: Action::Launch(1, 2), last_action_ms: now_ms }
+}
+
+fn whole_memory() -> NoCapacity {
+    let back_off = BackOff { until_ms: TICK * 1000 + 60_000, backoff_s: 360 };
+    let config = whole_config();
+    NoCapacity { offerings: offerings(0, TICK, &config).iter().map(|offering| (offering.key(), back_off)).collect() }
+}
+
 fn json(record: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(record).unwrap()
 }
@@ -106,6 +139,44 @@ fn used(d: &Decision) {
     assert!(document["_aws"]["CloudWatchMetrics"].is_array());
 }
 
+/// What the evaluator does with a configuration, a head and a memory that it read: an observation, and what is allowed.
+fn observed(config: &PoolConfig, head: &Head, memory: &NoCapacity) {
+    let now_ms = TICK * 1000;
+    let o = Observation {
+        last_action: head.last_action,
+        since_action_s: now_ms.saturating_sub(head.last_action_ms) as f64 / 1000.0,
+        cooldown_left_s: head.next_allowed_ms.saturating_sub(now_ms) as f64 / 1000.0,
+        no_capacity: without_capacity(config, memory, now_ms),
+        ..Observation::empty(config.cores())
+    };
+    assert!(encode(&o).iter().all(|x| (0.0..=1.0).contains(x)));
+    let allowed = verdicts(&Situation {
+        mode: config.mode,
+        fleet: &o.fleet,
+        draining: &[],
+        bounds: &config.bounds(),
+        no_capacity: &o.no_capacity,
+        now_ms,
+        next_allowed_ms: head.next_allowed_ms,
+        doubtful: o.is_doubtful(),
+        machines_per_action_max: config.machines_per_action_max,
+        launches_left: config.launches_per_hour_max,
+        money: None,
+    });
+    assert!(allowed[0].is_ok(), "nothing is always allowed");
+    let _ = (money::prices(config), money::spending_since_ms(config, now_ms));
+    memory.offerings.values().for_each(|back_off| assert!(back_off.failed(now_ms).until_ms > now_ms));
+}
+
+/// A configuration that is read is a valid one, and reads the same again.
+fn from_config(bytes: &[u8]) -> Option<PoolConfig> {
+    let text = String::from_utf8_lossy(bytes);
+    let config = read(text.as_bytes(), BYTES_ALWAYS, |_| PoolConfig::from_json(&text))?;
+    let again = PoolConfig::from_json(&serde_json::to_string(&config).unwrap());
+    assert_eq!(again.unwrap(), config);
+    Some(config)
+}
+
 fn all_kinds(bytes: &[u8]) {
     if let Some(decision) = from_json::<Decision>(bytes) {
         used(&decision);
@@ -115,6 +186,15 @@ fn all_kinds(bytes: &[u8]) {
     }
     from_json::<InstanceRecord>(bytes);
     from_json::<Pointer>(bytes);
+    if let Some(config) = from_config(bytes) {
+        observed(&config, &Head::default(), &NoCapacity::default());
+    }
+    if let Some(head) = from_json::<Head>(bytes) {
+        observed(&whole_config(), &head, &NoCapacity::default());
+    }
+    if let Some(memory) = from_json::<NoCapacity>(bytes) {
+        observed(&whole_config(), &Head::default(), &memory);
+    }
     if let Some(manifest) = from_json::<Manifest>(bytes) {
         assert!(manifest.golden.iter().all(|g| g.features().is_some() == (g.features.len() == FEATURE_COUNT)));
     }
@@ -180,6 +260,10 @@ fn the_records_are_valid_before_they_are_damaged() {
     assert_eq!(from_json::<TaskRecord>(&json(&whole_task())).unwrap(), whole_task());
     assert_eq!(from_json::<InstanceRecord>(&json(&whole_instance())).unwrap(), whole_instance());
     assert_eq!(from_json::<Manifest>(&json(&whole_manifest())).unwrap(), whole_manifest());
+    assert_eq!(from_config(&json(&whole_config())).unwrap(), whole_config());
+    assert_eq!(from_json::<Head>(&json(&whole_head())).unwrap(), whole_head());
+    assert_eq!(from_json::<NoCapacity>(&json(&whole_memory())).unwrap(), whole_memory());
+    observed(&whole_config(), &whole_head(), &whole_memory());
     let item: HashMap<String, AttributeValue> = serde_dynamo::to_item(whole_decision()).unwrap();
     assert_eq!(from_item::<Decision>(item).unwrap(), whole_decision());
     used(&whole_decision());
@@ -216,6 +300,29 @@ proptest! {
     #[test]
     fn a_damaged_manifest(bytes in damaged(json(&whole_manifest()))) {
         all_kinds(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_configuration(bytes in damaged(json(&whole_config()))) {
+        all_kinds(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_head_or_memory(head in damaged(json(&whole_head())), memory in damaged(json(&whole_memory()))) {
+        all_kinds(&head);
+        all_kinds(&memory);
+    }
+
+    #[test]
+    fn a_damaged_item_of_the_control_table(
+        config in damaged_item(&whole_config()),
+        head in damaged_item(&whole_head()),
+        memory in damaged_item(&whole_memory()),
+    ) {
+        let config = from_item::<PoolConfig>(config).filter(|config| config.validate().is_ok());
+        let (config, head, memory) =
+            (config.unwrap_or_else(whole_config), from_item::<Head>(head), from_item::<NoCapacity>(memory));
+        observed(&config, &head.unwrap_or_default(), &memory.unwrap_or_default());
     }
 
     #[test]

@@ -16,7 +16,7 @@ type Code = (&'static str, Kind);
 
 /// Failures of any call to AWS.
 const ANY: [Code; 6] = [
-    // An item above 400 KB, for example.
+    // Also what a table says to an item above 400 KB.
     ("ValidationException", Kind::Invalid),
     ("InternalServerError", Kind::Unavailable),
     ("ServiceUnavailable", Kind::Unavailable),
@@ -26,13 +26,14 @@ const ANY: [Code; 6] = [
 ];
 
 /// Failures of launches.
-const LAUNCH: [Code; 8] = [
+const LAUNCH: [Code; 9] = [
     ("RequestLimitExceeded", Kind::Throttled),
     ("InsufficientInstanceCapacity", Kind::NoCapacity),
     ("VcpuLimitExceeded", Kind::NoCapacity),
     ("InsufficientFreeAddressesInSubnet", Kind::NoCapacity),
     ("IdempotentParameterMismatch", Kind::Invalid),
     ("InvalidLaunchTemplateName.NotFoundException", Kind::NotFound),
+    ("InvalidAMIID.NotFound", Kind::NotFound),
     ("UnauthorizedOperation", Kind::Denied),
     ("InternalError", Kind::Unavailable),
 ];
@@ -80,7 +81,7 @@ impl Faults {
         let of_its_own: &[Code] = match operation {
             op::LAUNCH => &LAUNCH,
             op::DECISIONS_CLAIM => &CLAIM,
-            op::METRICS_LATEST => &METRICS,
+            op::METRICS_SERIES => &METRICS,
             op::POLICIES_POINTER
             | op::POLICIES_MANIFEST
             | op::POLICIES_FILE
@@ -99,7 +100,10 @@ impl Faults {
             (op::LAUNCH, "InsufficientFreeAddressesInSubnet") => Some(Event::NoAddresses),
             (op::LAUNCH, "IdempotentParameterMismatch") => Some(Event::TokenMismatch),
             (op::LAUNCH, "InvalidLaunchTemplateName.NotFoundException") => Some(Event::TemplateGone),
+            (op::LAUNCH, "InvalidAMIID.NotFound") => Some(Event::ImageGone),
             (op::LAUNCH, "RequestLimitExceeded") => Some(Event::LaunchThrottled),
+            (op::DECISIONS_PUT_ONCE, "ValidationException") => Some(Event::DecisionTooLarge),
+            (op::DECISIONS_PUT_INTENT, "ValidationException") => Some(Event::IntentTooLarge),
             _ if kind == Kind::Denied => Some(Event::Denied),
             _ => None,
         };
@@ -117,6 +121,7 @@ fn writes(operation: &str) -> bool {
         op::LAUNCH
             | op::TERMINATE
             | op::INSTANCES_PUT_NEW
+            | op::INSTANCES_MARK_DRAINING
             | op::INSTANCES_REOPEN
             | op::INSTANCES_MARK_TERMINATED
             | op::DECISIONS_PUT_ONCE
@@ -137,8 +142,11 @@ impl Director for Faults {
         if at < fails {
             self.fails(operation)
         } else if at < fails + lost && writes(operation) {
-            if operation == op::LAUNCH {
-                self.note(Event::LaunchLost);
+            match operation {
+                op::LAUNCH => self.note(Event::LaunchLost),
+                op::TERMINATE => self.note(Event::TerminationLost),
+                op::INSTANCES_MARK_DRAINING => self.note(Event::DrainLost),
+                _ => {}
             }
             Fate::Lost(fault(operation, "Timeout", Kind::Unavailable))
         } else if at > 1.0 - repeated && writes(operation) {

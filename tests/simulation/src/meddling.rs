@@ -20,19 +20,34 @@ use crate::seen::{Event, Seen};
 
 /// Services that go down as a whole.
 const SERVICES: [&[&str]; 6] = [
-    &[op::DESCRIBE, op::TERMINATED, op::LAUNCH, op::TERMINATE],
+    &[op::DESCRIBE, op::POOL_OF, op::TERMINATED, op::LAUNCH, op::TERMINATE],
     &[
         op::DECISIONS_GET,
+        op::DECISIONS_BEFORE,
         op::DECISIONS_PUT_ONCE,
         op::DECISIONS_CLAIM,
         op::DECISIONS_PUT_INTENT,
         op::DECISIONS_RANGE,
         op::DECISIONS_UNSETTLED,
     ],
-    &[op::CONTROL_CONFIG, op::CONTROL_HEAD, op::CONTROL_KILL_SWITCH],
-    &[op::INSTANCES_ALIVE, op::INSTANCES_ENDED, op::INSTANCES_PUT_NEW, op::INSTANCES_MARK_TERMINATED],
+    &[
+        op::CONTROL_CONFIG,
+        op::CONTROL_HEAD,
+        op::CONTROL_KILL_SWITCH,
+        op::CONTROL_NO_CAPACITY,
+        op::CONTROL_PUT_NO_CAPACITY,
+    ],
+    &[
+        op::INSTANCES_ALIVE,
+        op::INSTANCES_LAUNCHED,
+        op::INSTANCES_ENDED,
+        op::INSTANCES_PUT_NEW,
+        op::INSTANCES_MARK_DRAINING,
+        op::INSTANCES_REOPEN,
+        op::INSTANCES_MARK_TERMINATED,
+    ],
     &[op::POLICIES_POINTER, op::POLICIES_MANIFEST, op::POLICIES_FILE, op::POLICIES_PUT_FILE, op::POLICIES_MOVE_POINTER],
-    &[op::METRICS_LATEST, op::TASKS_OPEN],
+    &[op::METRICS_SERIES, op::TASKS_OPEN, op::TASKS_ARRIVAL_TIMES],
 ];
 
 /// Until when something lasts that was done to a machine's appearance, milliseconds.

@@ -20,14 +20,18 @@ use crate::seen::{Event, Seen};
 /// The kinds of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Nothing at all.
-    None,
+    /// A task every other minute, which one small machine can keep up with.
+    Gentle,
     /// Nothing for hours, then a little.
     Idle,
     /// A few tasks a minute.
     Steady,
     /// Nothing, then hundreds at once.
     Bursts,
+    /// So many at once in the sixth minute, and nothing else.
+    Flood(usize),
+    /// A task in this minute, and nothing before or after it.
+    One(u64),
 }
 
 /// What is wrong with the outside metrics for a while.
@@ -93,9 +97,14 @@ pub fn true_size(machine: &Machine, config: &PoolConfig) -> Option<usize> {
 }
 
 impl Plant {
-    /// A plant with its own randomness.
+    /// A plant with its own randomness, and a load of its choice.
     pub fn new(mut rng: ChaCha8Rng, pool: &str, unhealthy_rate: f64, disasters: Disasters) -> Self {
         let load = [Load::Idle, Load::Steady, Load::Steady, Load::Bursts][rng.random_range(0..4)];
+        Self::under(load, rng, pool, unhealthy_rate, disasters)
+    }
+
+    /// A plant under a load.
+    pub fn under(load: Load, rng: ChaCha8Rng, pool: &str, unhealthy_rate: f64, disasters: Disasters) -> Self {
         Self {
             pool: pool.to_owned(),
             rng,
@@ -126,9 +135,9 @@ impl Plant {
         self.measure(world, config, at_ms, share, seen);
     }
 
-    /// Faults stop: everything is healthy from now on, and no task comes any more.
+    /// Faults stop: everything is healthy from now on, and the tasks that still come are few and end.
     pub fn heal(&mut self) {
-        self.load = Load::None;
+        self.load = Load::Gentle;
         // Whoever sent a task without an end takes it back: a load that never ends is not a feasible one.
         self.runtime_ms.values_mut().filter(|ms| **ms == u64::MAX).for_each(|ms| *ms = 0);
         self.unhealthy.clear();
@@ -139,10 +148,10 @@ impl Plant {
         self.skew_ms = 0;
     }
 
-    /// Tasks that wait now.
-    pub fn waiting(world: &World, pool: &str) -> usize {
+    /// Tasks that were submitted before a time and still wait.
+    pub fn waiting_since(world: &World, pool: &str, before_ms: u64) -> usize {
         let open = now(world.outside().open(pool)).expect("the outside's calls never fail");
-        open.iter().filter(|t| t.state() == TaskState::Waiting).count()
+        open.iter().filter(|t| t.state() == TaskState::Waiting && t.submitted_ms < before_ms).count()
     }
 
     /// Cores of every machine whose worker takes tasks, by id; and the records of new ones say so.
@@ -224,19 +233,22 @@ impl Plant {
 
     fn submit(&mut self, outside: &World, at_ms: u64, tick: u64, seen: &mut Seen) {
         let n = match self.load {
-            Load::None => 0,
+            Load::Gentle => usize::from(tick.is_multiple_of(2)),
             _ if at_ms < self.disasters.dark_until_ms => 0,
             Load::Idle if tick == 100 => 2,
             Load::Idle => 0,
             Load::Steady => self.rng.random_range(0..6),
             Load::Bursts if tick % 70 == 30 => 150,
             Load::Bursts => 0,
+            Load::Flood(n) if tick == 5 => n,
+            Load::One(at) if tick == at => 1,
+            Load::Flood(_) | Load::One(_) => 0,
         };
         seen.note_if(self.load == Load::Idle && tick == 99, Event::Idle);
         seen.note_if(n >= 100, Event::Burst);
         for _ in 0..n {
             let runtime_ms = match self.rng.random_range(0..300) {
-                0 => u64::MAX,
+                0 if self.load != Load::Gentle => u64::MAX,
                 1..10 => 0,
                 _ => self.rng.random_range(20_000..240_000),
             };

@@ -3,13 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
+use contract::action::Action;
 use contract::capacity::Bounds;
-use contract::decision::{Decider, Verdict};
-use contract::pool::{Alternate, MetricSource, PoolConfig};
+use contract::decision::{Decider, Decision, Verdict};
+use contract::limits::DECISION_DAYS;
+use contract::pool::{Aggregation, Alternate, MetricSource, PoolConfig};
+use controller::ports::Decisions;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use testkit::builders::{TICK, pool_config};
+use testkit::builders::{TICK, decision, pool_config};
 use testkit::fate::Happened;
 use testkit::{World, op};
 
@@ -23,7 +26,7 @@ use crate::neighbour::Neighbour;
 use crate::plant::{Disasters, Plant};
 use crate::profile::{Profile, QUIET, Rates};
 use crate::seen::{Event, Seen};
-use crate::{telling, versions};
+use crate::{now, telling, versions};
 
 /// Minutes with faults.
 const FAULTY_MINUTES: u64 = 110;
@@ -91,7 +94,8 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
     config.subnets = (0..rng.random_range(0..3)).map(|i| format!("subnet-{i}")).collect();
     // A secret where people put them: it must never leave the configuration.
     let url = format!("https://reader:{SECRET}@graphite.example");
-    config.metrics.insert("cpu_util_avg".into(), MetricSource::Graphite { url, target: "cpu".into() });
+    let aggregation = Aggregation::Mean { minutes: 3 };
+    config.metrics.insert("cpu_util_avg".into(), MetricSource::Graphite { url, target: "cpu".into(), aggregation });
     config
 }
 
@@ -105,6 +109,18 @@ fn with_caps(config: PoolConfig, seed: u64) -> PoolConfig {
         usd_per_month_max: [None, None, None, Some(620.0)][rng.random_range(0..4)],
         ..config
     }
+}
+
+/// Decisions whose time is over and that the table has not forgotten yet: one that was carried out, and one that asks for
+/// a machine and that nobody settled.
+fn expired(world: &World) {
+    let tick = TICK - (DECISION_DAYS + 2) * 86_400;
+    let outside = world.outside();
+    for decision in [decision(POOL, tick, Action::Nothing), decision(POOL, tick + 60, Action::Launch(0, 1))] {
+        let expires_at = decision.tick + DECISION_DAYS * 86_400;
+        now(outside.put_once(&Decision { expires_at, ..decision })).expect("the outside's calls never fail");
+    }
+    world.take_happened();
 }
 
 impl Sim {
@@ -121,6 +137,9 @@ impl Sim {
         let mut meddling = Meddling::new(meddling, rates, POOL);
         if setup.random_bool(0.7) {
             meddling.promotions.begin_with(&world, &crate::policies::GOOD[0]);
+        }
+        if seed.is_multiple_of(2) {
+            expired(&world);
         }
         journal.watch_for(SECRET);
         let caps = [config.usd_per_hour_max, config.usd_per_day_max, config.usd_per_month_max];
@@ -201,6 +220,9 @@ impl Sim {
         self.schedule();
         self.interleave()?;
         every_minute(self.scene(self.moment))?;
+        let mut checker = std::mem::take(&mut self.checker);
+        checker.look_for_orphans(self.scene(self.moment));
+        self.checker = checker;
         let leaked = self.journal.leaked();
         ensure(leaked.is_none(), "I14", || format!("a log line holds the secret: {leaked:?}"))
     }
@@ -363,6 +385,9 @@ impl Sim {
         self.learn(i)?;
         if let Poll::Ready(answer) = answer {
             let invocation = self.running.remove(i);
+            if let Answer::Reconciled(Ok(done)) = &answer {
+                self.checker.reconciled(self.scene(invocation.begun), done.orphans)?;
+            }
             self.answered(invocation, answer);
         }
         Ok(())
@@ -425,6 +450,9 @@ impl Sim {
                 }
             }
             Happened::PointerMoved { after, .. } => self.meddling.promotions.moved(after),
+            Happened::Stored { tick, .. } => {
+                seen.note_if(tick + DECISION_DAYS * 86_400 < self.minute * 60, Event::ExpiredRow);
+            }
             Happened::Terminated(id) => self.meddling.terminated(&self.world, id, now_ms, seen),
             Happened::Decided(decision) => {
                 if decision.verdict == Verdict::Act {

@@ -86,6 +86,7 @@ pub fn note(happened: &Happened, seen: &mut Seen) {
         Happened::Called { operation: op::DECISIONS_CLAIM, code: Some(code) } => {
             seen.note_if(code == "TransactionConflict", Event::Raced);
         }
+        Happened::Called { operation, code: Some(code) } if code == "Down" => note_outage(operation, seen),
         Happened::Claimed { .. } => seen.note(Event::Claimed),
         Happened::Decided(decision) => note_decision(decision, seen),
         Happened::Stored { after, .. } if after.state == IntentState::Settled => {
@@ -94,6 +95,19 @@ pub fn note(happened: &Happened, seen: &mut Seen) {
         }
         _ => {}
     }
+}
+
+/// Notes which call met an outage, where hardly any other shows it.
+fn note_outage(operation: &str, seen: &mut Seen) {
+    let event = match operation {
+        op::DECISIONS_BEFORE => Event::PastDown,
+        op::POOL_OF => Event::OwnerDown,
+        op::CONTROL_NO_CAPACITY => Event::MemoryDown,
+        op::INSTANCES_LAUNCHED => Event::BudgetDown,
+        op::TASKS_ARRIVAL_TIMES => Event::ArrivalsDown,
+        _ => return,
+    };
+    seen.note(event);
 }
 
 fn note_several(intent: &Intent, seen: &mut Seen) {

@@ -1,6 +1,8 @@
-//! No sampled luck: for one launch, one stop and one drain, a crash before and after every single call, together with every
-//! single fault of every single call. Each time everything must be settled, once, within the bounds, a while later. The same
-//! for a promotion and a roll-back, which must be there once the promoter has been run again.
+//! No sampled luck: for one launch, one stop and one drain, a crash before and after every single call of the first minute,
+//! together with every single fault of every single call of it; and over the whole run, in which what was interrupted is
+//! resumed and the drain ends, every crash alone, every fault alone, and one in so many pairs of a fault or a crash with a
+//! later crash. Each time everything must be settled, once, within the bounds, a while later. The same for a promotion and
+//! a roll-back, which must be there once the promoter has been run again.
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -43,11 +45,23 @@ const ALL: [Suffers; 8] = [
     Suffers::Repeated,
 ];
 
-/// One run: what its `call`-th call suffers, and before which poll its process crashes.
+/// One run: what its `call`-th call suffers, and before which poll its process crashes; it may crash once more later.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Case {
     fault: Option<(usize, Suffers)>,
     crash: Option<usize>,
+    again: Option<usize>,
+}
+
+/// Of the pairs beyond the first minute one in so many is run: all of them would take an hour. A prime number, so that no
+/// kind of call is left out.
+const ONE_IN: usize = 61;
+
+/// How long a run is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Length {
+    polls: usize,
+    calls: usize,
 }
 
 /// Lets the `n`-th call suffer, and counts.
@@ -146,7 +160,7 @@ impl Running {
     fn finish(&mut self, mut invocation: Invocation) -> Option<Answer> {
         loop {
             self.polls += 1;
-            if self.case.crash == Some(self.polls) {
+            if [self.case.crash, self.case.again].contains(&Some(self.polls)) {
                 self.crashed = true;
                 return None;
             }
@@ -185,18 +199,18 @@ impl Running {
     }
 }
 
-/// Runs a case and checks what must hold; the polls and the calls of its first minute.
-fn hold(scenario: Scenario, case: Case) -> (usize, usize) {
+/// Runs a case and checks what must hold; the lengths of its first minute and of the whole.
+fn hold(scenario: Scenario, case: Case) -> [Length; 2] {
     let calls = Arc::default();
     let config = config(scenario);
     let mut running = Running::new(scenario, case, &calls);
     running.minute(0, &config);
-    let first = (running.polls, *calls.lock().unwrap());
+    let first = Length { polls: running.polls, calls: *calls.lock().unwrap() };
     for minute in 1..=MINUTES {
         running.minute(minute, &config);
     }
     check(scenario, case, &running);
-    first
+    [first, Length { polls: running.polls, calls: *calls.lock().unwrap() }]
 }
 
 fn check(scenario: Scenario, case: Case, running: &Running) {
@@ -246,22 +260,50 @@ fn true_outcome(world: &World, outcome: &Outcome, at: &str) {
     }
 }
 
-/// Every crash point with every fault of every call.
+/// Every crash point with every fault of every call in the first minute; over the whole run, each alone and some pairs.
 fn exhaust(scenario: Scenario) {
     let timer = timer();
     let _timer = timer.enter();
-    let (polls, calls) = hold(scenario, Case::default());
-    assert!(polls > 30 && calls > 20, "{polls} polls, {calls} calls: too few to be the whole protocol");
-    let faults = (1..=calls).flat_map(|n| ALL.map(|suffers| Some((n, suffers)))).chain([None]);
-    let mut cases = 0;
-    for fault in faults {
-        for crash in (1..=polls).map(Some).chain([None]) {
-            hold(scenario, Case { fault, crash });
-            cases += 1;
+    let [first, whole] = hold(scenario, Case::default());
+    assert!(first.polls > 30 && first.calls > 20, "{first:?}: too few to be the whole protocol");
+    assert!(whole.polls > 2 * first.polls, "{whole:?}: too few to be the whole run");
+    let (mut cases, mut pairs) = (0, 0);
+    for case in alone(whole) {
+        // what failed or crashed takes longer, and that is where it is resumed
+        let [_, longer] = hold(scenario, case);
+        cases += 1;
+        let begun = case.crash.unwrap_or(1);
+        for crash in (begun..=longer.polls).filter(|crash| Some(*crash) != case.crash) {
+            pairs += 1;
+            if pairs % ONE_IN == 0 || (is_early(case, first) && crash <= first.polls) {
+                hold(scenario, crashing(case, crash));
+                cases += 1;
+            }
         }
     }
-    println!("{scenario:?}: {polls} crash points, {calls} calls, {cases} cases");
-    assert_eq!(cases, (calls * ALL.len() + 1) * (polls + 1));
+    println!("{scenario:?}: {first:?} of {whole:?}, {cases} cases");
+    assert!(cases > first.calls * ALL.len() * first.polls, "{cases} cases");
+}
+
+/// Every fault and every crash of the whole run.
+fn alone(whole: Length) -> impl Iterator<Item = Case> {
+    let faults =
+        (1..=whole.calls).flat_map(|n| ALL.map(|suffers| Case { fault: Some((n, suffers)), ..Case::default() }));
+    let crashes = (1..=whole.polls).map(|poll| Case { crash: Some(poll), ..Case::default() });
+    faults.chain(crashes)
+}
+
+/// The same with one more crash.
+fn crashing(case: Case, poll: usize) -> Case {
+    match case.crash {
+        None => Case { crash: Some(poll), ..case },
+        Some(_) => Case { again: Some(poll), ..case },
+    }
+}
+
+/// Whether a case's fault is in the first minute.
+fn is_early(case: Case, first: Length) -> bool {
+    case.fault.is_some_and(|(n, _)| n <= first.calls)
 }
 
 /// A promoter's run with a fault and a crash, and another one after it.
@@ -337,7 +379,7 @@ fn a_promotion_and_a_roll_back_survive_every_crash_with_every_fault() {
         assert!(polls > 5 && calls > 2, "{polls} polls, {calls} calls: too few to be all of it");
         for fault in (1..=calls).flat_map(|n| ALL.map(|suffers| Some((n, suffers)))).chain([None]) {
             for crash in (1..=polls).map(Some).chain([None]) {
-                promote(job.clone(), Case { fault, crash });
+                promote(job.clone(), Case { fault, crash, again: None });
             }
         }
     }

@@ -113,7 +113,8 @@ fn replayed(scene: Scene<'_>, d: &Decision, recent: &[u64]) -> Checked {
     };
     let same = |mut from: State| {
         let out: Option<StepOut> = policy.step(&encode(&d.observation), &d.mask, &mut from).ok();
-        out.is_some_and(|out| out.probabilities == probabilities && Some(out.value) == d.value && from.h == state.h)
+        let of_record = |out: StepOut| out.probabilities == probabilities && Some(out.value) == d.value;
+        out.is_some_and(of_record) && from.h == state.h && from.c == state.c
     };
     let limit = WARM_UP_TICKS + recent.len();
     let past = now(scene.world.outside().before(&d.pool, d.tick, limit)).expect("the outside's calls never fail");

@@ -7,7 +7,7 @@ mod promote;
 mod rest;
 mod shadow;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::decision::Intent;
 use contract::pool::PoolConfig;
@@ -67,9 +67,32 @@ pub struct Checker {
     written: Vec<(u64, u64)>,
     /// Machines that we stopped, and when.
     stopped: BTreeMap<String, u64>,
+    /// Orphans, and the moment since which each is one.
+    orphans: BTreeMap<String, u64>,
 }
 
 impl Checker {
+    /// Remembers which machines are orphans at the end of a minute.
+    pub fn look_for_orphans(&mut self, scene: Scene<'_>) {
+        let orphans = rest::orphans(scene);
+        self.orphans.retain(|id, _| orphans.contains(id));
+        for id in orphans {
+            self.orphans.entry(id).or_insert(scene.meddling.moment);
+        }
+    }
+
+    /// I4: a reconciliation that saw everything reports every orphan that was one before it began and is one still.
+    ///
+    /// # Errors
+    /// If it reported fewer.
+    pub fn reconciled(&self, scene: Scene<'_>, reported: u32) -> Checked {
+        let now = rest::orphans(scene);
+        let changed = |id: &String, since: u64| scene.meddling.left_at.get(id).is_some_and(|at| *at > since);
+        let stood = self.orphans.iter().filter(|(id, since)| **since < scene.begun && !changed(id, **since));
+        let known: BTreeSet<&String> = stood.map(|(id, _)| id).filter(|id| now.contains(*id)).collect();
+        ensure(reported as usize >= known.len(), "I4", || format!("{reported} orphans are reported of {known:?}"))
+    }
+
     /// Checks one thing that happened.
     ///
     /// # Errors
