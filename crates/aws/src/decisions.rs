@@ -11,7 +11,7 @@ use controller::ports::{Claim, Decisions, Kind, Port, PortError, Written};
 
 use crate::control::{self, HEAD, SWITCH, SWITCH_POOL, read_head};
 use crate::errors::{answered, failed};
-use crate::tables::{Item, from_item, n, rows, s, to_item};
+use crate::tables::{Item, all_rows, from_item, n, readable, record, rows, s, to_item};
 
 /// The index of decisions that ask for something and are not settled.
 const UNSETTLED_INDEX: &str = "unsettled";
@@ -244,17 +244,16 @@ impl Decisions for DecisionTable {
             .consistent_read(true)
             .limit(i32::try_from(n_max).unwrap_or(i32::MAX));
         let mut rows = query.into_paginator().items().send();
-        let (mut decisions, mut passed) = (Vec::new(), 0);
-        while decisions.len() < n_max
-            && passed < UNREADABLE_MAX
-            && let Some(row) = rows.next().await
+        let (mut passed, mut unreadable) = (Vec::new(), 0);
+        while passed.len() - unreadable < n_max
+            && unreadable < UNREADABLE_MAX
+            && let Some(item) = rows.next().await
         {
-            match readable(row.map_err(failed("Query"))?) {
-                Some(decision) => decisions.push(decision),
-                None => passed += 1,
-            }
+            let row = row(item.map_err(failed("Query"))?);
+            unreadable += usize::from(row.is_err());
+            passed.push(row);
         }
-        Ok(decisions)
+        Ok(readable_of(pool, passed))
     }
 
     async fn range(&self, pool: &str, from: u64, to: u64) -> Port<Vec<Decision>> {
@@ -266,7 +265,7 @@ impl Decisions for DecisionTable {
             .expression_attribute_values(":from", n(from))
             .expression_attribute_values(":last", n(to - 1))
             .consistent_read(true);
-        Ok(rows(query, HISTORY_ROWS_MAX).await?.into_iter().filter_map(readable).collect())
+        Ok(readable_of(pool, all_rows(query, HISTORY_ROWS_MAX, row).await?))
     }
 
     async fn unsettled(&self, pool: &str) -> Port<Vec<Decision>> {
@@ -280,11 +279,12 @@ impl Decisions for DecisionTable {
             .expression_attribute_values(":p", s(pool))
             .limit(i32::try_from(UNSETTLED_MAX).unwrap_or(i32::MAX));
         let mut items = Vec::new();
-        for tick in rows(query, UNSETTLED_MAX).await?.into_iter().filter_map(|mut row| row.remove("tick")) {
+        let tick = |mut key: Item| key.remove("tick");
+        for tick in rows(query, UNSETTLED_MAX, tick).await?.into_iter().flatten() {
             items.extend(self.item(pool, tick).await?);
         }
-        let decisions = items.into_iter().filter_map(readable);
-        Ok(decisions.filter(|decision| !decision.is_settled()).collect())
+        let decisions = readable_of(pool, items.into_iter().map(row).collect());
+        Ok(decisions.into_iter().filter(|decision| !decision.is_settled()).collect())
     }
 
     async fn claim(&self, decision: &Decision, head: &Head, next: &Head, now_ms: u64) -> Port<Claim> {
@@ -329,12 +329,16 @@ fn read(operation: &'static str, item: Item) -> Port<Decision> {
     from_item(operation, item).map_err(|e| PortError::unreadable(operation, e.message))
 }
 
-/// A decision, if this version can read it. One that it cannot read must not stop a pool for as long as it is kept.
-fn readable(item: Item) -> Option<Decision> {
-    let name = |name: &str| item.get(name).map(|value| format!("{value:?}")).unwrap_or_default();
-    let (pool, tick) = (name("pool"), name("tick"));
-    let decision = read("Query", item);
-    decision.inspect_err(|error| tracing::warn!(pool, tick, %error, "a decision of another version is left out")).ok()
+/// A row as a decision, or why it is none.
+type Row = Result<Decision, String>;
+
+fn row(item: Item) -> Row {
+    record("tick", item)
+}
+
+/// The decisions that this version can read. Those that it cannot read must not stop a pool for as long as they are kept.
+fn readable_of(pool: &str, rows: Vec<Row>) -> Vec<Decision> {
+    readable(pool, "decisions of another version", rows).0
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ use crate::errors::failed;
 const FILTER_VALUES_MAX: usize = 200;
 /// Machines of one page; EC2's maximum.
 const PAGE_ROWS: i32 = 1000;
-/// The template's version that launches use: the one that its owner made the default.
-const TEMPLATE_VERSION: &str = "$Default";
+/// The template's version that launches use. CloudFormation makes a new version of a template that it changes and never moves
+/// the default one, whose image the executor's role no longer allows.
+const TEMPLATE_VERSION: &str = "$Latest";
 /// States that describe asks for: all but terminated.
 const STATES: [&str; 5] = ["pending", "running", "stopping", "shutting-down", "stopped"];
 

@@ -10,95 +10,92 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use controller::ports::{Kind, PortError};
 
+/// Every error code that we name, and the kind it means.
+pub const CODES: &[(&str, Kind)] = &[
+    // EC2 cannot give the machine: no capacity, a quota, a full subnet.
+    ("InsufficientInstanceCapacity", Kind::NoCapacity),
+    ("InsufficientHostCapacity", Kind::NoCapacity),
+    ("InsufficientCapacity", Kind::NoCapacity),
+    ("InsufficientFreeAddressesInSubnet", Kind::NoCapacity),
+    ("InsufficientReservedInstanceCapacity", Kind::NoCapacity),
+    ("ReservationCapacityExceeded", Kind::NoCapacity),
+    ("VcpuLimitExceeded", Kind::NoCapacity),
+    ("InstanceLimitExceeded", Kind::NoCapacity),
+    ("MaxSpotInstanceCountExceeded", Kind::NoCapacity),
+    ("RequestLimitExceeded", Kind::Throttled),
+    ("Throttling", Kind::Throttled),
+    ("ThrottlingException", Kind::Throttled),
+    ("ThrottledException", Kind::Throttled),
+    ("ThrottlingError", Kind::Throttled),
+    ("RequestThrottled", Kind::Throttled),
+    ("RequestThrottledException", Kind::Throttled),
+    ("TooManyRequestsException", Kind::Throttled),
+    ("ProvisionedThroughputExceeded", Kind::Throttled),
+    ("ProvisionedThroughputExceededException", Kind::Throttled),
+    ("LimitExceededException", Kind::Throttled),
+    ("SlowDown", Kind::Throttled),
+    ("EC2ThrottledException", Kind::Throttled),
+    ("ConditionalCheckFailed", Kind::Conflict),
+    ("ConditionalCheckFailedException", Kind::Conflict),
+    ("TransactionCanceled", Kind::Conflict),
+    ("TransactionCanceledException", Kind::Conflict),
+    ("TransactionConflict", Kind::Conflict),
+    ("TransactionConflictException", Kind::Conflict),
+    ("PreconditionFailed", Kind::Conflict),
+    ("ConditionalRequestConflict", Kind::Conflict),
+    ("UnauthorizedOperation", Kind::Denied),
+    ("AccessDenied", Kind::Denied),
+    ("AccessDeniedException", Kind::Denied),
+    ("AuthFailure", Kind::Denied),
+    ("Blocked", Kind::Denied),
+    ("ExpiredToken", Kind::Denied),
+    ("ExpiredTokenException", Kind::Denied),
+    ("IncompleteSignature", Kind::Denied),
+    ("InvalidAccessKeyId", Kind::Denied),
+    ("InvalidClientTokenId", Kind::Denied),
+    ("InvalidSignatureException", Kind::Denied),
+    ("OperationNotPermitted", Kind::Denied),
+    ("OptInRequired", Kind::Denied),
+    ("PendingVerification", Kind::Denied),
+    ("SignatureDoesNotMatch", Kind::Denied),
+    ("UnrecognizedClientException", Kind::Denied),
+    ("NoSuchKey", Kind::NotFound),
+    ("NoSuchBucket", Kind::NotFound),
+    ("ResourceNotFound", Kind::NotFound),
+    ("ResourceNotFoundException", Kind::NotFound),
+    ("InvalidAMIID.NotFound", Kind::NotFound),
+    ("InvalidGroup.NotFound", Kind::NotFound),
+    ("InvalidInstanceID.NotFound", Kind::NotFound),
+    ("InvalidLaunchTemplateId.NotFound", Kind::NotFound),
+    ("InvalidLaunchTemplateName.NotFoundException", Kind::NotFound),
+    ("InvalidSubnetID.NotFound", Kind::NotFound),
+    // The launch was carried out earlier, and its machine is gone since.
+    ("IdempotentInstanceTerminated", Kind::NotFound),
+    // Terminal: the same token was used for something else. Never try a new token.
+    ("IdempotentParameterMismatch", Kind::Invalid),
+    ("IdempotentParameterMismatchException", Kind::Invalid),
+    ("ValidationException", Kind::Invalid),
+    ("ValidationError", Kind::Invalid),
+    ("InvalidParameterValue", Kind::Invalid),
+    ("InvalidParameterCombination", Kind::Invalid),
+    ("MissingParameter", Kind::Invalid),
+    ("Unsupported", Kind::Invalid),
+    ("InternalError", Kind::Unavailable),
+    ("InternalFailure", Kind::Unavailable),
+    ("InternalServerError", Kind::Unavailable),
+    ("InternalServiceError", Kind::Unavailable),
+    ("InternalServiceFault", Kind::Unavailable),
+    ("RequestTimeout", Kind::Unavailable),
+    ("RequestTimeoutException", Kind::Unavailable),
+    ("ServiceUnavailable", Kind::Unavailable),
+    ("Unavailable", Kind::Unavailable),
+    // Our own transaction, repeated by the SDK while the first attempt is at work: it may still win.
+    ("TransactionInProgressException", Kind::Unavailable),
+];
+
 /// The kind that an error code means, if we name the code.
 pub fn kind_of(code: &str) -> Option<Kind> {
-    Some(match code {
-        // EC2 cannot give the machine: no capacity, a quota, a full subnet.
-        "InsufficientInstanceCapacity"
-        | "InsufficientHostCapacity"
-        | "InsufficientCapacity"
-        | "InsufficientFreeAddressesInSubnet"
-        | "InsufficientReservedInstanceCapacity"
-        | "ReservationCapacityExceeded"
-        | "VcpuLimitExceeded"
-        | "InstanceLimitExceeded"
-        | "MaxSpotInstanceCountExceeded" => Kind::NoCapacity,
-
-        "RequestLimitExceeded"
-        | "Throttling"
-        | "ThrottlingException"
-        | "ThrottledException"
-        | "ThrottlingError"
-        | "RequestThrottled"
-        | "RequestThrottledException"
-        | "TooManyRequestsException"
-        | "ProvisionedThroughputExceeded"
-        | "ProvisionedThroughputExceededException"
-        | "LimitExceededException"
-        | "SlowDown"
-        | "EC2ThrottledException" => Kind::Throttled,
-
-        "ConditionalCheckFailed"
-        | "ConditionalCheckFailedException"
-        | "TransactionCanceled"
-        | "TransactionCanceledException"
-        | "TransactionConflict"
-        | "TransactionConflictException"
-        | "PreconditionFailed"
-        | "ConditionalRequestConflict" => Kind::Conflict,
-
-        "UnauthorizedOperation"
-        | "AccessDenied"
-        | "AccessDeniedException"
-        | "AuthFailure"
-        | "Blocked"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "IncompleteSignature"
-        | "InvalidAccessKeyId"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "OperationNotPermitted"
-        | "OptInRequired"
-        | "PendingVerification"
-        | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException" => Kind::Denied,
-
-        // The last one: the launch was carried out earlier, and its machine is gone since.
-        "NoSuchKey"
-        | "NoSuchBucket"
-        | "ResourceNotFound"
-        | "ResourceNotFoundException"
-        | "InvalidAMIID.NotFound"
-        | "InvalidGroup.NotFound"
-        | "InvalidInstanceID.NotFound"
-        | "InvalidLaunchTemplateId.NotFound"
-        | "InvalidLaunchTemplateName.NotFoundException"
-        | "InvalidSubnetID.NotFound"
-        | "IdempotentInstanceTerminated" => Kind::NotFound,
-
-        // Terminal: the same token was used for something else. Never try a new token.
-        "IdempotentParameterMismatch"
-        | "IdempotentParameterMismatchException"
-        | "ValidationException"
-        | "ValidationError"
-        | "InvalidParameterValue"
-        | "InvalidParameterCombination"
-        | "MissingParameter"
-        | "Unsupported" => Kind::Invalid,
-
-        "InternalError"
-        | "InternalFailure"
-        | "InternalServerError"
-        | "InternalServiceError"
-        | "InternalServiceFault"
-        | "RequestTimeout"
-        | "RequestTimeoutException"
-        | "ServiceUnavailable"
-        | "Unavailable" => Kind::Unavailable,
-
-        _ => return None,
-    })
+    CODES.iter().find(|(name, _)| *name == code).map(|(_, kind)| *kind)
 }
 
 /// The kind that an HTTP status means, where the code says nothing.
@@ -126,15 +123,21 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     match error {
+        // The service did as it was told, and what it said of it cannot be read.
+        SdkError::ServiceError(service) if service.raw().status().is_success() => unread(operation, error),
+        SdkError::ResponseError(_) => unread(operation, error),
         SdkError::ServiceError(service) => {
             let message = service.err().message().unwrap_or("the service gave no message");
             answered(operation, service.err().code(), message, service.raw().status().as_u16())
         }
-        SdkError::ResponseError(response) if response.raw().status().as_u16() < 500 => {
-            PortError { operation, code: "UnreadableResponse".into(), message: chain(error), kind: Kind::Invalid }
-        }
         _ => unanswered(operation, error),
     }
+}
+
+/// The error of a call whose answer is cut or not what the service says it answers. It may have taken effect: a launch is
+/// then repeated with its token, and not taken for refused.
+fn unread(operation: &'static str, error: &(dyn Error + 'static)) -> PortError {
+    PortError { operation, code: "UnreadableResponse".into(), message: chain(error), kind: Kind::Unavailable }
 }
 
 /// The error of a service that answered with `code` (if it gave one) and an HTTP status.
@@ -240,6 +243,7 @@ mod tests {
             ("InvalidInstanceID.NotFound", Kind::NotFound),
             ("InvalidLaunchTemplateName.NotFoundException", Kind::NotFound),
             ("InternalServerError", Kind::Unavailable),
+            ("TransactionInProgressException", Kind::Unavailable),
         ];
         for (code, kind) in table {
             for status in [400, 503] {
@@ -247,6 +251,12 @@ mod tests {
                 assert_eq!((error.kind, error.code.as_str()), (kind, code));
             }
         }
+    }
+
+    #[test]
+    fn no_code_is_named_twice() {
+        let names: std::collections::BTreeSet<_> = CODES.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), CODES.len());
     }
 
     #[test]
@@ -286,8 +296,16 @@ mod tests {
         let cut = unsent(SdkError::dispatch_failure(ConnectorError::io("connection reset".into())));
         assert_eq!((cut.kind, cut.code.as_str()), (Kind::Unavailable, "NoConnection"));
         assert_eq!(unsent(SdkError::construction_failure("no table name")).kind, Kind::Invalid);
-        assert_eq!(unsent(SdkError::response_error("not JSON", response(200))).kind, Kind::Invalid);
-        assert_eq!(unsent(SdkError::response_error("not JSON", response(502))).kind, Kind::Unavailable);
+    }
+
+    /// Whatever it was, it may have taken effect.
+    #[test]
+    fn an_answer_that_cannot_be_read_is_unavailable() {
+        for status in [200, 400, 502] {
+            let error = unsent(SdkError::response_error("cut", response(status)));
+            assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "UnreadableResponse"), "{status}");
+        }
+        assert_eq!(service(None, 200).kind, Kind::Unavailable);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Outside metrics from Graphite's render API: one request a server, series matched by name.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use contract::limits::GRAPHITE_BYTES_MAX;
-use contract::pool::MetricSource;
+use contract::pool::{MetricSource, host};
 use controller::ports::{Kind, Metrics, Point, Port, PortError};
 use futures_util::future::try_join_all;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Deserialize;
 
 /// The operation in this adapter's errors.
@@ -49,16 +50,18 @@ impl Graphite {
         Ok(Self { client, authorization })
     }
 
-    fn request(&self, url: &str, targets: &[Target<'_>], from_ms: u64, to_ms: u64) -> RequestBuilder {
+    fn request(&self, url: &str, targets: &[Target<'_>], from_ms: u64, to_ms: u64) -> Port<RequestBuilder> {
         let mut query: Vec<(&str, String)> =
             targets.iter().map(|(place, target)| ("target", format!("alias({target},\"{}\")", name(*place)))).collect();
         query.push(("from", (from_ms / 1000).to_string()));
         query.push(("until", to_ms.div_ceil(1000).to_string()));
         query.push(("format", "json".into()));
-        let request = self.client.get(format!("{}/render", url.trim_end_matches('/'))).query(&query);
+        let url = format!("{}/render", url.trim_end_matches('/'));
+        let request = self.client.get(&url).query(&query);
         match &self.authorization {
-            Some(value) => request.header(AUTHORIZATION, value.clone()),
-            None => request,
+            Some(value) if keeps_secrets(&url) => Ok(request.header(AUTHORIZATION, value.clone())),
+            Some(_) => Err(not_encrypted(&url)),
+            None => Ok(request),
         }
     }
 
@@ -70,7 +73,7 @@ impl Graphite {
         from_ms: u64,
         to_ms: u64,
     ) -> Port<Vec<(usize, Vec<Point>)>> {
-        let response = self.request(url, targets, from_ms, to_ms).send().await.map_err(unanswered)?;
+        let response = self.request(url, targets, from_ms, to_ms)?.send().await.map_err(unanswered)?;
         let status = response.status();
         let body = body(response).await?;
         if !status.is_success() {
@@ -82,6 +85,20 @@ impl Graphite {
         let of = |place| by_name.get(name(place).as_str()).map(|series| points(series, from_ms, to_ms));
         Ok(targets.iter().map(|(place, _)| (*place, of(*place).unwrap_or_default())).collect())
     }
+}
+
+/// Whether a secret may be sent there: over https, or within this machine. Checked at each request, for only here the
+/// secret, which is the stack's, meets the URL, which is the pool's.
+fn keeps_secrets(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return true }; // no request can be made of it
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    url.scheme() == "https" || is_here
+}
+
+fn not_encrypted(url: &str) -> PortError {
+    let message = format!("the authorization is not sent to {} over plain http; give an https:// URL", host(url));
+    PortError { operation: RENDER, code: "NotEncrypted".into(), message, kind: Kind::Invalid }
 }
 
 fn name(place: usize) -> String {

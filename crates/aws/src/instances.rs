@@ -4,12 +4,12 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
-use contract::limits::{HISTORY_ROWS_MAX, MACHINES_MAX, MONTH_MACHINES_MAX};
+use contract::limits::{LAUNCHES_MAX, MACHINES_MAX, MONTH_MACHINES_MAX};
 use contract::record::{Drain, InstanceRecord};
-use controller::ports::{Instances, Kind, Port, PortError};
+use controller::ports::{Instances, Kind, Port, PortError, TIME_MS_MAX};
 
 use crate::errors::failed;
-use crate::tables::{Item, n, records, s, time_id_key, time_key, to_item};
+use crate::tables::{Item, all_rows, n, readable, record, s, time_id_key, time_key, to_item};
 
 /// The index of machines that were not terminated.
 const ALIVE_INDEX: &str = "alive";
@@ -43,6 +43,53 @@ impl InstanceTable {
         Self { client, table: table.into() }
     }
 
+    /// Machines launched in `[from_ms, to_ms)`. Whoever counts them to stay below a cap must not count too few: one that
+    /// cannot be read, or more than `rows_max`, are an error.
+    async fn launched_up_to(&self, rows_max: usize, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
+        if from_ms >= to_ms {
+            return Ok(Vec::new());
+        }
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("#p = :p AND #t BETWEEN :from AND :to")
+            .expression_attribute_names("#p", "pool")
+            .expression_attribute_names("#t", "launched_instance")
+            .expression_attribute_values(":p", s(pool))
+            .expression_attribute_values(":from", s(time_key(from_ms)))
+            .expression_attribute_values(":to", s(time_key(to_ms)));
+        every(all_rows(query, rows_max, row).await?)
+    }
+
+    /// Makes a whole record of a row that is none: a worker that reported itself before the launch was recorded has made
+    /// it. What only the worker knows stays.
+    async fn complete(&self, record: &InstanceRecord) -> Port<()> {
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pool", s(&record.pool))
+            .key("launched_instance", s(key(record)))
+            .condition_expression(format!("NOT ({IS_WHOLE})"));
+        let mut sets = Vec::new();
+        for (i, (name, value)) in item(record)?.into_iter().filter(|(name, _)| !is_key(name)).enumerate() {
+            sets.push(format!("#a{i} = :a{i}"));
+            update = update
+                .expression_attribute_names(format!("#a{i}"), name)
+                .expression_attribute_values(format!(":a{i}"), value);
+        }
+        let update = update
+            .update_expression(format!("SET {}", sets.join(", ")))
+            .expression_attribute_names("#size", "size")
+            .expression_attribute_values(":text", s("S"))
+            .expression_attribute_values(":number", s("N"));
+        match update.send().await.map_err(failed("UpdateItem")) {
+            Err(e) if e.kind != Kind::Conflict => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// An update of a record that is there already.
     fn update(&self, record: &InstanceRecord) -> UpdateItemFluentBuilder {
         self.client
@@ -53,6 +100,27 @@ impl InstanceTable {
             .condition_expression("attribute_exists(#pool)")
             .expression_attribute_names("#pool", "pool")
     }
+}
+
+/// What a row needs to be read as a record, as a condition.
+const IS_WHOLE: &str = "attribute_type(instance_id, :text) AND attribute_type(#size, :number) \
+    AND attribute_type(usd_per_hour, :number) AND attribute_type(launched_ms, :number)";
+
+fn is_key(attribute: &str) -> bool {
+    matches!(attribute, "pool" | "launched_instance")
+}
+
+/// A row as a machine's record, or why it is none.
+type Row = Result<InstanceRecord, String>;
+
+fn row(item: Item) -> Row {
+    record("launched_instance", item)
+}
+
+/// All records, or the first row that is none.
+fn every(rows: Vec<Row>) -> Port<Vec<InstanceRecord>> {
+    let unreadable = |problem| PortError::unreadable("Query", format!("a machine's record cannot be read: {problem}"));
+    rows.into_iter().map(|row| row.map_err(unreadable)).collect()
 }
 
 async fn send(update: UpdateItemFluentBuilder, record: &InstanceRecord) -> Port<()> {
@@ -67,6 +135,9 @@ async fn send(update: UpdateItemFluentBuilder, record: &InstanceRecord) -> Port<
 }
 
 impl Instances for InstanceTable {
+    /// A row that cannot be read is left out, for it would stop the pool for as long as it stands. Its machine is not lost:
+    /// it is one that EC2 shows and no record has. Plans, caps and health count it as such, nothing stops it, and the
+    /// reconciliation adopts it, which mends the row.
     async fn alive(&self, pool: &str) -> Port<Vec<InstanceRecord>> {
         let query = self
             .client
@@ -76,24 +147,17 @@ impl Instances for InstanceTable {
             .key_condition_expression("#p = :p")
             .expression_attribute_names("#p", "alive_pool")
             .expression_attribute_values(":p", s(pool));
-        records(query, MACHINES_MAX).await
+        Ok(readable(pool, "records of machines", all_rows(query, MACHINES_MAX, row).await?).0)
     }
 
     async fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
-        if from_ms >= to_ms {
-            return Ok(Vec::new());
-        }
-        let query = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("#p = :p AND #t BETWEEN :from AND :to")
-            .expression_attribute_names("#p", "pool")
-            .expression_attribute_names("#t", "launched_instance")
-            .expression_attribute_values(":p", s(pool))
-            .expression_attribute_values(":from", s(time_key(from_ms)))
-            .expression_attribute_values(":to", s(time_key(to_ms)));
-        records(query, HISTORY_ROWS_MAX).await
+        self.launched_up_to(LAUNCHES_MAX, pool, from_ms, to_ms).await
+    }
+
+    async fn since(&self, pool: &str, from_ms: u64) -> Port<Vec<InstanceRecord>> {
+        let mut records = self.launched_up_to(MONTH_MACHINES_MAX, pool, from_ms, TIME_MS_MAX).await?;
+        records.extend(self.ended(pool, from_ms, TIME_MS_MAX).await?);
+        Ok(records)
     }
 
     async fn ended(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
@@ -111,7 +175,7 @@ impl Instances for InstanceTable {
             .expression_attribute_values(":p", s(pool))
             .expression_attribute_values(":from", n(from_ms))
             .expression_attribute_values(":to", n(to_ms));
-        records(query, MONTH_MACHINES_MAX).await
+        every(all_rows(query, MONTH_MACHINES_MAX, row).await?)
     }
 
     async fn put_new(&self, record: &InstanceRecord) -> Port<()> {
@@ -123,8 +187,8 @@ impl Instances for InstanceTable {
             .condition_expression("attribute_not_exists(#pool)")
             .expression_attribute_names("#pool", "pool");
         match call.send().await.map_err(failed("PutItem")) {
-            Err(e) if e.kind != Kind::Conflict => Err(e),
-            _ => Ok(()),
+            Err(e) if e.kind == Kind::Conflict => self.complete(record).await,
+            answer => answer.map(drop),
         }
     }
 

@@ -92,6 +92,8 @@ async fn collect(mut body: ByteStream, key: &str, bytes_max: usize) -> Port<Vec<
 }
 
 impl PolicyStore for PolicyBucket {
+    /// Without If-None-Match: the object has 200 bytes, "not modified" costs the same request and round, and whoever
+    /// remembered tags would have to remember pointers with them. The policy behind it is loaded once, by its hash.
     async fn pointer(&self, pool: &str) -> Port<Option<(Pointer, String)>> {
         let key = pointer_key(pool);
         match self.read_json(&key).await {

@@ -7,13 +7,11 @@ use crate::tables::TableNames;
 #[error("read the settings: {} not set; the stack's template sets them, and its outputs show them", .0.join(", "))]
 pub struct Missing(pub Vec<&'static str>);
 
-/// The names of the tables and of the bucket.
+/// The names of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The four tables.
     pub tables: TableNames,
-    /// The bucket of policies.
-    pub bucket: Option<String>,
 }
 
 /// What the executor has to know: it reads no policies, and launches and stops for one stack.
@@ -77,20 +75,12 @@ impl Settings {
     /// Lists the names that are not set.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Missing> {
         let mut reader = Reader { get, missing: Vec::new() };
-        let (tables, bucket) = (reader.tables(), reader.value("POLICY_BUCKET"));
-        reader.unless_missing(Self { tables, bucket })
-    }
-
-    /// The bucket, for those who cannot do without.
-    ///
-    /// # Errors
-    /// If it is not set.
-    pub fn bucket(&self) -> Result<&str, Missing> {
-        self.bucket.as_deref().ok_or_else(|| Missing(vec!["POLICY_BUCKET"]))
+        let tables = reader.tables();
+        reader.unless_missing(Self { tables })
     }
 }
 
-/// The bucket's name alone, for those who need no tables.
+/// The name of the bucket of policies.
 ///
 /// # Errors
 /// If it is not set.
@@ -108,7 +98,7 @@ mod tests {
         let missing = Settings::read(some).unwrap_err();
         assert_eq!(missing.0, ["INSTANCES_TABLE", "DECISIONS_TABLE"]);
         let all = Settings::read(|_| Some("x".to_owned())).unwrap();
-        assert_eq!(all.bucket().unwrap(), "x");
+        assert_eq!(all.tables.control, "x");
     }
 
     #[test]

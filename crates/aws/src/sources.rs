@@ -1,6 +1,8 @@
 //! Asks each outside source for its own metrics, side by side; one that fails costs its own metrics only.
 
-use contract::pool::MetricSource;
+use std::fmt;
+
+use contract::pool::{MetricSource, host};
 use controller::ports::{Metrics, Point, Port, PortError};
 use futures_util::future::join_all;
 
@@ -12,10 +14,20 @@ pub struct Sources<C, G> {
 }
 
 /// What is asked in one request: all metrics of CloudWatch, or those of one Graphite server.
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 enum Origin<'a> {
     CloudWatch,
     Graphite(&'a str),
+}
+
+/// For the log: a URL may hold a password, so that only its host is there.
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CloudWatch => f.write_str("CloudWatch"),
+            Self::Graphite(url) => write!(f, "Graphite at {}", host(url)),
+        }
+    }
 }
 
 fn origin(source: &MetricSource) -> Origin<'_> {
@@ -52,7 +64,7 @@ fn answer(origin: &Origin<'_>, wanted: usize, answer: Port<Vec<Option<Vec<Point>
         false => Err(PortError::invalid("series", format!("{} series for {wanted} metrics", series.len()))),
     });
     answer.unwrap_or_else(|error| {
-        tracing::warn!(?origin, %error, metrics = wanted, "a source of metrics failed");
+        tracing::warn!(%origin, %error, metrics = wanted, "a source of metrics failed");
         vec![None; wanted]
     })
 }
@@ -127,6 +139,19 @@ mod tests {
         sources.graphite.fail_next(op::METRICS_SERIES, fault(op::METRICS_SERIES, "Timeout", Kind::Unavailable));
         let series = sources.series("p", &[a, b, c], 60_000, 1000).await.unwrap();
         assert_eq!(series, [None, points(2.0), points(3.0)]);
+    }
+
+    #[tokio::test]
+    async fn the_log_names_the_host_that_failed_and_no_password() {
+        let logs = testkit::logs::Logs::capture();
+        let sources = Sources::new(World::new(), World::new());
+        sources.graphite.take_down(op::METRICS_LATEST, Kind::Unavailable);
+        sources.latest("p", &[graphite("https://user:secret@host.example/key", "a")], 60_000, 1000).await.unwrap();
+        let text = logs.text();
+        assert!(
+            text.contains("Graphite at host.example ") && !text.contains("secret") && !text.contains("key"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

@@ -91,28 +91,61 @@ pub(crate) fn from_item<T: DeserializeOwned>(operation: &'static str, item: Item
     serde_dynamo::from_item(item).map_err(|e| PortError::invalid(operation, e.to_string()))
 }
 
-/// The first `rows_max` items of a query, over as many pages as it takes.
-pub(crate) async fn rows(query: QueryFluentBuilder, rows_max: usize) -> Port<Vec<Item>> {
+/// What `read` makes of the first `rows_max` items of a query, over as many pages as it takes. Items are dropped page by
+/// page: as a map an item takes ten times the memory of its record, and a function has little.
+pub(crate) async fn rows<T>(query: QueryFluentBuilder, rows_max: usize, read: impl Fn(Item) -> T) -> Port<Vec<T>> {
     let mut items = query.into_paginator().items().send();
     let mut rows = Vec::new();
     while rows.len() < rows_max
         && let Some(item) = items.next().await
     {
-        rows.push(item.map_err(failed("Query"))?);
+        rows.push(read(item.map_err(failed("Query"))?));
     }
     Ok(rows)
 }
 
-/// All records of a query, over as many pages as it takes.
+/// What `read` makes of all items of a query.
 ///
 /// # Errors
 /// Also if there are more than `rows_max`: an answer that was cut would look like a whole one.
-pub(crate) async fn records<T: DeserializeOwned>(query: QueryFluentBuilder, rows_max: usize) -> Port<Vec<T>> {
-    let rows = rows(query, rows_max + 1).await?;
-    if rows.len() > rows_max {
-        return Err(PortError::invalid("Query", format!("more than {rows_max} rows; ask for a shorter time")));
+pub(crate) async fn all_rows<T>(query: QueryFluentBuilder, rows_max: usize, read: impl Fn(Item) -> T) -> Port<Vec<T>> {
+    uncut(rows(query, rows_max + 1, read).await?, rows_max)
+}
+
+/// These rows, if they are no more than `rows_max`.
+pub(crate) fn uncut<T>(rows: Vec<T>, rows_max: usize) -> Port<Vec<T>> {
+    match rows.len() <= rows_max {
+        true => Ok(rows),
+        false => Err(PortError::invalid("Query", format!("more than {rows_max} rows; ask for a shorter time"))),
     }
-    rows.into_iter().map(|item| from_item("Query", item)).collect()
+}
+
+/// A record, or the name of its row (what its sort key `name` holds) and why it cannot be read.
+pub(crate) fn record<T: DeserializeOwned>(name: &str, item: Item) -> Result<T, String> {
+    let key = match item.get(name) {
+        Some(AttributeValue::S(text) | AttributeValue::N(text)) => text.clone(),
+        _ => "without a key".to_owned(),
+    };
+    serde_dynamo::from_item(item).map_err(|e| format!("{key}: {e}"))
+}
+
+/// The records that can be read, and how many cannot. These are one line in the log, however many they are: it names the
+/// first.
+pub(crate) fn readable<T>(pool: &str, what: &str, rows: Vec<Result<T, String>>) -> (Vec<T>, usize) {
+    let (mut read, mut left_out, mut first) = (Vec::new(), 0, None);
+    for row in rows {
+        match row {
+            Ok(record) => read.push(record),
+            Err(problem) => {
+                left_out += 1;
+                first.get_or_insert(problem);
+            }
+        }
+    }
+    if let Some(first) = first {
+        tracing::warn!(pool, left_out, first, "{what} cannot be read and are left out");
+    }
+    (read, left_out)
 }
 
 #[cfg(test)]
@@ -171,6 +204,12 @@ mod tests {
         let item = to_item("PutItem", &builders::decision("p", 60, Action::Nothing)).unwrap();
         assert!(!item.contains_key("intent"));
         assert_eq!(item["verdict"], s("hold"));
+    }
+
+    #[test]
+    fn more_rows_than_allowed_are_an_error_and_never_cut() {
+        assert_eq!(uncut(vec![1, 2], 2).unwrap(), [1, 2]);
+        assert_eq!(uncut(vec![1, 2, 3], 2).unwrap_err().kind, controller::ports::Kind::Invalid);
     }
 
     #[test]

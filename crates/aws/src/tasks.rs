@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
-use contract::limits::{BATCH_ATTEMPTS_MAX, HISTORY_HOURS_MAX, HISTORY_ROWS_MAX, QUEUE_ROWS_MAX};
+use contract::limits::{
+    ARRIVALS_MAX, BATCH_ATTEMPTS_MAX, HISTORY_HOURS_MAX, HISTORY_ROWS_MAX, QUEUE_ROWS_MAX, TASKS_UNREADABLE_MAX,
+};
 use contract::record::{TaskRecord, TaskState};
 use controller::ports::{Kind, Port, PortError, Tasks};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::errors::failed;
-use crate::tables::{Item, from_item, rows, s, time_id_key, time_key, to_item};
+use crate::tables::{Item, all_rows, readable, record, rows, s, time_id_key, time_key, to_item, uncut};
 
 /// The index of what waits or runs.
 const OPEN_INDEX: &str = "open";
@@ -57,17 +59,37 @@ fn index_state(state: TaskState) -> Option<&'static str> {
     }
 }
 
-/// Reads a row. One that cannot be read is reported and left out: a single submitter's mistake must not blind the
+/// A row as a task, or why it is none.
+type Row = Result<TaskRecord, String>;
+
+fn row(item: Item) -> Row {
+    record("submitted_task", item)
+}
+
+/// What a pool's rows say of its queue. Some that cannot be read are left out: a submitter's mistake must not blind the
 /// control loop to all other tasks.
-fn readable(row: Item) -> Option<TaskRecord> {
-    let key = row.get("submitted_task").and_then(|key| key.as_s().ok()).cloned();
-    match from_item("Query", row) {
-        Ok(task) => Some(task),
-        Err(error) => {
-            tracing::warn!(key, %error, "a task record cannot be read");
-            None
-        }
+///
+/// # Errors
+/// If so many cannot be read that nobody knows what waits and runs.
+fn known(pool: &str, rows: Vec<Row>) -> Port<Vec<TaskRecord>> {
+    match readable(pool, "task records", rows) {
+        (tasks, left_out) if left_out <= TASKS_UNREADABLE_MAX => Ok(tasks),
+        (_, left_out) => Err(PortError::unreadable("Query", format!("{left_out} task records cannot be read"))),
     }
+}
+
+/// The open tasks, oldest first. A machine that none of these runs on may be ended, so that those that run are kept
+/// first, and those that wait take the room that is left. A task that started between the two reads is in both; it runs.
+fn open_tasks(waiting: Vec<TaskRecord>, running: Vec<TaskRecord>) -> Vec<TaskRecord> {
+    let keyed = |task: TaskRecord| ((task.submitted_ms, task.task_id.clone()), task);
+    let mut by_age: BTreeMap<(u64, String), TaskRecord> = running.into_iter().map(keyed).collect();
+    for (key, task) in waiting.into_iter().map(keyed) {
+        if by_age.len() >= QUEUE_ROWS_MAX {
+            break;
+        }
+        by_age.entry(key).or_insert(task);
+    }
+    by_age.into_values().collect()
 }
 
 impl TaskTable {
@@ -125,15 +147,16 @@ impl TaskTable {
             .expression_attribute_values(":to", s(time_key(to_ms)))
     }
 
-    /// Rows submitted in `[from_ms, to_ms)`, in order, hour by hour.
-    async fn window(&self, queries: Vec<QueryFluentBuilder>) -> Port<Vec<Item>> {
-        let pages = queries.into_iter().map(|query| rows(query, HISTORY_ROWS_MAX + 1));
-        let hours: Vec<Vec<Item>> = stream::iter(pages).buffered(SIDE_BY_SIDE).try_collect().await?;
-        let all: Vec<Item> = hours.into_iter().flatten().collect();
-        match all.len() <= HISTORY_ROWS_MAX {
-            true => Ok(all),
-            false => Err(PortError::invalid("Query", format!("more than {HISTORY_ROWS_MAX} tasks; ask for less"))),
-        }
+    /// What `read` makes of the rows of these hours, in order; more than `rows_max` are an error.
+    async fn window<T>(
+        &self,
+        queries: Vec<QueryFluentBuilder>,
+        rows_max: usize,
+        read: impl Fn(Item) -> T + Copy,
+    ) -> Port<Vec<T>> {
+        let pages = queries.into_iter().map(|query| all_rows(query, rows_max, read));
+        let hours: Vec<Vec<T>> = stream::iter(pages).buffered(SIDE_BY_SIDE).try_collect().await?;
+        uncut(hours.into_iter().flatten().collect(), rows_max)
     }
 
     fn hours(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<QueryFluentBuilder>> {
@@ -161,29 +184,23 @@ fn write_request(task: &TaskRecord) -> Port<WriteRequest> {
 
 impl Tasks for TaskTable {
     async fn open(&self, pool: &str) -> Port<Vec<TaskRecord>> {
-        let waiting = rows(self.in_state(pool, "waiting"), QUEUE_ROWS_MAX);
-        let running = rows(self.in_state(pool, "running"), QUEUE_ROWS_MAX);
+        let waiting = rows(self.in_state(pool, "waiting"), QUEUE_ROWS_MAX, row);
+        // all of them or an error: a machine whose task was cut off would look idle
+        let running = all_rows(self.in_state(pool, "running"), QUEUE_ROWS_MAX, row);
         let (waiting, running) = tokio::try_join!(waiting, running)?;
-        // A task that starts between the two reads is in both; it counts once, as running.
-        let by_age: BTreeMap<(u64, String), TaskRecord> = waiting
-            .into_iter()
-            .chain(running)
-            .filter_map(readable)
-            .map(|task| ((task.submitted_ms, task.task_id.clone()), task))
-            .collect();
-        Ok(by_age.into_values().take(QUEUE_ROWS_MAX).collect())
+        Ok(open_tasks(known(pool, waiting)?, known(pool, running)?))
     }
 
     async fn submitted(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<TaskRecord>> {
-        let rows = self.window(self.hours(pool, from_ms, to_ms)?).await?;
-        Ok(rows.into_iter().filter_map(readable).collect())
+        let rows = self.window(self.hours(pool, from_ms, to_ms)?, HISTORY_ROWS_MAX, row).await?;
+        Ok(readable(pool, "task records", rows).0)
     }
 
     async fn arrival_times(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<u64>> {
         let queries = self.hours(pool, from_ms.saturating_add(1), to_ms.saturating_add(1))?;
         let times_only = |query: QueryFluentBuilder| query.projection_expression("#t");
-        let rows = self.window(queries.into_iter().map(times_only).collect()).await?;
-        Ok(rows.iter().filter_map(submitted_ms).collect())
+        let times = self.window(queries.into_iter().map(times_only).collect(), ARRIVALS_MAX, submitted_ms).await?;
+        Ok(times.into_iter().flatten().collect())
     }
 
     async fn put(&self, task: &TaskRecord) -> Port<()> {
@@ -194,7 +211,7 @@ impl Tasks for TaskTable {
 }
 
 /// The time in a row's sort key.
-fn submitted_ms(row: &Item) -> Option<u64> {
+fn submitted_ms(row: Item) -> Option<u64> {
     let key = row.get("submitted_task")?.as_s().ok()?;
     key.split_once('#')?.0.parse().ok()
 }
@@ -212,19 +229,51 @@ mod tests {
         assert_eq!(of["pool_hour"], s("p#2"));
         assert_eq!(of["submitted_task"], s("0000007200005#a"));
         assert_eq!(of["open_pool"], s("p#waiting"));
-        assert_eq!(submitted_ms(&of), Some(2 * HOUR_MS + 5));
-        assert_eq!(readable(of), Some(waiting.clone()));
+        assert_eq!(submitted_ms(of.clone()), Some(2 * HOUR_MS + 5));
+        assert_eq!(row(of), Ok(waiting.clone()));
         let running = TaskRecord { started_ms: Some(9), ..waiting };
         assert_eq!(item("PutItem", &running).unwrap()["open_pool"], s("p#running"));
         let finished = TaskRecord { finished_ms: Some(10), ..running };
         assert!(!item("PutItem", &finished).unwrap().contains_key("open_pool"));
     }
 
-    #[test]
-    fn a_row_that_is_no_task_is_left_out() {
-        let mut of = item("PutItem", &builders::task("p", "a", 5)).unwrap();
+    fn bad(id: &str) -> Row {
+        let mut of = item("PutItem", &builders::task("p", id, 5)).unwrap();
         of.insert("cores".into(), s("many"));
-        assert_eq!(readable(of), None);
+        row(of)
+    }
+
+    #[test]
+    fn rows_that_are_no_tasks_are_left_out_until_they_are_too_many() {
+        let good = builders::task("p", "good", 5);
+        let with = |bad_ones: usize| {
+            known("p", std::iter::repeat_with(|| bad("b")).take(bad_ones).chain([Ok(good.clone())]).collect())
+        };
+        assert_eq!(with(TASKS_UNREADABLE_MAX).unwrap(), [good.clone()]);
+        assert_eq!(with(TASKS_UNREADABLE_MAX + 1).unwrap_err().kind, Kind::Unreadable);
+    }
+
+    #[test]
+    fn unreadable_rows_are_one_line_in_the_log_that_names_the_first() {
+        let logs = testkit::logs::Logs::capture();
+        known("p", vec![bad("one"), bad("two"), bad("three")]).unwrap();
+        let lines = logs.text();
+        assert_eq!(lines.matches("cannot be read").count(), 1, "{lines}");
+        assert!(
+            lines.contains("left_out=3") && lines.contains("0000000000005#one") && !lines.contains("#two"),
+            "{lines}"
+        );
+    }
+
+    #[test]
+    fn what_runs_is_kept_before_what_waits_and_counts_once() {
+        let waiting: Vec<_> = (0..QUEUE_ROWS_MAX as u64).map(|i| builders::task("p", &format!("w{i}"), i)).collect();
+        let run = |id: &str, at| TaskRecord { started_ms: Some(at), ..builders::task("p", id, at) };
+        let running = vec![run("w0", 0), run("young", u64::MAX)];
+        let open = open_tasks(waiting.clone(), running.clone());
+        assert_eq!(open.len(), QUEUE_ROWS_MAX);
+        assert_eq!((&open[0], open.last().unwrap()), (&running[0], &running[1]), "oldest first");
+        assert_eq!(open[1..open.len() - 1], waiting[1..waiting.len() - 1]);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use aws_config::Region;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType,
+    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType,
 };
 use contract::action::Action;
 use contract::control::{Head, KillSwitch, Lease};
@@ -49,6 +49,7 @@ async fn the_adapters_keep_their_promises() {
     tasks(&tables).await;
     many_tasks_take_many_pages(&tables).await;
     instances(&tables).await;
+    rows_that_are_no_records(&config_, &tables).await;
     control(&tables).await;
     leases(&tables).await;
     decisions(&tables).await;
@@ -186,6 +187,42 @@ async fn instances(tables: &Tables) {
     assert_eq!(instances.mark_ready(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);
     assert_eq!(instances.mark_terminated(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);
     assert_eq!(instances.launched("p", 0, u64::MAX / 2).await.unwrap().len(), 2);
+}
+
+/// A worker that did not ask whether its row was there makes one before the executor does; and somebody damages one.
+async fn rows_that_are_no_records(config: &SdkConfig, tables: &Tables) {
+    let instances = &tables.instances;
+    let record = |id: &str| builders::instance("torn", id, 1, 1_700_000_000_000);
+    let client = aws_sdk_dynamodb::Client::new(config);
+    let set = |id: &str, expression: &str, value: AttributeValue| {
+        let update = client.update_item().table_name("instances").key("pool", AttributeValue::S("torn".into()));
+        let key = AttributeValue::S(format!("1700000000000#{id}"));
+        let update = update.key("launched_instance", key).update_expression(expression);
+        update.expression_attribute_values(":v", value).send()
+    };
+    set("i-1", "SET ready_ms = :v", AttributeValue::N("1700000071000".into())).await.unwrap();
+    instances.put_new(&record("i-2")).await.unwrap();
+    instances.put_new(&record("i-3")).await.unwrap();
+    set("i-2", "SET usd_per_hour = :v", AttributeValue::S("much".into())).await.unwrap();
+
+    let logs = testkit::logs::Logs::capture();
+    assert_eq!(instances.alive("torn").await.unwrap(), [record("i-3")], "its machine is one without a record");
+    assert!(logs.text().contains("1700000000000#i-2"), "{}", logs.text());
+    // whoever counts dollars must not count too few
+    let error = instances.launched("torn", 0, TIME_MS_MAX).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unreadable);
+    assert!(error.message.contains("1700000000000#i-1"), "{}", error.message);
+
+    // what adoption does
+    for id in ["i-1", "i-2", "i-3"] {
+        instances.put_new(&record(id)).await.unwrap();
+        instances.reopen(&record(id)).await.unwrap();
+    }
+    let ready = contract::record::InstanceRecord { ready_ms: Some(1_700_000_071_000), ..record("i-1") };
+    let all = [ready, record("i-2"), record("i-3")];
+    assert_eq!(instances.alive("torn").await.unwrap(), all, "the worker's own time stays");
+    assert_eq!(instances.launched("torn", 0, TIME_MS_MAX).await.unwrap(), all);
+    assert_eq!(instances.since("torn", 1).await.unwrap(), all);
 }
 
 async fn control(tables: &Tables) {

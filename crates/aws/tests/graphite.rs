@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use aws::graphite::Graphite;
 use contract::pool::{Aggregation, MetricSource};
 use controller::ports::{Kind, Metrics, Point, Port, PortError};
-use script::{Answer, Script, answer};
-use tokio::io::AsyncReadExt;
+use script::{Answer, Fault, Script, answer};
 
 const NOW_S: u64 = 1_700_000_040;
 
@@ -109,20 +108,35 @@ async fn a_slow_answer_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_and_a_closed_port_are_unavailable() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let cut = tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        let mut request = [0; 16];
-        connection.read_exact(&mut request).await.unwrap();
-    });
-    let graphite = Graphite::new(None).unwrap();
-    assert_eq!(series(&graphite, &url).await.unwrap_err().kind, Kind::Unavailable);
-    cut.await.unwrap();
-    let error = series(&graphite, &url).await.unwrap_err();
+async fn a_closed_port_is_unavailable() {
+    let error = series(&Graphite::new(None).unwrap(), "http://127.0.0.1:1").await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "NoConnection"));
     assert!(!error.message.contains("render"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_is_unavailable_and_nonsense_is_invalid() {
+    for (fault, kind) in
+        [(Fault::CutBefore, Kind::Unavailable), (Fault::CutWithin, Kind::Unavailable), (Fault::Nonsense, Kind::Invalid)]
+    {
+        let error = latest(&Graphite::new(None).unwrap(), &script::faulty(fault).await).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_authorization_goes_over_https_or_to_this_machine_and_nowhere_else() {
+    let graphite = Graphite::new(Some("Bearer abc")).unwrap();
+    for url in ["http://192.0.2.1", "http://graphite.invalid", "http://127.0.0.1.invalid", "http://a@graphite.invalid"]
+    {
+        let error = latest(&graphite, url).await.unwrap_err();
+        assert_eq!((error.kind, error.code.as_str()), (Kind::Invalid, "NotEncrypted"), "{url}");
+        assert!(!error.message.contains("abc"), "{}", error.message);
+    }
+    // and what may be sent is sent: nothing listens there
+    for url in ["https://127.0.0.1:1", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
+        assert_eq!(latest(&graphite, url).await.unwrap_err().code, "NoConnection", "{url}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ mod script;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws::SdkConfig;
+use aws::cloudwatch::CloudWatch;
 use aws::ec2::Ec2;
+use aws::errors::CODES;
 use aws::s3::PolicyBucket;
 use aws::tables::{TableNames, Tables};
 use contract::action::Action;
@@ -13,14 +16,20 @@ use contract::control::Head;
 use contract::decision::{Intent, IntentState};
 use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
+use contract::pool::MetricSource;
 use controller::ports::*;
-use script::{Answer, Script, answer, config};
+use script::{Answer, Fault, Script, answer, config};
+use serde_json::{Value, json};
 use testkit::builders::{self, TICK};
+
+fn tables_of(config: &SdkConfig) -> Tables {
+    let names = TableNames { tasks: "T".into(), instances: "I".into(), decisions: "D".into(), control: "C".into() };
+    Tables::new(config, names)
+}
 
 async fn tables(answers: impl IntoIterator<Item = Answer>) -> (Script, Tables) {
     let (script, url) = Script::start(answers).await;
-    let names = TableNames { tasks: "T".into(), instances: "I".into(), decisions: "D".into(), control: "C".into() };
-    (script, Tables::new(&config(&url).await, names))
+    (script, tables_of(&config(&url).await))
 }
 
 async fn bucket(answers: impl IntoIterator<Item = Answer>) -> (Script, PolicyBucket) {
@@ -45,31 +54,132 @@ async fn a_server_that_is_down_is_tried_three_times_and_no_more() {
     assert_eq!(script.asked().len(), 3);
 }
 
-#[tokio::test]
-async fn errors_of_dynamodb_keep_their_kind() {
-    let table = [
-        ("ProvisionedThroughputExceededException", Kind::Throttled),
-        ("ThrottlingException", Kind::Throttled),
-        ("AccessDeniedException", Kind::Denied),
-        ("ResourceNotFoundException", Kind::NotFound),
-        ("ValidationException", Kind::Invalid),
-    ];
-    for (code, kind) in table {
-        let (_, tables) = tables([dynamodb_error(400, code)]).await;
-        let error = tables.decisions.get("p", TICK).await.unwrap_err();
-        assert_eq!((error.kind, error.code.as_str()), (kind, code));
-        assert!(error.message.contains("the message"), "{}", error.message);
+/// An error as one of the services writes it.
+fn error_of(service: &str, status: u16, code: &str) -> Answer {
+    match service {
+        "dynamodb" => dynamodb_error(status, code),
+        "s3" => s3_error(status, code),
+        "cloudwatch" => cbor_answer(status, &json!({"__type": format!("x#{code}"), "message": "the message"})),
+        _ => ec2_error(status, code),
     }
 }
 
+/// The failure of a call to one of the services, or of its one call that makes something.
+async fn failure(service: &str, config: &SdkConfig) -> PortError {
+    match service {
+        "dynamodb" => tables_of(config).decisions.get("p", TICK).await.unwrap_err(),
+        "s3" => PolicyBucket::new(config, "B").manifest("x").await.unwrap_err(),
+        "cloudwatch" => CloudWatch::new(config).latest("p", &[p90("cpu")], 60_000, NOW_MS).await.unwrap_err(),
+        "ec2" => Ec2::new(config, builders::STACK).describe("p").await.unwrap_err(),
+        launch => {
+            assert_eq!(launch, "ec2 launch");
+            Ec2::new(config, builders::STACK).launch(&launch_plan()).await.unwrap_err()
+        }
+    }
+}
+
+const CALLS: [&str; 5] = ["dynamodb", "s3", "cloudwatch", "ec2", "ec2 launch"];
+
+/// Whatever service says it, and whatever the status beside it.
 #[tokio::test]
-async fn a_slow_service_is_a_timeout() {
-    let (_, url) = Script::start([answer(200, "{}").after(Duration::from_secs(30))]).await;
-    let timeouts = aws_config::timeout::TimeoutConfig::builder().operation_timeout(Duration::from_millis(200)).build();
-    let config = config(&url).await.into_builder().timeout_config(timeouts).build();
-    let names = TableNames { tasks: "T".into(), instances: "I".into(), decisions: "D".into(), control: "C".into() };
-    let error = Tables::new(&config, names).control.head("p").await.unwrap_err();
-    assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "Timeout"));
+async fn every_code_that_we_name_keeps_its_kind_over_every_wire() {
+    for service in CALLS {
+        let (script, url) = Script::start(CODES.iter().map(|(code, _)| error_of(service, 400, code))).await;
+        let config = script::impatient(&url, Duration::from_secs(10)).await;
+        for (code, kind) in CODES {
+            let error = failure(service, &config).await;
+            assert_eq!((error.kind, error.code.as_str()), (*kind, *code), "{service}");
+            assert!(error.message.contains("the message"), "{service}: {}", error.message);
+            let mends_itself = matches!(kind, Kind::Throttled | Kind::Unavailable);
+            assert_eq!(error.is_transient(), mends_itself, "{service} {code}");
+        }
+        assert_eq!(script.asked().len(), CODES.len(), "{service}");
+    }
+}
+
+/// Slow, cut and malformed answers of each service: none says that nothing was done, so that none is a refusal. A launch
+/// that may have worked is repeated with its token.
+#[tokio::test]
+async fn an_answer_that_is_slow_cut_or_nonsense_is_of_unknown_effect() {
+    for service in CALLS {
+        for (fault, code) in [
+            (Fault::Silent, "Timeout"),
+            (Fault::CutBefore, "NoConnection"),
+            (Fault::CutWithin, "UnreadableResponse"),
+            (Fault::Nonsense, "UnreadableResponse"),
+        ] {
+            let timeout = Duration::from_millis(if fault == Fault::Silent { 200 } else { 10_000 });
+            let config = script::impatient(&script::faulty(fault).await, timeout).await;
+            if service == "s3" {
+                // bodies are streams of any bytes, which we read ourselves
+                of_a_pointer(&config, fault).await;
+                continue;
+            }
+            let error = failure(service, &config).await;
+            assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, code), "{service} {fault:?}");
+        }
+    }
+}
+
+async fn of_a_pointer(config: &SdkConfig, fault: Fault) {
+    let error = PolicyBucket::new(config, "B").pointer("p").await.unwrap_err();
+    let expected = match fault {
+        Fault::Silent => (Kind::Unavailable, "Timeout"),
+        Fault::CutBefore => (Kind::Unavailable, "NoConnection"),
+        Fault::CutWithin => (Kind::Unavailable, "BodyCut"),
+        Fault::Nonsense => (Kind::Invalid, "Invalid"),
+    };
+    assert_eq!((error.kind, error.code.as_str()), expected, "{fault:?}");
+}
+
+/// The time that metrics are asked at.
+const NOW_MS: u64 = 1_700_000_040_000;
+
+fn p90(metric: &str) -> MetricSource {
+    MetricSource::CloudWatch { namespace: "N".into(), metric: metric.into(), statistic: "p90".into() }
+}
+
+/// CBOR, as far as CloudWatch needs it: numbers as doubles, and `{"at": s}` for a time.
+fn cbor(value: &Value) -> Vec<u8> {
+    let head = |major: u8, n: usize| [&[major << 5 | 25][..], &u16::try_from(n).unwrap().to_be_bytes()].concat();
+    let text = |text: &str| [head(3, text.len()), text.into()].concat();
+    let number = |n: &Value| [&[0xfb][..], &n.as_f64().unwrap().to_be_bytes()].concat();
+    match value {
+        Value::String(s) => text(s),
+        Value::Array(items) => [head(4, items.len()), items.iter().flat_map(cbor).collect()].concat(),
+        Value::Object(fields) if fields.contains_key("at") => [vec![0xc1], number(&fields["at"])].concat(),
+        Value::Object(fields) => {
+            let pairs = fields.iter().flat_map(|(name, value)| [text(name), cbor(value)].concat());
+            [head(5, fields.len()), pairs.collect()].concat()
+        }
+        n => number(n),
+    }
+}
+
+fn cbor_answer(status: u16, body: &Value) -> Answer {
+    answer(status, cbor(body)).header("smithy-protocol", "rpc-v2-cbor").header("content-type", "application/cbor")
+}
+
+#[tokio::test]
+async fn metrics_come_in_pages_and_the_newest_of_all_counts() {
+    let result = |id: &str, points: &[(u64, f64)]| {
+        let times: Vec<_> = points.iter().map(|(at_s, _)| json!({"at": at_s})).collect();
+        let values: Vec<_> = points.iter().map(|(_, value)| value).collect();
+        json!({"Id": id, "Timestamps": times, "Values": values})
+    };
+    let now_s = NOW_MS / 1000;
+    let first = json!({"MetricDataResults": [result("q0", &[(now_s - 60, 0.5)])], "NextToken": "more"});
+    let (newer, beyond) = ((now_s - 30, 0.75), (now_s + 30, 0.9));
+    let second = json!({"MetricDataResults": [result("q1", &[]), result("q0", &[beyond, newer])]});
+    let (script, url) = Script::start([cbor_answer(200, &first), cbor_answer(200, &second)]).await;
+    let cloudwatch = CloudWatch::new(&config(&url).await);
+    let latest = cloudwatch.latest("p", &[p90("cpu"), p90("mem")], 240_000, NOW_MS).await.unwrap();
+    assert_eq!(latest, [Some(Point { at_ms: NOW_MS - 30_000, value: 0.75 }), None]);
+    let asked = script.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(asked[0].path_and_query.ends_with("/operation/GetMetricData"), "{}", asked[0].path_and_query);
+    assert!(asked[0].body.contains("p90") && !asked[0].body.contains("more"), "{}", asked[0].body);
+    assert!(asked[1].body.contains("NextToken") && asked[1].body.contains("more"), "{}", asked[1].body);
 }
 
 #[tokio::test]
@@ -83,8 +193,7 @@ async fn a_transaction_that_meets_another_has_raced() {
 }
 
 /// A value as DynamoDB writes it in JSON.
-fn attribute(value: &serde_json::Value) -> serde_json::Value {
-    use serde_json::{Value, json};
+fn attribute(value: &Value) -> Value {
     match value {
         Value::Null => json!({"NULL": true}),
         Value::Bool(b) => json!({"BOOL": b}),
@@ -95,7 +204,7 @@ fn attribute(value: &serde_json::Value) -> serde_json::Value {
     }
 }
 
-fn attributes(value: &serde_json::Value) -> serde_json::Value {
+fn attributes(value: &Value) -> Value {
     let fields = value.as_object().expect("an object");
     fields.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
 }
@@ -106,7 +215,7 @@ async fn an_intent_whose_answer_was_lost_is_no_conflict_and_anybody_elses_is() {
     let mut stored = builders::decision("p", TICK, Action::Launch(0, 1));
     for (stands, conflict) in [(intent.clone(), false), (builders::pending(4, 5), true)] {
         stored.intent = Some(stands);
-        let item = serde_json::json!({"Item": attributes(&serde_json::to_value(&stored).unwrap())}).to_string();
+        let item = json!({"Item": attributes(&serde_json::to_value(&stored).unwrap())}).to_string();
         let repeated = dynamodb_error(400, "ConditionalCheckFailedException");
         let (script, tables) = tables([dynamodb_error(500, "InternalServerError"), repeated, answer(200, item)]).await;
         let answer = tables.decisions.put_intent("p", TICK, &intent).await;
@@ -116,7 +225,7 @@ async fn an_intent_whose_answer_was_lost_is_no_conflict_and_anybody_elses_is() {
 }
 
 /// A stored decision; with more actions than this version has, if it cannot read it.
-fn stored(tick: u64, readable: bool) -> serde_json::Value {
+fn stored(tick: u64, readable: bool) -> Value {
     let mut json = serde_json::to_value(builders::decision("p", tick, Action::Launch(0, 1))).unwrap();
     if !readable {
         json["mask"].as_array_mut().unwrap().resize(25, true.into());
@@ -126,7 +235,7 @@ fn stored(tick: u64, readable: bool) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_decision_of_another_version_is_told_from_a_failure() {
-    let item = serde_json::json!({"Item": stored(TICK, false)}).to_string();
+    let item = json!({"Item": stored(TICK, false)}).to_string();
     let (_, of_get) = tables([answer(200, item.clone())]).await;
     assert_eq!(of_get.decisions.get("p", TICK).await.unwrap_err().kind, Kind::Unreadable);
     let (_, of_put) = tables([dynamodb_error(400, "ConditionalCheckFailedException"), answer(200, item)]).await;
@@ -138,8 +247,8 @@ async fn a_decision_of_another_version_is_told_from_a_failure() {
 async fn decisions_of_another_version_are_passed_on_the_way_to_older_ones() {
     let page = |ticks: &[(u64, bool)], next: Option<u64>| {
         let items: Vec<_> = ticks.iter().map(|(tick, readable)| stored(*tick, *readable)).collect();
-        let key = next.map(|tick| serde_json::json!({"pool": {"S": "p"}, "tick": {"N": tick.to_string()}}));
-        answer(200, serde_json::json!({"Items": items, "LastEvaluatedKey": key}).to_string())
+        let key = next.map(|tick| json!({"pool": {"S": "p"}, "tick": {"N": tick.to_string()}}));
+        answer(200, json!({"Items": items, "LastEvaluatedKey": key}).to_string())
     };
     let (script, tables) = tables([page(&[(180, false)], Some(180)), page(&[(120, true), (60, true)], None)]).await;
     let found = tables.decisions.before("p", TICK, 1).await.unwrap();
@@ -149,24 +258,23 @@ async fn decisions_of_another_version_are_passed_on_the_way_to_older_ones() {
 
 #[tokio::test]
 async fn an_unsettled_decision_is_read_by_its_key_and_left_out_if_it_was_settled_meanwhile() {
-    let rows = [60, 120, 180].map(|tick: u64| {
-        serde_json::json!({"unsettled_pool": {"S": "p"}, "pool": {"S": "p"}, "tick": {"N": tick.to_string()}})
-    });
-    let index = answer(200, serde_json::json!({ "Items": rows }).to_string());
+    let rows = [60, 120, 180]
+        .map(|tick: u64| json!({"unsettled_pool": {"S": "p"}, "pool": {"S": "p"}, "tick": {"N": tick.to_string()}}));
+    let index = answer(200, json!({ "Items": rows }).to_string());
     let mut settled = builders::decision("p", 60, Action::Launch(0, 1));
     settled.intent = Some(Intent { state: IntentState::Settled, ..builders::pending(1, 5) });
     let settled = attributes(&serde_json::to_value(&settled).unwrap());
     let items = [settled, stored(120, false), stored(180, true)];
-    let items = items.map(|item| answer(200, serde_json::json!({ "Item": item }).to_string()));
+    let items = items.map(|item| answer(200, json!({ "Item": item }).to_string()));
     let (script, tables) = tables(std::iter::once(index).chain(items)).await;
     let found = tables.decisions.unsettled("p").await.unwrap();
     assert_eq!(found.iter().map(|d| d.tick).collect::<Vec<_>>(), [180]);
     let asked = script.asked();
     assert!(asked[0].body.contains(r#""IndexName":"unsettled""#), "{}", asked[0].body);
     for (call, tick) in asked[1..].iter().zip([60, 120, 180]) {
-        let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
+        let body: Value = serde_json::from_str(&call.body).unwrap();
         assert_eq!(body["ConsistentRead"], true);
-        assert_eq!(body["Key"], serde_json::json!({"pool": {"S": "p"}, "tick": {"N": tick.to_string()}}));
+        assert_eq!(body["Key"], json!({"pool": {"S": "p"}, "tick": {"N": tick.to_string()}}));
     }
 }
 
@@ -288,25 +396,6 @@ fn described(machines: &[String], next: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn errors_of_a_launch_keep_their_kind() {
-    let table = [
-        (500, "InsufficientInstanceCapacity", Kind::NoCapacity),
-        (400, "InsufficientFreeAddressesInSubnet", Kind::NoCapacity),
-        (400, "VcpuLimitExceeded", Kind::NoCapacity),
-        (503, "RequestLimitExceeded", Kind::Throttled),
-        (400, "IdempotentParameterMismatch", Kind::Invalid),
-        (400, "InvalidLaunchTemplateName.NotFoundException", Kind::NotFound),
-        (403, "UnauthorizedOperation", Kind::Denied),
-        (500, "InternalError", Kind::Unavailable),
-    ];
-    for (status, code, kind) in table {
-        let (_, ec2) = ec2([ec2_error(status, code)]).await;
-        let error = ec2.launch(&launch_plan()).await.unwrap_err();
-        assert_eq!((error.kind, error.code.as_str()), (kind, code));
-    }
-}
-
-#[tokio::test]
 async fn a_launch_says_exactly_what_the_plan_says() {
     let instances = format!("<instancesSet>{}</instancesSet>", machine("i-1", "p", "pending"));
     let (script, ec2) = ec2([answer(200, format!("<RunInstancesResponse>{instances}</RunInstancesResponse>"))]).await;
@@ -324,7 +413,7 @@ async fn a_launch_says_exactly_what_the_plan_says() {
         "&ClientToken=token",
         "&SubnetId=subnet-1",
         "LaunchTemplate.LaunchTemplateName=twinscaler-m",
-        "LaunchTemplate.Version=%24Default",
+        "LaunchTemplate.Version=%24Latest",
         "TagSpecification.1.ResourceType=instance",
         "Key=twinscaler%3Amanaged",
         "Key=twinscaler%3Astack&TagSpecification.1.Tag.5.Value=twinscaler-test",

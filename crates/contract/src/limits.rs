@@ -35,11 +35,21 @@ pub const UNHEALTHY_SHARE_MAX: f64 = 0.5;
 pub const UNHEALTHY_MACHINES_MIN: u32 = 3;
 /// A page of waiting tasks that one tick reads at most; deeper queues are counted as this many ("at least").
 pub const QUEUE_ROWS_MAX: usize = 50_000;
+/// Task records of one read of the queue that may be unreadable: one submitter's mistakes. More, and what waits and runs
+/// is unknown.
+pub const TASKS_UNREADABLE_MAX: usize = 1000;
+/// Submissions that one read of the last hour counts at most: 16 MB of times in the evaluator's 512. With more the arrivals
+/// are missing at that tick: the rule decides, and nothing is stopped.
+pub const ARRIVALS_MAX: usize = 1_000_000;
 /// Seconds in which a launch that a plan's check refused for money is not asked for again: the check knows of machines that
 /// no record shows, and they do not go in a minute.
 pub const MONEY_MEMORY_S: u64 = 600;
-/// Machines of one pool that ended or were launched in a month, for its money caps: a launch a minute is 44 640.
+/// Machines of one pool that ended in a month, and as many that were launched in it, for its money caps: a launch a minute
+/// is 44 640. Both are 60 MB of records in the executor's 256. With more nothing is launched.
 pub const MONTH_MACHINES_MAX: usize = 100_000;
+/// Machines of one pool that one read of the launches returns at most: 100 MB of records in the evaluator's 512, and a launch
+/// every two minutes for as long as histories go.
+pub const LAUNCHES_MAX: usize = 300_000;
 /// Machines of one pool that one describe returns at most, all pages together.
 pub const MACHINES_MAX: usize = 10_000;
 /// EC2's client tokens hold at most 64 ASCII characters.
@@ -82,7 +92,8 @@ pub const METRIC_MINUTES_MAX: u64 = 10;
 pub const POOL_NAME_LEN_MAX: usize = 64;
 /// Hours of submissions that one read of the history covers at most; longer than decisions are kept.
 pub const HISTORY_HOURS_MAX: u64 = 24 * 400;
-/// Rows that one read of the history returns at most; a longer one is an error, never a quiet cut.
+/// Rows that one read of a trainer's history returns at most; a longer one is an error, never a quiet cut. Functions read
+/// under limits of their own.
 pub const HISTORY_ROWS_MAX: usize = 5_000_000;
 /// Attempts to write what a batch write left unprocessed; the SDK's own retries do not cover it.
 pub const BATCH_ATTEMPTS_MAX: u32 = 8;

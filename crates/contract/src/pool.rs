@@ -1,6 +1,7 @@
 //! A pool's configuration: read once, all problems listed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -133,8 +134,8 @@ impl SizeConfig {
     }
 }
 
-/// Where a metric comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Where a metric comes from. Its debug form has only the host of a URL.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "lowercase", deny_unknown_fields)]
 pub enum MetricSource {
     /// A CloudWatch metric with the dimension `Pool` = the pool's name.
@@ -201,6 +202,25 @@ impl Aggregation {
     fn is_last(&self) -> bool {
         *self == Aggregation::Last
     }
+}
+
+impl fmt::Debug for MetricSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CloudWatch { namespace, metric, statistic, .. } => {
+                write!(f, "CloudWatch {namespace}/{metric} {statistic}")
+            }
+            Self::Graphite { url, target, .. } => write!(f, "Graphite at {} {target}", host(url)),
+        }
+    }
+}
+
+/// The host of a URL and its port: what of it may stand in logs. The user, the password, the path and the query may be
+/// secrets. A password may also hold what ends a host, so that the last `@` counts.
+pub fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    rest.split(['/', '?', '#', '\\']).next().unwrap_or_default()
 }
 
 /// Features that come from outside metrics; a pool must say where each comes from.
@@ -302,7 +322,10 @@ impl PoolConfig {
             );
             if let MetricSource::Graphite { url, .. } = source {
                 let is_http = url.starts_with("http://") || url.starts_with("https://");
-                check(is_http, format!("metrics.{name}: url {url:?} does not begin with http:// or https://"));
+                check(
+                    is_http,
+                    format!("metrics.{name}: url of {:?} does not begin with http:// or https://", host(url)),
+                );
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(PoolError { problems }) }
@@ -388,9 +411,10 @@ mod tests {
         v["drain_s"] = 0.into();
         v["sizes"][2]["alternates"] = serde_json::json!([{"instance_type": "large", "usd_per_hour": 0.0}]);
         v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
-        v["metrics"]["cpu_util_avg"]["url"] = "graphite.local".into();
+        v["metrics"]["cpu_util_avg"]["url"] = "ftp://user:secret@graphite.local/key".into();
         v["metrics"]["cpu_util_p90"]["aggregation"] = serde_json::json!({"by": "mean", "minutes": 0});
         let problems = PoolConfig::from_json(&v.to_string()).unwrap_err().problems;
+        assert!(!problems.concat().contains("secret"), "{problems:?}");
         for field in [
             "pool:",
             "machines_per_action_max:",
@@ -399,10 +423,26 @@ mod tests {
             "sizes[2].alternates[0].instance_type:",
             "sizes[1].cores:",
             "metrics.mem_util_avg:",
-            "metrics.cpu_util_avg: url",
+            "metrics.cpu_util_avg: url of \"graphite.local\"",
             "metrics.cpu_util_p90.aggregation:",
         ] {
             assert!(problems.iter().any(|p| p.starts_with(field)), "{field} in {problems:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_url_only_the_host_is_shown() {
+        for (url, shown) in [
+            ("https://graphite.example:8080/key/secret?api=secret#secret", "graphite.example:8080"),
+            ("https://user:secret@graphite.example", "graphite.example"),
+            ("https://user:sec/r@et@graphite.example/secret", "graphite.example"),
+            ("https://user:secret@[::1]:80/", "[::1]:80"),
+            ("user:secret@graphite.example/secret", "graphite.example"),
+            ("", ""),
+        ] {
+            assert_eq!(host(url), shown, "{url}");
+            let source = MetricSource::Graphite { url: url.into(), target: "a.b".into() };
+            assert_eq!(format!("{source:?}"), format!("Graphite at {shown} a.b"));
         }
     }
 

@@ -94,30 +94,34 @@ pub type Port<T> = Result<T, PortError>;
 
 /// The task table, read for the queue and the history. Fresh: written by submitters and workers themselves.
 pub trait Tasks: Send + Sync {
-    /// Tasks that wait or run now, oldest first, at most [`contract::limits::QUEUE_ROWS_MAX`].
+    /// Tasks that wait or run now, oldest first, at most [`contract::limits::QUEUE_ROWS_MAX`]; those that run are kept
+    /// before those that wait, and more of them are an error. So are more than [`contract::limits::TASKS_UNREADABLE_MAX`]
+    /// that wait, or run, and cannot be read; fewer are left out.
     fn open(&self, pool: &str) -> impl Future<Output = Port<Vec<TaskRecord>>> + Send;
     /// Tasks submitted in `[from_ms, to_ms)`, in order of submission.
     fn submitted(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Future<Output = Port<Vec<TaskRecord>>> + Send;
-    /// Submission times of the tasks submitted in `(from_ms, to_ms]`, in order.
+    /// Submission times of the tasks submitted in `(from_ms, to_ms]`, in order; more than
+    /// [`contract::limits::ARRIVALS_MAX`] are an error.
     fn arrival_times(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Future<Output = Port<Vec<u64>>> + Send;
     /// Writes a task as it is now; replaces the record with the same id.
     fn put(&self, task: &TaskRecord) -> impl Future<Output = Port<()>> + Send;
 }
 
 /// The latest time that keys can hold: milliseconds in 13 digits.
-const TIME_MS_MAX: u64 = 9_999_999_999_999;
+pub const TIME_MS_MAX: u64 = 9_999_999_999_999;
 
 /// The instance records: what the bill is computed from.
 pub trait Instances: Send + Sync {
-    /// Machines that were not terminated yet, by launch time.
+    /// Machines that were not terminated yet, by launch time. One whose record cannot be read is left out: EC2 shows it, and
+    /// no record has it.
     fn alive(&self, pool: &str) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
-    /// Machines launched in `[from_ms, to_ms)`, by launch time.
+    /// Machines launched in `[from_ms, to_ms)`, by launch time; more than [`contract::limits::LAUNCHES_MAX`] are an error.
     fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
     /// Machines terminated in `[from_ms, to_ms]`, by that time; more than [`contract::limits::MONTH_MACHINES_MAX`] are an
     /// error.
     fn ended(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
     /// Machines launched or terminated since `from_ms`: with those alive, all that cost anything since then. A machine
-    /// may be among them twice.
+    /// may be among them twice. More than [`contract::limits::MONTH_MACHINES_MAX`] of either are an error.
     fn since(&self, pool: &str, from_ms: u64) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send {
         async move {
             let mut records = self.launched(pool, from_ms, TIME_MS_MAX).await?;
@@ -125,7 +129,8 @@ pub trait Instances: Send + Sync {
             Ok(records)
         }
     }
-    /// Writes the record of a new machine, if there is none yet; a machine's launch is recorded once.
+    /// Writes the record of a new machine, if there is none yet; a machine's launch is recorded once. A row that is no whole
+    /// record becomes one, and keeps what its worker wrote.
     fn put_new(&self, record: &InstanceRecord) -> impl Future<Output = Port<()>> + Send;
     /// Marks a machine as taking tasks.
     fn mark_ready(&self, record: &InstanceRecord, ready_ms: u64) -> impl Future<Output = Port<()>> + Send;

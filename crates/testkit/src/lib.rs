@@ -8,11 +8,13 @@
 //! - [`fate`]: what a simulation decides about each call, and what it learns of each effect
 //! - [`op`]: the names of the operations that can be made to fail
 //! - `tables`, `cloud`, `outside`: the ports themselves
+//! - [`logs`]: what a test's code logs
 //! - [`builders`]: records that are valid until a test changes them
 
 pub mod builders;
 mod cloud;
 pub mod fate;
+pub mod logs;
 pub mod op;
 mod outside;
 mod tables;

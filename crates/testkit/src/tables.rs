@@ -1,6 +1,6 @@
 //! The fakes of the four tables, with the conditions that the real adapters write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::control::{Head, KillSwitch};
 use contract::decision::{Decision, Intent, IntentState, Verdict};
@@ -81,8 +81,10 @@ impl State {
 impl Tasks for World {
     async fn open(&self, pool: &str) -> Port<Vec<TaskRecord>> {
         self.call(op::TASKS_OPEN, |s| {
-            let open = s.tasks.values().filter(|t| t.pool == pool && t.state() != TaskState::Finished);
-            Ok(open.take(QUEUE_ROWS_MAX).cloned().collect())
+            let in_state = |state| s.tasks.iter().filter(move |(_, t)| t.pool == pool && t.state() == state);
+            // as in the real table what runs is kept before what waits
+            let kept = in_state(TaskState::Running).chain(in_state(TaskState::Waiting)).take(QUEUE_ROWS_MAX);
+            Ok(kept.collect::<BTreeMap<_, _>>().into_values().cloned().collect())
         })
         .await
     }

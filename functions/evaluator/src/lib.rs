@@ -4,6 +4,7 @@
 
 pub mod basis;
 pub mod collect;
+pub mod config;
 pub mod deadline;
 pub mod handler;
 pub mod ladder;

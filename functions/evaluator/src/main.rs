@@ -1,37 +1,50 @@
 //! Wires the evaluator to AWS: clients once, then one tick an invocation.
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use aws::cloudwatch::CloudWatch;
-use aws::graphite::Graphite;
 use aws::s3::PolicyBucket;
-use aws::settings::Settings;
 use aws::sources::Sources;
 use aws::tables::Tables;
 use contract::event::Tick;
+use evaluator::config::Config;
 use evaluator::handler::{Evaluator, Ports};
 use evaluator::metrics;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
-use signing::{POLICY_KEYS, PublicKeys};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_target(false).init();
-    let settings = Settings::read(|name| std::env::var(name).ok())?;
-    let keys = std::env::var_os(POLICY_KEYS).map(|text| PublicKeys::parse(&text.to_string_lossy())).transpose()?;
-    let config = aws::config::load().await;
-    let tables = Tables::new(&config, settings.tables.clone());
-    let authorization = std::env::var("GRAPHITE_AUTHORIZATION").ok();
+    // one that is set to nonsense is not one that is not set
+    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let started = match Config::read(env) {
+        Ok(config) => run(config).await.map_err(|e| e.to_string()),
+        Err(problems) => Err(problems.join("; ")),
+    };
+    match started {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            tracing::error!(problems, "the evaluator cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), Error> {
+    let Config { tables, bucket, keys, graphite } = config;
+    let sdk = aws::config::load().await;
+    let tables = Tables::new(&sdk, tables);
     let evaluator = Evaluator::new(Ports {
         tasks: tables.tasks,
         instances: tables.instances,
         decisions: tables.decisions,
         control: tables.control,
-        metrics: Sources::new(CloudWatch::new(&config), Graphite::new(authorization.as_deref())?),
-        policies: PolicyBucket::new(&config, settings.bucket()?),
+        metrics: Sources::new(CloudWatch::new(&sdk), graphite),
+        policies: PolicyBucket::new(&sdk, bucket),
     });
     let evaluator = &evaluator.trusting(keys);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {

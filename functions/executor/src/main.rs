@@ -1,5 +1,7 @@
 //! Wires the executor to AWS: clients once, then a stream batch, a reconciliation or a notice an invocation.
 
+use std::process::ExitCode;
+
 use aws::ec2::Ec2;
 use aws::settings::ExecutorSettings;
 use aws::tables::Tables;
@@ -10,10 +12,23 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_target(false).init();
-    let settings = ExecutorSettings::read(|name| std::env::var(name).ok())?;
+    let started = match ExecutorSettings::read(|name| std::env::var(name).ok()) {
+        Ok(settings) => run(settings).await.map_err(|e| e.to_string()),
+        Err(missing) => Err(missing.to_string()),
+    };
+    match started {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            tracing::error!(problems, "the executor cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: ExecutorSettings) -> Result<(), Error> {
     let config = aws::config::load().await;
     let tables = Tables::new(&config, settings.tables);
     let executor = Executor::new(Ports {

@@ -1,6 +1,6 @@
 //! Least privilege, read off the template: the emulators do not evaluate EC2's conditions, so these are checked here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::plan::{TAG_DECISION, TAG_MANAGED, TAG_POOL, TAG_STACK};
 use infra::Template;
@@ -258,45 +258,220 @@ fn every_role_takes_the_permissions_boundary() {
     }
 }
 
-/// Every call that the adapters make is allowed to some role, so that no action is forgotten.
-#[test]
-fn every_sdk_call_of_the_adapters_is_allowed_to_somebody() {
-    // Calls that no role of the stack makes, and who makes them instead.
-    const BY_PEOPLE: [&str; 1] = ["batch_write_item"]; // whoever submits tasks does so with an identity of their own
-    const CALLS: [(&str, &str); 14] = [
-        ("batch_write_item", "dynamodb:BatchWriteItem"),
-        ("delete_item", "dynamodb:DeleteItem"),
-        ("describe_instances", "ec2:DescribeInstances"),
-        ("get_item", "dynamodb:GetItem"),
-        ("get_metric_data", "cloudwatch:GetMetricData"),
-        ("get_object", "s3:GetObject"),
-        ("put_item", "dynamodb:PutItem"),
-        ("put_metric_data", "cloudwatch:PutMetricData"),
-        ("put_object", "s3:PutObject"),
-        ("query", "dynamodb:Query"),
-        ("run_instances", "ec2:RunInstances"),
-        ("scan", "dynamodb:Scan"),
-        ("terminate_instances", "ec2:TerminateInstances"),
-        ("update_item", "dynamodb:UpdateItem"),
-    ];
-    let template = template();
-    let roles = ["EvaluatorRole", "ExecutorRole", "PromoterRole", "TrainerRole", "WorkerRole"];
-    let allowed: BTreeSet<String> = roles.iter().flat_map(|role| allowed(&template, role)).collect();
-    let sources = adapters();
-    let made = CALLS.iter().filter(|(call, _)| sources.contains(&format!(".{call}()")));
-    let made: Vec<_> = made.filter(|(call, _)| !BY_PEOPLE.contains(call)).collect();
-    assert!(made.len() >= 8, "the adapters' calls are found: {made:?}");
-    for (call, action) in made {
-        assert!(allowed.contains(*action), "crates/aws calls {call}, but no role is allowed {action}");
+/// A call of an adapter: the file in `crates/aws/src`, the SDK's call, the ports' methods that make it, and the rights that it
+/// takes, as action and resource.
+struct Call(&'static str, &'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const EVALUATOR: &[Call] = &[
+    Call(
+        "tasks",
+        "query",
+        &["open", "arrival_times"],
+        &[("dynamodb:Query", "TasksTable"), ("dynamodb:Query", "TasksTable/open")],
+    ),
+    Call(
+        "instances",
+        "query",
+        &["alive", "launched", "since"],
+        &[
+            ("dynamodb:Query", "InstancesTable"),
+            ("dynamodb:Query", "InstancesTable/alive"),
+            ("dynamodb:Query", "InstancesTable/ended"),
+        ],
+    ),
+    Call("decisions", "query", &["before"], &[("dynamodb:Query", "DecisionsTable")]),
+    Call("decisions", "put_item", &["put_once"], &[("dynamodb:PutItem", "DecisionsTable")]),
+    // what stands where its own was not the first
+    Call("decisions", "get_item", &["put_once"], &[("dynamodb:GetItem", "DecisionsTable")]),
+    Call(
+        "control",
+        "get_item",
+        &["config", "head", "kill_switch", "no_capacity"],
+        &[("dynamodb:GetItem", "ControlTable")],
+    ),
+    Call("s3", "get_object", &["pointer", "manifest", "file"], &[("s3:GetObject", "Policies")]),
+    Call("cloudwatch", "get_metric_data", &["latest"], &[("cloudwatch:GetMetricData", "*")]),
+];
+
+const EXECUTOR: &[Call] = &[
+    Call("tasks", "query", &["open"], &[("dynamodb:Query", "TasksTable/open")]),
+    Call(
+        "instances",
+        "query",
+        &["alive", "since"],
+        &[
+            ("dynamodb:Query", "InstancesTable"),
+            ("dynamodb:Query", "InstancesTable/alive"),
+            ("dynamodb:Query", "InstancesTable/ended"),
+        ],
+    ),
+    Call("instances", "put_item", &["put_new"], &[("dynamodb:PutItem", "InstancesTable")]),
+    Call(
+        "instances",
+        "update_item",
+        &["mark_draining", "reopen", "mark_terminated"],
+        &[("dynamodb:UpdateItem", "InstancesTable")],
+    ),
+    Call("decisions", "get_item", &["get", "unsettled"], &[("dynamodb:GetItem", "DecisionsTable")]),
+    Call(
+        "decisions",
+        "query",
+        &["before", "range", "unsettled"],
+        &[("dynamodb:Query", "DecisionsTable"), ("dynamodb:Query", "DecisionsTable/unsettled")],
+    ),
+    Call("decisions", "update_item", &["put_intent"], &[("dynamodb:UpdateItem", "DecisionsTable")]),
+    // the decision's intent, the head, and the kill switch
+    Call(
+        "decisions",
+        "transact_write_items",
+        &["claim"],
+        &[
+            ("dynamodb:UpdateItem", "DecisionsTable"),
+            ("dynamodb:PutItem", "ControlTable"),
+            ("dynamodb:ConditionCheckItem", "ControlTable"),
+        ],
+    ),
+    Call(
+        "control",
+        "get_item",
+        &["config", "head", "kill_switch", "no_capacity"],
+        &[("dynamodb:GetItem", "ControlTable")],
+    ),
+    Call("control", "put_item", &["put_no_capacity"], &[("dynamodb:PutItem", "ControlTable")]),
+    Call("ec2", "describe_instances", &["describe", "pool_of", "terminated"], &[("ec2:DescribeInstances", "*")]),
+    Call(
+        "ec2",
+        "run_instances",
+        &["launch"],
+        &[("ec2:RunInstances", "ours"), ("ec2:CreateTags", "ours"), ("iam:PassRole", "WorkerRole")],
+    ),
+    Call("ec2", "terminate_instances", &["terminate"], &[("ec2:TerminateInstances", "ours")]),
+];
+
+/// What others than the two functions call: the trainer's jobs, the worker, and people who submit tasks and make pools.
+const OTHERS: [(&str, &str); 6] = [
+    ("cloudwatch", "put_metric_data"),
+    ("lease", "delete_item"),
+    ("lease", "put_item"),
+    ("s3", "put_object"),
+    ("tasks", "batch_write_item"),
+    ("tasks", "put_item"),
+];
+
+/// What Lambda does with a function's role, and the right that makes S3 say "not found".
+const NO_CALLS: [&str; 8] = [
+    "dynamodb:DescribeStream",
+    "dynamodb:GetRecords",
+    "dynamodb:GetShardIterator",
+    "dynamodb:ListStreams",
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "s3:ListBucket",
+    "sqs:SendMessage",
+];
+
+/// A resource as the tables above name it.
+fn short(resource: &Value) -> String {
+    if let Some(name) = resource["Fn::GetAtt"][0].as_str() {
+        return name.to_owned();
+    }
+    match resource.as_str().or(resource["Fn::Sub"].as_str()) {
+        Some(text) => match text.strip_prefix("${").and_then(|rest| rest.split_once(".Arn}")) {
+            Some((name, rest)) => match rest.strip_prefix("/index/") {
+                Some(index) => format!("{name}/{index}"),
+                None => name.to_owned(),
+            },
+            None if text == "*" => text.to_owned(),
+            None => "ours".to_owned(),
+        },
+        None => resource.to_string(),
     }
 }
 
-/// The adapters' source.
-fn adapters() -> String {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/aws/src");
+/// What a role is allowed, as action and resource, without what no call of ours takes.
+fn rights(template: &Template, role: &str) -> BTreeSet<(String, String)> {
+    let of = |s: Statement| {
+        let resources: Vec<String> = s.resources.iter().map(short).collect();
+        let pairs = move |action: String| resources.clone().into_iter().map(move |r| (action.clone(), r));
+        s.actions.into_iter().flat_map(pairs).collect::<Vec<_>>()
+    };
+    let all = statements(template, role).into_iter().filter(|s| s.allows).flat_map(of);
+    all.filter(|(action, _)| !NO_CALLS.contains(&action.as_str())).collect()
+}
+
+#[test]
+fn each_function_may_do_exactly_what_its_adapters_call() {
+    let template = template();
+    for (role, calls) in [("EvaluatorRole", EVALUATOR), ("ExecutorRole", EXECUTOR)] {
+        let needed = calls.iter().flat_map(|Call(.., rights)| *rights);
+        let needed = needed.map(|(action, resource)| ((*action).to_owned(), (*resource).to_owned()));
+        assert_eq!(rights(&template, role), needed.collect(), "{role}");
+    }
+}
+
+#[test]
+fn each_function_does_call_what_it_may_do() {
+    for (function, calls) in [("evaluator", EVALUATOR), ("executor", EXECUTOR)] {
+        let source: String = sources(&format!("functions/{function}/src")).into_values().collect();
+        for Call(adapter, call, methods, _) in calls {
+            for method in *methods {
+                assert!(source.contains(&format!(".{method}(")), "{function}: {adapter}.{call} for {method}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_of_the_adapters_is_somebodys() {
+    let known = EVALUATOR.iter().chain(EXECUTOR).map(|Call(adapter, call, ..)| (*adapter, *call)).chain(OTHERS);
+    let known: BTreeSet<(String, String)> = known.map(|(adapter, call)| (adapter.into(), call.into())).collect();
+    // Graphite's client is no SDK's
+    let adapters = sources("crates/aws/src").into_iter().filter(|(name, _)| name != "graphite");
+    let made = adapters.flat_map(|(name, text)| sdk_calls(&text).into_iter().map(move |call| (name.clone(), call)));
+    assert_eq!(made.collect::<BTreeSet<_>>(), known);
+}
+
+/// The calls `client.NAME()` of a source.
+fn sdk_calls(source: &str) -> BTreeSet<String> {
+    let packed: String = source.split_whitespace().collect();
+    let calls = packed.split("client.").skip(1).filter_map(|rest| Some(rest.split_once("()")?.0.to_owned()));
+    calls.filter(|name| name != "clone" && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).collect()
+}
+
+/// The files of a folder without their endings, and what is in them.
+fn sources(folder: &str) -> BTreeMap<String, String> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
     let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    files
-        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
-        .map(|p| std::fs::read_to_string(p).unwrap())
-        .collect()
+    let files = files.filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    let read = |path: std::path::PathBuf| {
+        (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(path).unwrap())
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn the_executor_never_writes_the_kill_switch() {
+    let statements = statements(&template(), "ExecutorRole");
+    let control = json!({"Fn::GetAtt": ["ControlTable", "Arn"]});
+    for action in ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"] {
+        let denied = with_action(&statements, false, action);
+        assert_eq!(denied.len(), 1, "{action}");
+        assert_eq!(denied[0].resources, std::slice::from_ref(&control));
+        // as a word and not as a pattern, which would be every pool's head
+        assert_eq!(denied[0].condition, json!({"ForAnyValue:StringEquals": {"dynamodb:LeadingKeys": "*"}}), "{action}");
+    }
+}
+
+#[test]
+fn a_worker_writes_nothing_of_a_machine_but_that_it_takes_tasks() {
+    let statements = statements(&template(), "WorkerRole");
+    let machines = json!({"Fn::GetAtt": ["InstancesTable", "Arn"]});
+    let writes: Vec<&Statement> = statements
+        .iter()
+        .filter(|s| s.resources.contains(&machines) && s.actions.iter().any(|action| action != "dynamodb:Query"))
+        .collect();
+    assert_eq!(writes.len(), 1);
+    assert_eq!(writes[0].actions, set(&["dynamodb:UpdateItem"]));
+    let attributes = &writes[0].condition["ForAllValues:StringEquals"]["dynamodb:Attributes"];
+    assert_eq!(*attributes, json!(["pool", "launched_instance", "ready_ms"]));
 }

@@ -339,3 +339,25 @@ fn every_alarm_has_its_runbook() {
     let sections: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(sections, template.of_type("AWS::CloudWatch::Alarm").into_keys().collect());
 }
+
+#[test]
+fn a_pool_that_nobody_decides_about_raises_an_alarm_where_schedules_tick() {
+    let template = template();
+    assert_eq!(template.0["Resources"]["SilentEvaluator"]["Condition"], "HasSchedules");
+    assert_eq!(template.0["Conditions"]["HasSchedules"], json!({"Fn::Equals": [{"Ref": "SchedulesState"}, "ENABLED"]}));
+    let alarm = template.properties("SilentEvaluator");
+    assert_eq!((&alarm["MetricName"], &alarm["TreatMissingData"]), (&json!("Decisions"), &json!("breaching")));
+    assert_eq!((&alarm["ComparisonOperator"], &alarm["Threshold"]), (&json!("LessThanThreshold"), &json!(1)));
+    assert_eq!(alarm["Dimensions"], json!([{"Name": "Pool", "Value": {"Ref": "PoolName"}}]));
+}
+
+/// No value of the secret is a parameter, and without its name nothing is looked up.
+#[test]
+fn graphites_authorization_is_resolved_from_a_secret() {
+    let template = template();
+    let of = &template.properties("EvaluatorFunction")["Environment"]["Variables"]["GRAPHITE_AUTHORIZATION"]["Fn::If"];
+    let secret = json!({"Fn::Sub": "{{resolve:secretsmanager:${GraphiteAuthorizationSecret}}}"});
+    assert_eq!(*of, json!(["HasGraphiteAuthorization", secret, {"Ref": "AWS::NoValue"}]));
+    assert_eq!(template.0["Parameters"]["GraphiteAuthorizationSecret"]["Default"], "");
+    assert!(template.0["Parameters"]["GraphiteAuthorization"].is_null());
+}

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use aws::SdkConfig;
 use aws_config::Region;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// One answer.
 #[derive(Clone)]
@@ -67,7 +71,7 @@ impl Script {
     /// Starts a server with these answers, one a request; the last one is repeated.
     pub async fn start(answers: impl IntoIterator<Item = Answer>) -> (Self, String) {
         let script = Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = axum::Router::new().fallback(serve).with_state(script.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -82,6 +86,61 @@ impl Script {
         let mut answers = self.answers.lock().unwrap();
         if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
     }
+}
+
+/// What becomes of every answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(dead_code, reason = "each test binary uses some of them")]
+pub enum Fault {
+    /// None comes.
+    Silent,
+    /// The connection is cut once the request is taken.
+    CutBefore,
+    /// The connection is cut within the answer.
+    CutWithin,
+    /// The answer says nothing that a service would say.
+    Nonsense,
+}
+
+/// A server that takes requests whole and fails so.
+#[allow(dead_code, reason = "each test binary uses some of them")]
+pub async fn faulty(fault: Fault) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tokio::spawn(fail(connection, fault));
+        }
+    });
+    url
+}
+
+async fn fail(mut connection: TcpStream, fault: Fault) {
+    take_request(&mut connection).await;
+    let answer = match fault {
+        Fault::Silent => std::future::pending().await,
+        Fault::CutBefore => "",
+        Fault::CutWithin => "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n<",
+        Fault::Nonsense => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n!%&(?",
+    };
+    // the client may have gone already
+    let _ = connection.write_all(answer.as_bytes()).await;
+}
+
+/// Reads a request with its body: what is left unread would cut the connection before the answer.
+async fn take_request(connection: &mut TcpStream) {
+    let mut taken = Vec::new();
+    while !is_whole(&String::from_utf8_lossy(&taken)) {
+        if connection.read_buf(&mut taken).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+}
+
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
 }
 
 async fn serve(State(script): State<Script>, request: Request) -> Response {
@@ -105,6 +164,13 @@ async fn serve(State(script): State<Script>, request: Request) -> Response {
         response.headers_mut().insert(name, value.parse().unwrap());
     }
     response
+}
+
+/// A configuration for one endpoint that does not repeat calls and gives each so long.
+#[allow(dead_code, reason = "each test binary uses some of them")]
+pub async fn impatient(url: &str, timeout: Duration) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder().operation_timeout(timeout).build();
+    config(url).await.into_builder().timeout_config(timeouts).retry_config(RetryConfig::disabled()).build()
 }
 
 /// A configuration that calls this endpoint with made-up credentials, and our retries and time-outs.
