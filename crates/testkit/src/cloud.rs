@@ -127,7 +127,8 @@ impl Cloud for World {
 
     async fn describe(&self, pool: &str) -> Port<Vec<CloudInstance>> {
         self.call(op::DESCRIBE, |s| {
-            Ok(s.machines.iter().filter(|m| m.visible && m.is_of(pool)).map(Machine::seen).collect())
+            let is_empty = std::mem::take(&mut s.describes_nothing_next);
+            Ok(s.machines.iter().filter(|m| !is_empty && m.visible && m.is_of(pool)).map(Machine::seen).collect())
         })
         .await
     }

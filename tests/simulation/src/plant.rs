@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::limits::OUTAGE_TASKS_MIN;
+use contract::limits::{OUTAGE_TASKS_MIN, UNHEALTHY_MACHINES_MIN, UNHEALTHY_SHARE_MAX};
 use contract::plan::{TAG_SIZE, TAG_STACK};
 use contract::pool::{OUTSIDE_METRICS, PoolConfig};
 use contract::record::{TaskRecord, TaskState};
@@ -126,12 +126,21 @@ impl Plant {
         self.measure(world, config, at_ms, share, seen);
     }
 
-    /// Faults stop: everything is healthy from now on, and no task comes any more.
-    pub fn heal(&mut self) {
+    /// Faults stop: what is launched from now on is healthy, and no task comes any more. Machines that never come up stay so,
+    /// for the executor to replace; but people mend those that they tagged as another size, which it leaves alone, and
+    /// all of them where they are so many that it holds.
+    pub fn heal(&mut self, world: &World, retagged: &BTreeSet<String>) {
         self.load = Load::None;
         // Whoever sent a task without an end takes it back: a load that never ends is not a feasible one.
         self.runtime_ms.values_mut().filter(|ms| **ms == u64::MAX).for_each(|ms| *ms = 0);
-        self.unhealthy.clear();
+        self.unhealthy.retain(|id| !retagged.contains(id));
+        let (sick, all) = world.with_machines(|all| {
+            let ours = all.iter().filter(|m| m.alive && is_ours(m, &self.pool));
+            (ours.clone().filter(|m| self.unhealthy.contains(&m.instance_id)).count(), ours.count())
+        });
+        if sick >= UNHEALTHY_MACHINES_MIN as usize && sick as f64 > all as f64 * UNHEALTHY_SHARE_MAX {
+            self.unhealthy.clear();
+        }
         self.unhealthy_rate = 0.0;
         (self.disasters.blackout, self.disasters.bad_image) = (0.0, 0.0);
         self.disasters.bad_until_ms = 0;
