@@ -66,7 +66,7 @@ pub(crate) struct State {
     /// Type, or none for the template's own, and subnet.
     pub(crate) places_without_capacity: BTreeSet<(Option<String>, Option<String>)>,
     pub(crate) fewer_next: bool,
-    pub(crate) describes_nothing_next: bool,
+    pub(crate) hides_recorded_next: bool,
     pub(crate) alive_index_behind: bool,
     /// Records as the index of machines alive still shows them; none for one that it does not show yet.
     pub(crate) alive_index_old: BTreeMap<Key, Option<InstanceRecord>>,
@@ -210,7 +210,7 @@ impl World {
         state.sizes_without_capacity.clear();
         state.places_without_capacity.clear();
         state.fewer_next = false;
-        state.describes_nothing_next = false;
+        state.hides_recorded_next = false;
         state.alive_index_behind = false;
         state.alive_index_old.clear();
         state.unsettled_index_old = None;
@@ -242,9 +242,9 @@ impl World {
         self.lock().fewer_next = true;
     }
 
-    /// The next describe of a pool that works shows no machine.
-    pub fn describe_nothing_next(&self) {
-        self.lock().describes_nothing_next = true;
+    /// The next describe of a pool that works shows none of the machines that are recorded as alive.
+    pub fn hide_recorded_next(&self) {
+        self.lock().hides_recorded_next = true;
     }
 
     /// Whether the index of machines alive stops showing changes; once it does not, it has caught up.

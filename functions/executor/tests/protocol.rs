@@ -872,13 +872,13 @@ async fn a_machine_that_runs_a_task_or_of_which_nobody_can_say_is_not_stuck() {
 async fn a_protected_machine_that_is_stuck_stays_and_keeps_no_other_one_from_being_ended() {
     let (world, executor) = setup();
     never_ready(&world, 2).await;
-    // the one whose turn is first
-    let id = world.machines()[0].instance_id.clone();
+    // the older one, whose turn is first
+    let id = world.machines()[1].instance_id.clone();
     world.change_machine(&id, |m| m.protected = true);
     assert_eq!(stuck_ended(&executor).await, [0, 0, 1, 0]);
     let alive: Vec<String> = world.alive("p").await.unwrap().into_iter().map(|r| r.instance_id).collect();
     assert_eq!(alive, [id]);
-    assert!(world.machines()[0].alive);
+    assert!(world.machines()[1].alive);
 }
 
 #[tokio::test]
@@ -901,7 +901,7 @@ async fn one_empty_describe_takes_no_machine_for_lost_and_two_do() {
     executor.execute("p", TICK).await.unwrap();
     let lost = async |at: u64, is_empty: bool| {
         if is_empty {
-            world.describe_nothing_next();
+            world.hide_recorded_next();
         }
         executor.reconcile(&schedule(at)).await.unwrap().lost
     };

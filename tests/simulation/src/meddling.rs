@@ -381,8 +381,8 @@ impl Meddling {
             5 => {
                 seen.note(Event::DescribeEmpty);
                 self.emptied_ms.push(at_ms);
-                world.describe_nothing_next();
-                "the next describe shows no machine".into()
+                world.hide_recorded_next();
+                "the next describe shows no recorded machine".into()
             }
             1 => {
                 if self.rng.random_bool(0.5) {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::limits::{OUTAGE_TASKS_MIN, UNHEALTHY_MACHINES_MIN, UNHEALTHY_SHARE_MAX};
-use contract::plan::{TAG_SIZE, TAG_STACK};
+use contract::limits::{OUTAGE_TASKS_MIN, UNHEALTHY_MACHINES_MIN};
+use contract::plan::{TAG_DECISION, TAG_SIZE, TAG_STACK};
 use contract::pool::{OUTSIDE_METRICS, PoolConfig};
 use contract::record::{TaskRecord, TaskState};
 use controller::ports::{Instances, Point, Tasks};
@@ -127,18 +127,19 @@ impl Plant {
     }
 
     /// Faults stop: what is launched from now on is healthy, and no task comes any more. Machines that never come up stay so,
-    /// for the executor to replace; but people mend those that they tagged as another size, which it leaves alone, and
-    /// all of them where they are so many that it holds.
+    /// for the executor to replace; but people mend those whose tags they changed or left out, which it leaves alone, and
+    /// all of them where they are so many that it may hold.
     pub fn heal(&mut self, world: &World, retagged: &BTreeSet<String>) {
         self.load = Load::None;
         // Whoever sent a task without an end takes it back: a load that never ends is not a feasible one.
         self.runtime_ms.values_mut().filter(|ms| **ms == u64::MAX).for_each(|ms| *ms = 0);
-        self.unhealthy.retain(|id| !retagged.contains(id));
-        let (sick, all) = world.with_machines(|all| {
-            let ours = all.iter().filter(|m| m.alive && is_ours(m, &self.pool));
-            (ours.clone().filter(|m| self.unhealthy.contains(&m.instance_id)).count(), ours.count())
-        });
-        if sick >= UNHEALTHY_MACHINES_MIN as usize && sick as f64 > all as f64 * UNHEALTHY_SHARE_MAX {
+        for machine in world.machines() {
+            if retagged.contains(&machine.instance_id) || !machine.tags.contains_key(TAG_DECISION) {
+                self.unhealthy.remove(&machine.instance_id);
+            }
+        }
+        let is_sick = |m: &&Machine| m.alive && is_ours(m, &self.pool) && self.unhealthy.contains(&m.instance_id);
+        if world.with_machines(|all| all.iter().filter(is_sick).count()) >= UNHEALTHY_MACHINES_MIN as usize {
             self.unhealthy.clear();
         }
         self.unhealthy_rate = 0.0;

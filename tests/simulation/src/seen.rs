@@ -102,7 +102,7 @@ events! {
     UnreadableTick: "a tick met a decision that cannot be read",
     UnreadableRecord: "a record of the stream named a decision that cannot be read",
     UnreadableUnsettled: "a reconciliation met a decision that cannot be read and nobody has settled",
-    DescribeEmpty: "describe was made to show no machine at all, once",
+    DescribeEmpty: "describe was made to show none of the recorded machines, once",
     Suspected: "a machine was suspected at first sight",
     SuspectsRaced: "two reconciliations met over the same suspects, and one of them ended nothing",
     StuckEnded: "a machine that never took tasks was ended",

@@ -103,7 +103,7 @@ fn with_caps(config: PoolConfig, seed: u64) -> PoolConfig {
         usd_per_hour_max: [None, None, Some(1.6), Some(2.4)][rng.random_range(0..4)],
         usd_per_day_max: [None, None, None, Some(40.0)][rng.random_range(0..4)],
         usd_per_month_max: [None, None, None, Some(620.0)][rng.random_range(0..4)],
-        stops_per_hour_max: [None, Some(2), Some(4)][rng.random_range(0..3)],
+        stops_per_hour_max: [None, None, None, None, Some(2), Some(4)][rng.random_range(0..6)],
         orphans_end_after_s: [None, Some(600), Some(1200)][rng.random_range(0..3)],
         ..config
     }

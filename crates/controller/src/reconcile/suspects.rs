@@ -53,15 +53,17 @@ pub(super) fn is_lost(record: &InstanceRecord, scene: &Scene<'_>) -> bool {
 }
 
 /// Records of machines that should have taken tasks by now, and of which none is known to run any: a worker that cannot
-/// write that it is ready may well work. A machine whose size tag was changed by somebody is left alone, as in a plan.
+/// write that it is ready may well work. A machine that lacks one of our tags, or whose size tag was changed by somebody, is left
+/// alone.
 fn stuck<'a>(scene: &Scene<'a>) -> Vec<&'a InstanceRecord> {
     let Some(tasks) = scene.tasks else { return Vec::new() };
     let earlier: Vec<&Decision> = scene.decisions.iter().collect();
     let Scene { stack, now_ms, records, cloud, config, .. } = *scene;
     let inventory = Inventory { stack, now_ms, records, cloud, tasks, earlier: &earlier, no_capacity: None };
     let stopped = stopped(config, &inventory);
+    let is_whole = |m: &CloudInstance, r: &InstanceRecord| m.size == Some(r.size) && m.decision.is_some();
     let is_there =
-        |r: &InstanceRecord| cloud.iter().any(|m| m.alive && m.size == Some(r.size) && m.instance_id == r.instance_id);
+        |r: &InstanceRecord| cloud.iter().any(|m| m.alive && m.instance_id == r.instance_id && is_whole(m, r));
     let works = |r: &InstanceRecord| tasks.iter().any(|task| is_running_on(task, &r.instance_id));
     let overdue = records.iter().filter(|r| r.drain.is_none() && is_overdue(r, config, now_ms));
     overdue.filter(|r| is_there(r) && !works(r) && !stopped.contains(r.instance_id.as_str())).collect()
@@ -186,7 +188,7 @@ mod tests {
 
     /// A machine that never took tasks.
     fn booting(id: &str) -> InstanceRecord {
-        InstanceRecord { ready_ms: None, ..record(id, 0, 1) }
+        InstanceRecord { ready_ms: None, decision: Some(600), ..record(id, 0, 1) }
     }
 
     #[test]
@@ -243,6 +245,7 @@ mod tests {
         assert_eq!(look(&records, &cloud).ended(), ["i-1"]);
         assert!(look(&[record("i-1", 0, 1)], &cloud).ended().is_empty(), "it is ready");
         assert!(look(&records, &[CloudInstance { size: Some(1), ..cloud[0].clone() }]).ended().is_empty(), "retagged");
+        assert!(look(&records, &[CloudInstance { decision: None, ..cloud[0].clone() }]).ended().is_empty(), "by hand");
         assert!(look(&records, &[CloudInstance { alive: false, ..cloud[0].clone() }]).ended().is_empty(), "gone");
         let (runs, beside) = ([running("t", "i-1", 1)], [running("t", "i-2", 1)]);
         assert!(Look { tasks: Some(&runs), ..look(&records, &cloud) }.ended().is_empty(), "it works");
