@@ -7,6 +7,7 @@ use contract::capacity::Bounds;
 use contract::decision::{Decider, Decision, Intent, IntentState, LstmState, Outcome, Verdict};
 use contract::observation::encode;
 use contract::plan::Plan;
+use contract::record::Ended;
 use contract::{Action, Observation};
 use controller::ports::{Control, Decisions, Instances};
 use policy::Policy;
@@ -152,6 +153,21 @@ async fn a_machine_that_ended_since_counts_however_old_it_is() {
     }
     let Said { text, is_right } = said(&world, &["--pool", WINDOW, "--verify"], None).await;
     assert!(is_right, "{text}");
+}
+
+#[tokio::test]
+async fn a_machine_that_was_ended_as_it_never_took_tasks_is_told_of() {
+    let world = world(|_, _| ()).await;
+    let mut stuck = instance("p", "i-1", 2, TICK * 1000 - 3_600_000);
+    (stuck.terminated_ms, stuck.ended) = (Some((TICK + 60) * 1000), Some(Ended::Stuck));
+    let mut lost = instance("p", "i-2", 2, TICK * 1000 - 3_600_000);
+    (lost.terminated_ms, lost.ended) = (Some((TICK + 60) * 1000), Some(Ended::Lost));
+    for record in [&stuck, &lost] {
+        world.outside().put_new(record).await.unwrap();
+    }
+    let Said { text, .. } = said(&world, &["--pool", WINDOW], None).await;
+    let told = "2023-11-14T22:15:00Z  i-1 was ended without a decision: it never took tasks";
+    assert!(text.ends_with(told) && !text.contains("i-2"), "{text}");
 }
 
 #[tokio::test]

@@ -1,21 +1,25 @@
-//! The control table: a pool's configuration, head and memory of missing capacity, and the stack's kill switch.
+//! The control table: a pool's configuration, head, memory of missing capacity and suspects, and the stack's kill switch.
 
 use aws_sdk_dynamodb::Client;
 use contract::control::{Head, KillSwitch};
 use contract::pool::PoolConfig;
-use contract::record::NoCapacity;
-use controller::ports::{Control, Port, PortError};
+use contract::record::{NoCapacity, Suspects};
+use controller::ports::{Control, Kind, Port, PortError};
 use serde::Serialize;
 
 use crate::errors::failed;
-use crate::tables::{Item, from_item, s, to_item};
+use crate::tables::{Item, from_item, n, s, to_item};
 
 /// The item with the configuration, as JSON: read by people, and refused as a whole if it is wrong.
-const CONFIG: &str = "config";
+pub(crate) const CONFIG: &str = "config";
+/// The configuration's mode once more, beside its JSON, where a claim's condition can see it.
+pub(crate) const MODE: &str = "mode";
 /// The item with the head.
 pub(crate) const HEAD: &str = "head";
 /// The item with the memory of missing capacity.
 const CAPACITY: &str = "capacity";
+/// The item with the suspects.
+const SUSPECTS: &str = "suspects";
 /// The kill switch lies where no pool can have a name.
 pub(crate) const SWITCH_POOL: &str = "*";
 /// The item with the kill switch.
@@ -77,8 +81,8 @@ impl Control for ControlTable {
 
     async fn put_config(&self, config: &PoolConfig) -> Port<()> {
         let json = serde_json::to_string(config).map_err(|e| PortError::invalid("PutItem", e.to_string()))?;
-        let item =
-            [("pool", &config.pool), ("item", &CONFIG.to_owned()), ("json", &json)].map(|(k, v)| (k.into(), s(v)));
+        let item = [("pool", config.pool.as_str()), ("item", CONFIG), ("json", &json), (MODE, config.mode.name())]
+            .map(|(k, v)| (k.into(), s(v)));
         self.write(item.into()).await
     }
 
@@ -93,6 +97,28 @@ impl Control for ControlTable {
 
     async fn put_no_capacity(&self, pool: &str, memory: &NoCapacity) -> Port<()> {
         self.write(item(pool, CAPACITY, memory)?).await
+    }
+
+    async fn suspects(&self, pool: &str) -> Port<Suspects> {
+        let item = self.read(pool, SUSPECTS).await?;
+        item.map_or(Ok(Suspects::default()), |item| from_item("GetItem", item))
+    }
+
+    async fn put_suspects(&self, pool: &str, suspects: &Suspects) -> Port<()> {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(pool, SUSPECTS, suspects)?))
+            .condition_expression("attribute_not_exists(#v) OR #v = :before")
+            .expression_attribute_names("#v", "version")
+            .expression_attribute_values(":before", n(suspects.version.saturating_sub(1)));
+        match call.send().await.map_err(failed("PutItem")) {
+            Ok(_) => Ok(()),
+            // It may have worked, its answer been lost, and the SDK's repetition met our own.
+            Err(e) if e.kind == Kind::Conflict && self.suspects(pool).await? == *suspects => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     async fn kill_switch(&self) -> Port<KillSwitch> {

@@ -1,15 +1,17 @@
 //! The decision log: written once, claimed in one transaction, settled once.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, Put, TransactWriteItem, Update};
-use contract::control::Head;
+use contract::control::{Head, Mode};
 use contract::decision::{Decision, Intent, IntentState, Verdict};
 use contract::limits::{HISTORY_ROWS_MAX, UNREADABLE_MAX, UNSETTLED_MAX};
 use controller::ports::{Claim, Decisions, Kind, Port, PortError, Written};
 
-use crate::control::{self, HEAD, SWITCH, SWITCH_POOL, read_head};
+use crate::control::{self, CONFIG, HEAD, MODE, SWITCH, SWITCH_POOL, read_head};
 use crate::errors::{answered, failed};
 use crate::tables::{Item, all_rows, from_item, n, readable, record, rows, s, to_item};
 
@@ -35,6 +37,8 @@ enum Lost {
     Head,
     /// The kill switch is engaged.
     Switch,
+    /// The pool's mode does not carry the action out.
+    Mode,
     /// Another transaction is at the same items.
     Conflict,
 }
@@ -46,8 +50,9 @@ fn lost(reasons: &[CancellationReason]) -> Option<Lost> {
     match () {
         () if failed(0) => Some(Lost::Decision),
         () if failed(2) => Some(Lost::Switch),
+        () if failed(3) => Some(Lost::Mode),
         () if failed(1) => Some(Lost::Head),
-        () if (0..3).any(|i| code(i) == "TransactionConflict") => Some(Lost::Conflict),
+        () if (0..4).any(|i| code(i) == "TransactionConflict") => Some(Lost::Conflict),
         () => None,
     }
 }
@@ -115,11 +120,31 @@ impl DecisionTable {
         Ok(TransactWriteItem::builder().condition_check(built(check.build())?).build())
     }
 
+    /// The configuration is there, and its mode carries the action out. An item without the attribute is from a version
+    /// that did not write it; its mode was read from the JSON a moment ago, and whoever has changed it since with this
+    /// version has written the attribute.
+    fn check_mode(&self, decision: &Decision) -> Port<TransactWriteItem> {
+        let allowed = Mode::ALL.into_iter().filter(|mode| mode.carries_out(decision.action)).map(Mode::name);
+        let values: HashMap<_, _> = allowed.map(|name| (format!(":{name}"), s(name))).collect();
+        let names: Vec<&str> = values.keys().map(String::as_str).collect();
+        let in_force = format!("attribute_not_exists(#mode) OR #mode IN ({})", names.join(", "));
+        let check = ConditionCheck::builder()
+            .table_name(&self.control)
+            .key("pool", s(&decision.pool))
+            .key("item", s(CONFIG))
+            .condition_expression(format!("attribute_exists(#item) AND ({in_force})"))
+            .expression_attribute_names("#item", "item")
+            .expression_attribute_names("#mode", MODE)
+            .set_expression_attribute_values(Some(values));
+        Ok(TransactWriteItem::builder().condition_check(built(check.build())?).build())
+    }
+
     /// Says what stands, where the claim lost.
     async fn explain(&self, lost: Lost, decision: &Decision, now_ms: u64) -> Port<Claim> {
         let (pool, tick) = (&decision.pool, decision.tick);
         match lost {
             Lost::Switch => Ok(Claim::Killed),
+            Lost::Mode => Ok(Claim::Mode),
             Lost::Conflict => Ok(Claim::Raced),
             Lost::Head => {
                 let head = read_head(&self.client, &self.control, pool).await?;
@@ -298,7 +323,8 @@ impl Decisions for DecisionTable {
             .transact_write_items()
             .transact_items(self.claim_decision(decision, &intent)?)
             .transact_items(self.move_head(&decision.pool, head, next, now_ms)?)
-            .transact_items(self.check_switch()?);
+            .transact_items(self.check_switch()?)
+            .transact_items(self.check_mode(decision)?);
         let error = match call.send().await {
             Ok(_) => return Ok(Claim::Won(generation)),
             Err(error) => error,
@@ -345,7 +371,7 @@ fn readable_of(pool: &str, rows: Vec<Row>) -> Vec<Decision> {
 mod tests {
     use super::*;
 
-    fn reasons(codes: [&str; 3]) -> Vec<CancellationReason> {
+    fn reasons(codes: [&str; 4]) -> Vec<CancellationReason> {
         codes.map(|code| CancellationReason::builder().code(code).message("m").build()).into()
     }
 
@@ -353,11 +379,13 @@ mod tests {
     fn the_reason_that_matters_most_is_named() {
         let check = "ConditionalCheckFailed";
         let table = [
-            ([check, check, check], Some(Lost::Decision)),
-            (["None", check, check], Some(Lost::Switch)),
-            (["None", check, "None"], Some(Lost::Head)),
-            (["None", "TransactionConflict", "None"], Some(Lost::Conflict)),
-            (["None", "None", "None"], None),
+            ([check, check, check, check], Some(Lost::Decision)),
+            (["None", check, check, check], Some(Lost::Switch)),
+            (["None", check, "None", check], Some(Lost::Mode)),
+            (["None", check, "None", "None"], Some(Lost::Head)),
+            (["None", "TransactionConflict", "None", "None"], Some(Lost::Conflict)),
+            (["None", "None", "None", "TransactionConflict"], Some(Lost::Conflict)),
+            (["None", "None", "None", "None"], None),
         ];
         for (codes, expected) in table {
             assert_eq!(lost(&reasons(codes)), expected, "{codes:?}");
@@ -366,8 +394,8 @@ mod tests {
 
     #[test]
     fn other_reasons_keep_their_kind() {
-        assert_eq!(unexpected(&reasons(["None", "ThrottlingError", "None"])).kind, Kind::Throttled);
-        let invalid = unexpected(&reasons(["ValidationError", "None", "None"]));
+        assert_eq!(unexpected(&reasons(["None", "ThrottlingError", "None", "None"])).kind, Kind::Throttled);
+        let invalid = unexpected(&reasons(["ValidationError", "None", "None", "None"]));
         assert_eq!((invalid.kind, invalid.code.as_str()), (Kind::Invalid, "ValidationError"));
         assert_eq!(unexpected(&[]).kind, Kind::Invalid);
     }

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use contract::limits::{LAUNCHES_MAX, MACHINES_MAX, MONTH_MACHINES_MAX};
-use contract::record::{Drain, InstanceRecord};
+use contract::record::{Drain, Ended, InstanceRecord};
 use controller::ports::{Instances, Kind, Port, PortError, TIME_MS_MAX};
 
 use crate::errors::failed;
@@ -219,7 +219,8 @@ impl Instances for InstanceTable {
     async fn reopen(&self, record: &InstanceRecord) -> Port<()> {
         let update = self
             .update(record)
-            .update_expression("SET #a = :p REMOVE #t, #d")
+            .update_expression("SET #a = :p REMOVE #t, #e, #d")
+            .expression_attribute_names("#e", "ended")
             .expression_attribute_names("#d", "drain")
             .expression_attribute_names("#t", "terminated_ms")
             .expression_attribute_names("#a", "alive_pool")
@@ -227,10 +228,12 @@ impl Instances for InstanceTable {
         send(update, record).await
     }
 
-    async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> Port<()> {
+    async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64, ended: Ended) -> Port<()> {
         let update = self
             .update(record)
-            .update_expression("SET #t = if_not_exists(#t, :t) REMOVE #a")
+            .update_expression("SET #t = if_not_exists(#t, :t), #e = if_not_exists(#e, :e) REMOVE #a")
+            .expression_attribute_names("#e", "ended")
+            .expression_attribute_values(":e", s(ended.name()))
             .expression_attribute_names("#t", "terminated_ms")
             .expression_attribute_names("#a", "alive_pool")
             .expression_attribute_values(":t", n(terminated_ms));

@@ -17,12 +17,12 @@ use aws_sdk_dynamodb::types::{
     ProjectionType, ScalarAttributeType,
 };
 use contract::action::Action;
-use contract::control::{Head, KillSwitch, Lease};
+use contract::control::{Head, KillSwitch, Lease, Mode};
 use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
 use contract::manifest::Pointer;
 use contract::plan::Plan;
-use contract::pool::{Aggregation, MetricSource};
-use contract::record::{BackOff, Drain, DrainReason, NoCapacity, TaskRecord};
+use contract::pool::{Aggregation, MetricSource, PoolConfig};
+use contract::record::{BackOff, Drain, DrainReason, Ended, NoCapacity, Suspect, Suspects, Suspicion, TaskRecord};
 use controller::ports::*;
 use localcloud::{LocalCloud, Options};
 use testkit::builders::{self, TICK};
@@ -55,6 +55,7 @@ async fn the_adapters_keep_their_promises() {
     decisions(&tables).await;
     unsettled(&tables).await;
     claims(&tables).await;
+    claims_heed_the_mode(&tables, &aws_sdk_dynamodb::Client::new(&config_)).await;
     a_stored_plan_stays(&tables).await;
     claims_side_by_side_have_one_winner(&tables).await;
     policies(&config_).await;
@@ -169,23 +170,25 @@ async fn instances(tables: &Tables) {
     assert_eq!(instances.alive("p").await.unwrap()[1].drain, Some(drain(5000)), "the first mark stays");
     instances.reopen(&later).await.unwrap();
     assert_eq!(instances.alive("p").await.unwrap()[1], later);
-    instances.mark_terminated(&record, 3000).await.unwrap();
-    instances.mark_terminated(&record, 4000).await.unwrap();
+    instances.mark_terminated(&record, 3000, Ended::Lost).await.unwrap();
+    instances.mark_terminated(&record, 4000, Ended::Stopped).await.unwrap();
+    assert_eq!(instances.launched("p", 1000, 2000).await.unwrap()[0].ended, Some(Ended::Lost), "the first mark stays");
     instances.mark_draining(&record, drain(5000)).await.unwrap();
     assert_eq!(instances.launched("p", 1000, 2000).await.unwrap()[0].drain, None, "it is gone");
     instances.reopen(&record).await.unwrap();
     assert_eq!(instances.alive("p").await.unwrap().len(), 2);
-    instances.mark_terminated(&record, 3000).await.unwrap();
+    assert_eq!(instances.launched("p", 1000, 2000).await.unwrap()[0].ended, None);
+    instances.mark_terminated(&record, 3000, Ended::Stuck).await.unwrap();
     assert_eq!(instances.alive("p").await.unwrap(), [later]);
     let gone = instances.launched("p", 1000, 2000).await.unwrap();
-    assert_eq!(gone[0].terminated_ms, Some(3000));
+    assert_eq!((gone[0].terminated_ms, gone[0].ended), (Some(3000), Some(Ended::Stuck)));
     for (from_ms, to_ms, found) in [(3000, 3000, 1), (0, 2999, 0), (3001, u64::MAX / 2, 0), (4000, 3000, 0)] {
         assert_eq!(instances.ended("p", from_ms, to_ms).await.unwrap(), gone[..found], "{from_ms} {to_ms}");
     }
     assert_eq!(instances.ended("other", 0, 9000).await.unwrap(), []);
     let unknown = builders::instance("p", "i-9", 0, 1000);
     assert_eq!(instances.mark_ready(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);
-    assert_eq!(instances.mark_terminated(&unknown, 1).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(instances.mark_terminated(&unknown, 1, Ended::Lost).await.unwrap_err().kind, Kind::NotFound);
     assert_eq!(instances.launched("p", 0, u64::MAX / 2).await.unwrap().len(), 2);
 }
 
@@ -239,6 +242,22 @@ async fn control(tables: &Tables) {
     control.put_no_capacity("p", &memory).await.unwrap();
     assert_eq!(control.no_capacity("p").await.unwrap(), memory);
     assert!(!control.kill_switch().await.unwrap().engaged);
+    suspects(control).await;
+}
+
+/// Of two who have read the same, one writes.
+async fn suspects(control: &impl Control) {
+    let with = |version, id: &str| {
+        let suspect = Suspect { why: Suspicion::Stuck, since_ms: 1, ended_ms: Some(2) };
+        Suspects { version, machines: [(id.to_owned(), suspect)].into() }
+    };
+    assert_eq!(control.suspects("p").await.unwrap(), Suspects::default());
+    control.put_suspects("p", &with(1, "i-1")).await.unwrap();
+    control.put_suspects("p", &with(1, "i-1")).await.expect("the same again is no error");
+    assert_eq!(control.put_suspects("p", &with(1, "i-2")).await.unwrap_err().kind, Kind::Conflict);
+    control.put_suspects("p", &with(2, "i-2")).await.unwrap();
+    assert_eq!(control.put_suspects("p", &with(2, "i-3")).await.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(control.suspects("p").await.unwrap(), with(2, "i-2"));
 }
 
 async fn leases(tables: &Tables) {
@@ -281,6 +300,7 @@ async fn unsettled(tables: &Tables) {
         let found = decisions.unsettled("open").await.unwrap();
         found.into_iter().map(|d| (d.tick, d.intent.map(|i| i.generation))).collect::<Vec<_>>()
     };
+    tables.control.put_config(&builders::pool_config("open")).await.unwrap();
     let at = |tick| builders::decision("open", tick, Action::Launch(0, 1));
     for tick in [180, 60, 120] {
         assert_eq!(decisions.put_once(&at(tick)).await.unwrap(), Written::New);
@@ -348,6 +368,34 @@ async fn claims(tables: &Tables) {
     assert_eq!(decisions.put_intent("p", TICK + 60, &other).await.unwrap_err().kind, Kind::Conflict);
     assert_eq!(decisions.put_intent("p", TICK + 1, &settled(0)).await.unwrap_err().kind, Kind::Conflict);
     assert_eq!(decisions.get("p", TICK + 1).await.unwrap(), None);
+}
+
+/// By the attribute beside the JSON; an item of an earlier version has none, and its mode was read before the claim.
+async fn claims_heed_the_mode(tables: &Tables, client: &aws_sdk_dynamodb::Client) {
+    let (decisions, control) = (&tables.decisions, &tables.control);
+    let at = |tick, action| builders::decision("modes", tick, action);
+    let (launch, stop) = (at(60, Action::Launch(0, 1)), at(120, Action::Stop(0, 1)));
+    for decision in [&launch, &stop] {
+        assert_eq!(decisions.put_once(decision).await.unwrap(), Written::New);
+    }
+    let claim = |decision, from: u64| async move {
+        decisions.claim(decision, &head(from, 0), &head(from + 1, 0), 5).await.unwrap()
+    };
+    let put = |mode| async move {
+        control.put_config(&PoolConfig { mode, ..builders::pool_config("modes") }).await.unwrap();
+    };
+    assert_eq!(claim(&launch, 0).await, Claim::Mode, "it has no configuration any more");
+    for mode in [Mode::Off, Mode::Observe] {
+        put(mode).await;
+        assert_eq!([claim(&launch, 0).await, claim(&stop, 0).await], [Claim::Mode, Claim::Mode], "{mode:?}");
+    }
+    put(Mode::Drain).await;
+    assert_eq!([claim(&launch, 0).await, claim(&stop, 0).await], [Claim::Mode, Claim::Won(1)]);
+    let text = |value: &str| aws_sdk_dynamodb::types::AttributeValue::S(value.to_owned());
+    let old = [("pool", text("modes")), ("item", text("config")), ("json", text("{}"))];
+    let old = old.into_iter().fold(client.put_item().table_name("control"), |put, (name, of)| put.item(name, of));
+    old.send().await.unwrap();
+    assert_eq!(claim(&launch, 1).await, Claim::Won(2));
 }
 
 async fn a_stored_plan_stays(tables: &Tables) {

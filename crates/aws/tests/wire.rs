@@ -185,7 +185,8 @@ async fn metrics_come_in_pages_and_the_newest_of_all_counts() {
 #[tokio::test]
 async fn a_transaction_that_meets_another_has_raced() {
     let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","message":"cancelled",
-        "CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict","Message":"m"},{"Code":"None"}]}"#;
+        "CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict","Message":"m"},{"Code":"None"},
+        {"Code":"None"}]}"#;
     let (_, tables) = tables([answer(400, body)]).await;
     let decision = builders::decision("p", TICK, Action::Launch(0, 1));
     let next = Head { generation: 1, ..Head::default() };

@@ -265,6 +265,7 @@ mod tests {
     fn without_decisions_the_machines_say_what_was_done_one_action_a_step() {
         let machine = |size, launched_s: u64, terminated_s: Option<u64>| InstanceRecord {
             terminated_ms: terminated_s.map(|s| FROM_MS + s * 1000),
+            ended: None,
             ..instance("p", "i", size, FROM_MS + launched_s * 1000)
         };
         let instances = vec![machine(2, 5, Some(130)), machine(0, 10, None), machine(1, 400, Some(700))];

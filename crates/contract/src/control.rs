@@ -19,6 +19,30 @@ pub enum Mode {
     Drain,
 }
 
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Mode::Off, Mode::Observe, Mode::Active, Mode::Drain];
+
+    /// Whether the executor may carry an action out in this mode.
+    pub fn carries_out(self, action: Action) -> bool {
+        match self {
+            Mode::Active => true,
+            Mode::Drain => !matches!(action, Action::Launch(..)),
+            Mode::Off | Mode::Observe => false,
+        }
+    }
+
+    /// Its name, as a configuration has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::Observe => "observe",
+            Mode::Active => "active",
+            Mode::Drain => "drain",
+        }
+    }
+}
+
 /// The head of a pool: what one claim moves on, in one transaction. Times are milliseconds since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Head {
@@ -46,4 +70,23 @@ pub struct Lease {
     pub owner: String,
     /// Until when, milliseconds since the epoch; a holder that died gives it back by letting it run out.
     pub until_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_carries_out_what_it_says() {
+        let of = |mode: Mode| [Action::Launch(0, 1), Action::Stop(0, 1)].map(|action| mode.carries_out(action));
+        assert_eq!([Mode::Off, Mode::Observe].map(of), [[false; 2]; 2]);
+        assert_eq!((of(Mode::Drain), of(Mode::Active)), ([false, true], [true, true]));
+    }
+
+    #[test]
+    fn a_mode_is_called_as_it_is_written() {
+        for mode in Mode::ALL {
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.name());
+        }
+    }
 }

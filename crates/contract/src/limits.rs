@@ -33,6 +33,16 @@ pub const BOOT_TIMES_MAX: f64 = 5.0;
 pub const UNHEALTHY_SHARE_MAX: f64 = 0.5;
 /// Unhealthy machines below which there is no such hold: small fleets replace theirs.
 pub const UNHEALTHY_MACHINES_MIN: u32 = 3;
+/// Machines that one reconciliation ends at most without a decision: stuck ones and orphans. Whatever makes it believe that
+/// many are, one a minute is slow enough for somebody to look.
+pub const RECONCILER_ENDS_MAX: usize = 1;
+/// Suspects of one pool that are remembered at a time: some 100 KB of an item's 400. Others have their turn after them.
+pub const SUSPECTS_MAX: usize = 1000;
+/// Shortest and longest time that a pool may leave orphans alone before they are terminated, seconds: ten minutes for somebody to
+/// look, and a week.
+pub const ORPHAN_GRACE_S_MIN: u64 = 600;
+/// See [`ORPHAN_GRACE_S_MIN`].
+pub const ORPHAN_GRACE_S_MAX: u64 = 7 * 86_400;
 /// A page of waiting tasks that one tick reads at most; deeper queues are counted as this many ("at least").
 pub const QUEUE_ROWS_MAX: usize = 50_000;
 /// Task records of one read of the queue that may be unreadable: one submitter's mistakes. More, and what waits and runs

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::action::{SIZE_COUNT, STEPS};
 use crate::capacity::Bounds;
 use crate::control::Mode;
-use crate::limits::{COOLDOWN_S_MAX, CORES_MAX, DRAIN_S_MAX, METRIC_MINUTES_MAX, POOL_NAME_LEN_MAX, TICK_S_MAX};
+use crate::limits::{
+    COOLDOWN_S_MAX, CORES_MAX, DRAIN_S_MAX, METRIC_MINUTES_MAX, ORPHAN_GRACE_S_MAX, ORPHAN_GRACE_S_MIN,
+    POOL_NAME_LEN_MAX, TICK_S_MAX,
+};
 
 /// Version of the stored form of [`PoolConfig`].
 pub const POOL_VERSION: u32 = 1;
@@ -44,6 +47,12 @@ pub struct PoolConfig {
     /// Launches in any hour at most; none means no limit.
     #[serde(default)]
     pub launches_per_hour_max: Option<u32>,
+    /// Machines stopped in any hour at most; none means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops_per_hour_max: Option<u32>,
+    /// Seconds after which a machine with all our tags that no decision has launched is terminated; none means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphans_end_after_s: Option<u64>,
     /// Dollars an hour of all machines together that no launch may lead above; none means no limit. See
     /// `docs/reference/money.md` for the three caps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,6 +274,10 @@ impl PoolConfig {
             format!("drain_s: must be between 1 and {DRAIN_S_MAX}, or left out"),
         );
         check(
+            self.orphans_end_after_s.is_none_or(|s| (ORPHAN_GRACE_S_MIN..=ORPHAN_GRACE_S_MAX).contains(&s)),
+            format!("orphans_end_after_s: must be between {ORPHAN_GRACE_S_MIN} and {ORPHAN_GRACE_S_MAX}, or left out"),
+        );
+        check(
             STEPS.contains(&self.machines_per_action_max),
             format!("machines_per_action_max: must be one of {STEPS:?}"),
         );
@@ -409,6 +422,7 @@ mod tests {
         v["sizes"][1]["cores"] = 0.into();
         v["machines_per_action_max"] = 3.into();
         v["drain_s"] = 0.into();
+        v["orphans_end_after_s"] = 60.into();
         v["sizes"][2]["alternates"] = serde_json::json!([{"instance_type": "large", "usd_per_hour": 0.0}]);
         v["metrics"].as_object_mut().unwrap().remove("mem_util_avg");
         v["metrics"]["cpu_util_avg"]["url"] = "ftp://user:secret@graphite.local/key".into();
@@ -419,6 +433,7 @@ mod tests {
             "pool:",
             "machines_per_action_max:",
             "drain_s:",
+            "orphans_end_after_s:",
             "sizes[2].alternates[0].usd_per_hour:",
             "sizes[2].alternates[0].instance_type:",
             "sizes[1].cores:",

@@ -75,12 +75,72 @@ pub struct InstanceRecord {
     /// When it was stopped or found to be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminated_ms: Option<u64>,
+    /// Why it is gone; none while it is alive, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
     /// The tick whose decision launched it; none for machines of the pool's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<u64>,
     /// If it is there, the worker takes no more tasks and works off those it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+}
+
+/// Why a machine is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// A decision stopped it.
+    Stopped,
+    /// EC2 did not report it any more.
+    Lost,
+    /// It never took tasks, and was ended so that another one can take its place.
+    Stuck,
+}
+
+impl Ended {
+    /// Its name, as a record has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ended::Stopped => "stopped",
+            Ended::Lost => "lost",
+            Ended::Stuck => "stuck",
+        }
+    }
+}
+
+/// What a reconciliation has seen of a pool's machines and does not act on at first sight, in the pool's control item.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspects {
+    /// Grows by one with every write, so that of two reconciliations at once only one acts on what both have seen.
+    pub version: u64,
+    /// By EC2's id.
+    #[serde(default)]
+    pub machines: BTreeMap<String, Suspect>,
+}
+
+/// A machine with which something seems to be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// What.
+    pub why: Suspicion,
+    /// When it was seen first, milliseconds since the epoch, by the clock of the tick.
+    pub since_ms: u64,
+    /// When it was ended for that, likewise; then it is remembered for as long as EC2 may still show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+}
+
+/// What seems to be wrong with a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suspicion {
+    /// It is recorded as alive, and EC2 does not report it.
+    Lost,
+    /// It should have taken tasks long ago, and has not.
+    Stuck,
+    /// It carries our tags, no record is its own, and no decision is known to have launched it.
+    Orphan,
 }
 
 /// The last time of a machine.
@@ -156,6 +216,13 @@ mod tests {
         assert_eq!(serde_json::to_string(&old).unwrap(), r#"{"until_ms":5,"why":"stop"}"#);
         let new = Drain { since_ms: Some(3), ..old };
         assert_eq!(serde_json::from_str::<Drain>(&serde_json::to_string(&new).unwrap()).unwrap(), new);
+    }
+
+    #[test]
+    fn why_a_machine_is_gone_is_called_as_it_is_written() {
+        for ended in [Ended::Stopped, Ended::Lost, Ended::Stuck] {
+            assert_eq!(serde_json::to_value(ended).unwrap(), ended.name());
+        }
     }
 
     #[test]

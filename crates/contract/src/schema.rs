@@ -9,8 +9,8 @@ use crate::observation::{FEATURES, Scale};
 use crate::reward::REWARD;
 
 /// The canonical text of the guard rails, part of the schema hash: change it with the rules of `controller::guard`.
-pub const GUARD: &str = "guard v2: mode, kill switch, cooldown, machines per action, bounds min/max, no capacity, \
-                         launches per hour, dollars per hour/day/month, \
+pub const GUARD: &str = "guard v3: mode, kill switch, cooldown, machines per action, bounds min/max, no capacity, \
+                         launches per hour, stops per hour, dollars per hour/day/month, \
                          no scale-in when doubtful; mask is an input of the network";
 
 /// The text that is hashed: one line a feature, one an action, the reward, the guard.

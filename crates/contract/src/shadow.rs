@@ -73,6 +73,9 @@ pub struct Shadow {
     /// Times of the launches of the last hour, milliseconds since the epoch; kept if the pool limits them.
     #[serde(default)]
     pub launches_ms: Vec<u64>,
+    /// The same of its stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops_ms: Vec<u64>,
     /// Tasks that reality has done and the shadow has not; negative if the shadow is ahead.
     pub tasks_behind: f64,
     /// Cores that one task wants, in the mean of those that were last there.
@@ -135,6 +138,7 @@ mod tests {
             booting: vec![ShadowBoot { size: 1, ready_ms: 5 }, ShadowBoot { size: 2, ready_ms: 6 }],
             head: Head::default(),
             launches_ms: Vec::new(),
+            stops_ms: Vec::new(),
             tasks_behind: 0.0,
             cores_per_task: 1.0,
             pace: Pace::default(),

@@ -18,7 +18,7 @@ use crate::money::NanoUsd;
 
 /// Seconds that a reconciliation may take to settle what is overdue.
 const SETTLE_S: u64 = 600;
-/// Seconds of the budget of launches.
+/// Seconds of the budgets of launches and stops.
 const HOUR_S: u64 = 3600;
 
 /// What the audit looks at.
@@ -135,13 +135,17 @@ fn below_min(books: &Books<'_>, decision: &Decision) -> Option<String> {
     (left < min).then(what)
 }
 
+/// The budget of the decision's own kind: launches or stops.
 fn budget(books: &Books<'_>, decision: &Decision) -> Option<String> {
-    launched(decision)?;
-    let max = books.config.launches_per_hour_max?;
+    let (max, of, done): (_, fn(&Decision) -> Option<(usize, &[String])>, _) = match decision.action {
+        Action::Launch(..) => (books.config.launches_per_hour_max?, launched, "launched"),
+        Action::Stop(..) => (books.config.stops_per_hour_max?, stopped, "stopped"),
+        Action::Nothing => return None,
+    };
+    of(decision)?;
     let in_hour = |d: &&Decision| d.tick <= decision.tick && d.tick + HOUR_S > decision.tick;
-    let of = books.decisions.iter().filter(in_hour).filter_map(launched);
-    let n: usize = of.map(|(_, ids)| ids.len()).sum();
-    (n > max as usize).then(|| format!("{n} machines were launched within an hour, and {max} are allowed"))
+    let n: usize = books.decisions.iter().filter(in_hour).filter_map(of).map(|(_, ids)| ids.len()).sum();
+    (n > max as usize).then(|| format!("{n} machines were {done} within an hour, and {max} are allowed"))
 }
 
 fn hourly_rate(books: &Books<'_>, decision: &Decision) -> Option<String> {
@@ -386,6 +390,10 @@ mod tests {
             found_with(&config, &[a, b], &[i, j])
         };
         assert_eq!((of(3599), of(3600)), (vec![(TICK + 3599, "I2")], vec![]));
+        config.stops_per_hour_max = Some(1);
+        let five: Vec<_> = (0..5).map(|i| record(&format!("i-{i}"), 0, i)).collect();
+        let stops = |apart_s: u64| found_with(&config, &[stop(TICK, 1, "i-1"), stop(TICK + apart_s, 2, "i-2")], &five);
+        assert_eq!((stops(3599), stops(3600)), (vec![(TICK + 3599, "I2")], vec![]));
         let refused = |tick| {
             let mut decision = claimed(tick, Action::Launch(0, 1), 0);
             let intent = decision.intent.as_mut().unwrap();

@@ -5,7 +5,7 @@ use contract::money::Cap;
 use contract::plan::{LaunchPlan, Plan, TAG_DECISION};
 use contract::pool::PoolConfig;
 
-use crate::earlier::{launches_of_last_hour, stops_without_plan, unseen_launches};
+use crate::earlier::{launches_of_last_hour, stops_of_last_hour, stops_without_plan, unseen_launches};
 use crate::money::NanoUsd;
 use crate::offering::{Offering, offerings};
 use crate::plan::{Inventory, stoppable, tags};
@@ -64,6 +64,14 @@ pub enum Note {
         /// The budget.
         max: u32,
     },
+    /// The stop would pass the budget of stops.
+    #[error("{have} stops were claimed in the last hour, more are planned, and {max} are allowed")]
+    StopBudget {
+        /// Stops counted.
+        have: u32,
+        /// The budget.
+        max: u32,
+    },
     /// The launch would pass a money cap; see [`crate::money::check`].
     #[error("{cap} leaves ${:.3} an hour, and the launch adds ${:.3}", left.usd(), asked.usd())]
     Money {
@@ -102,7 +110,7 @@ fn check_launch(plan: &LaunchPlan, config: &PoolConfig, inventory: &Inventory<'_
     if let Some(max) = size.bounds.max().filter(|_| !size.bounds.may_grow(have, plan.count)) {
         notes.push(Note::AboveMax { have, max });
     }
-    let have = launches_of_last_hour(inventory);
+    let have = launches_of_last_hour(inventory.earlier, inventory.now_ms);
     if let Some(max) = config.launches_per_hour_max.filter(|max| have.saturating_add(plan.count) > *max) {
         notes.push(Note::Budget { have, max });
     }
@@ -136,6 +144,10 @@ fn check_terminate(ids: &[String], size: usize, config: &PoolConfig, inventory: 
     let have = at_least(size, config, inventory);
     if !bounds.may_shrink(have, stops) {
         notes.push(Note::BelowMin { have, min: bounds.min() });
+    }
+    let have = stops_of_last_hour(inventory.earlier, inventory.now_ms);
+    if let Some(max) = config.stops_per_hour_max.filter(|max| have.saturating_add(stops) > *max) {
+        notes.push(Note::StopBudget { have, max });
     }
     notes
 }
@@ -293,6 +305,24 @@ mod tests {
         };
         assert_eq!(budget(2), []);
         assert_eq!(budget(1), [Note::Budget { have: 1, max: 1 }]);
+    }
+
+    #[test]
+    fn a_used_up_budget_of_stops_is_noted_and_launches_do_not_count() {
+        let records = [record("i-1", 0, 1), record("i-2", 0, 2), record("i-3", 0, 3)];
+        let cloud: Vec<_> = records.iter().map(machine).collect();
+        let [of_m, launch] = [Action::Stop(1, 1), Action::Launch(0, 4)].map(|a| crate::samples::claimed(0, a, 1));
+        let earlier = [&of_m, &launch];
+        let stop = Plan::Terminate { instance_ids: vec!["i-1".into(), "i-2".into()], size: 0, drain_until_ms: None };
+        let noted = |max: u32| {
+            let config = PoolConfig { stops_per_hour_max: Some(max), machines_per_action_max: 2, ..config() };
+            let (records, cloud, earlier) = (records.as_slice(), cloud.as_slice(), earlier.as_slice());
+            let tasks = &[];
+            let inventory = Inventory { stack: "s", now_ms: 60_000, records, cloud, tasks, earlier, no_capacity: None };
+            check(&stop, &config, &inventory)
+        };
+        assert_eq!(noted(3), []);
+        assert_eq!(noted(2), [Note::StopBudget { have: 1, max: 2 }]);
     }
 
     #[test]

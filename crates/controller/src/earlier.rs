@@ -114,13 +114,22 @@ pub fn stops_without_plan(size: usize, inventory: &Inventory<'_>) -> u32 {
     of_size.filter(|d| d.intent.as_ref().is_some_and(open)).map(|d| d.action.machines()).sum()
 }
 
-/// Launches that earlier claims of the last hour made or may have made.
-pub fn launches_of_last_hour(inventory: &Inventory<'_>) -> u32 {
-    let young = |i: &Intent| i.claimed_ms + BUDGET_S * 1000 > inventory.now_ms;
-    let launches = inventory.earlier.iter().filter(|d| matches!(d.action, Action::Launch(..)));
-    let acted = launches.filter_map(|d| Some((d, d.intent.as_ref().filter(|i| young(i) && may_have_acted(i))?)));
-    // not those that the outcome names: after a crash they are what EC2 still showed, and one may have been lost by then
-    acted.map(|(d, _)| d.action.machines()).sum()
+/// Machines that earlier claims of the last hour launched or may have launched.
+pub fn launches_of_last_hour(earlier: &[&Decision], now_ms: u64) -> u32 {
+    of_last_hour(earlier, now_ms, |action| matches!(action, Action::Launch(..)))
+}
+
+/// Machines that earlier claims of the last hour stopped or may have stopped.
+pub fn stops_of_last_hour(earlier: &[&Decision], now_ms: u64) -> u32 {
+    of_last_hour(earlier, now_ms, |action| matches!(action, Action::Stop(..)))
+}
+
+fn of_last_hour(earlier: &[&Decision], now_ms: u64, counts: impl Fn(Action) -> bool) -> u32 {
+    let young = |i: &Intent| i.claimed_ms + BUDGET_S * 1000 > now_ms;
+    let acted = |d: &Decision| d.intent.as_ref().is_some_and(|i| young(i) && may_have_acted(i));
+    // not the machines that the outcome names: after a crash they are what EC2 still showed, and one may have been lost by
+    // then
+    earlier.iter().filter(|d| counts(d.action) && acted(d)).map(|d| d.action.machines()).sum()
 }
 
 #[cfg(test)]
@@ -260,9 +269,10 @@ mod tests {
     fn claims_of_several_machines_count_each() {
         let none = |earlier: &[Decision], look: fn(&Inventory<'_>) -> u32| with(TICK * 1000, &[], &[], earlier, look);
         let launches = [claimed(Action::Launch(0, 4), pending(None)), claimed(Action::Launch(1, 2), pending(None))];
-        assert_eq!(none(&launches, launches_of_last_hour), 6);
+        let of_hour: fn(&Inventory<'_>) -> u32 = |inventory| launches_of_last_hour(inventory.earlier, inventory.now_ms);
+        assert_eq!(none(&launches, of_hour), 6);
         let some = [claimed(Action::Launch(0, 4), settled(a_launch(), launched()))];
-        let at = |now_ms| with(now_ms, &[], &[], &some, launches_of_last_hour);
+        let at = |now_ms| with(now_ms, &[], &[], &some, of_hour);
         assert_eq!((at(SHOWN_MS - 1), at(SHOWN_MS)), (4, 4), "the others may have been lost before they were seen");
         let stops = [claimed(Action::Stop(0, 2), pending(None)), claimed(Action::Stop(0, 1), pending(None))];
         assert_eq!(none(&stops, |inventory| stops_without_plan(0, inventory)), 3);
@@ -315,18 +325,25 @@ mod tests {
     }
 
     #[test]
-    fn launches_of_the_last_hour_are_counted_by_their_claims() {
-        let count = |action: Action, intent: Intent, now_ms: u64| {
-            with(now_ms, &[], &[], &[claimed(action, intent)], launches_of_last_hour)
-        };
+    fn launches_and_stops_of_the_last_hour_are_counted_by_their_claims() {
         let end_ms = (TICK + 3600) * 1000;
+        let count = |action: Action, intent: Intent, now_ms: u64| {
+            let claim = claimed(action, intent);
+            (launches_of_last_hour(&[&claim], now_ms), stops_of_last_hour(&[&claim], now_ms))
+        };
         for intent in [pending(None), settled(a_launch(), launched()), settled(a_launch(), failed())] {
-            assert_eq!(count(Action::Launch(2, 1), intent.clone(), end_ms - 1), 1);
-            assert_eq!(count(Action::Launch(2, 1), intent, end_ms), 0);
+            assert_eq!(count(Action::Launch(2, 2), intent.clone(), end_ms - 1), (2, 0));
+            assert_eq!(count(Action::Launch(2, 2), intent, end_ms), (0, 0));
         }
-        assert_eq!(count(Action::Stop(2, 1), pending(None), TICK * 1000), 0);
-        for outcome in nothing_done() {
-            assert_eq!(count(Action::Launch(2, 1), settled(a_launch(), outcome), TICK * 1000), 0);
+        let draining = Outcome::Draining { instance_ids: vec!["i-1".into()], until_ms: end_ms };
+        for intent in [pending(None), settled(a_stop(), terminated()), settled(a_stop(), draining)] {
+            assert_eq!(count(Action::Stop(0, 2), intent.clone(), end_ms - 1), (0, 2), "one of them was protected");
+            assert_eq!(count(Action::Stop(0, 2), intent, end_ms), (0, 0));
+        }
+        for (action, plan) in [(Action::Launch(2, 1), a_launch()), (Action::Stop(2, 1), a_stop())] {
+            for outcome in nothing_done() {
+                assert_eq!(count(action, settled(plan.clone(), outcome), TICK * 1000), (0, 0));
+            }
         }
     }
 }

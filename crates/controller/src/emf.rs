@@ -122,6 +122,8 @@ metrics! {
     PENDING = count("Pending");
     ADOPTED = count("Adopted");
     ORPHANS = count("Orphans");
+    ORPHANS_ENDED = count("OrphansEnded");
+    STUCK_ENDED = count("StuckEnded");
     LOST = count("Lost");
     UNHEALTHY = count("Unhealthy");
     UNHEALTHY_HOLD = count("UnhealthyHold");

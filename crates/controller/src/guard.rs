@@ -35,6 +35,8 @@ pub struct Situation<'a> {
     pub machines_per_action_max: u16,
     /// Launches still allowed in this hour; none means no limit.
     pub launches_left: Option<u32>,
+    /// Stops still allowed in this hour; none means no limit.
+    pub stops_left: Option<u32>,
     /// What the money caps leave; none without caps.
     pub money: Option<Room<'a>>,
 }
@@ -58,6 +60,8 @@ pub enum Refusal {
     NoCapacity,
     /// The budget has fewer launches left.
     Budget,
+    /// The budget has fewer stops left.
+    StopBudget,
     /// Data are missing or doubtful: nothing is stopped.
     Doubtful,
     /// A money cap leaves no room for the launch.
@@ -76,6 +80,7 @@ impl fmt::Display for Refusal {
             Refusal::AtMin => "at min",
             Refusal::NoCapacity => "no capacity",
             Refusal::Budget => "launch budget",
+            Refusal::StopBudget => "stop budget",
             Refusal::Doubtful => "doubtful data",
         })
     }
@@ -102,6 +107,7 @@ pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
         s.money.and_then(|room| room.refuses(size, machines)).map_or(Ok(()), |cap| Err(Refusal::Money(cap)))
     } else {
         refuse_if(!bounds.may_shrink(counts.total(), machines), Refusal::AtMin)?;
+        refuse_if(s.stops_left.is_some_and(|left| left < machines), Refusal::StopBudget)?;
         refuse_if(s.doubtful, Refusal::Doubtful)
     }
 }
@@ -161,6 +167,7 @@ mod tests {
             doubtful: false,
             machines_per_action_max: 1,
             launches_left: None,
+            stops_left: None,
             money: None,
         }
     }
@@ -181,6 +188,9 @@ mod tests {
         assert_eq!(permit(Action::Launch(2, 1), &dry), Err(Refusal::NoCapacity));
         assert_eq!(permit(Action::Launch(2, 1), &Situation { launches_left: Some(0), ..s }), Err(Refusal::Budget));
         assert_eq!(permit(Action::Stop(2, 1), &Situation { doubtful: true, ..s }), Err(Refusal::Doubtful));
+        let stopped = Situation { stops_left: Some(0), ..s };
+        assert_eq!(permit(Action::Stop(2, 1), &stopped), Err(Refusal::StopBudget));
+        assert_eq!(permit(Action::Launch(2, 1), &stopped), Ok(()), "launches have a budget of their own");
         let drain = Situation { mode: Mode::Drain, ..s };
         assert_eq!(permit(Action::Launch(2, 1), &drain), Err(Refusal::Mode));
         assert_eq!(permit(Action::Stop(2, 1), &drain), Ok(()));
@@ -215,8 +225,9 @@ mod tests {
         assert_eq!(refusals[..7], ["", "no capacity", "at min", "at max", "doubtful data", "at max", "doubtful data"]);
         assert!(refusals[7..].iter().all(|r| r == "too many at once"), "{refusals:?}");
         assert_eq!(mask(&s), std::array::from_fn(|i| i == 0));
-        let texts = [Refusal::UnknownType, Refusal::Mode, Refusal::Cooldown, Refusal::Budget].map(|r| r.to_string());
-        assert_eq!(texts, ["unknown type", "mode", "cooldown", "launch budget"]);
+        let texts = [Refusal::UnknownType, Refusal::Mode, Refusal::Cooldown, Refusal::Budget, Refusal::StopBudget];
+        let texts = texts.map(|r| r.to_string());
+        assert_eq!(texts, ["unknown type", "mode", "cooldown", "launch budget", "stop budget"]);
     }
 
     #[test]
@@ -237,6 +248,9 @@ mod tests {
         let few = Situation { launches_left: Some(2), ..s };
         assert_eq!(permit(Action::Launch(2, 2), &few), Ok(()));
         assert_eq!(permit(Action::Launch(2, 4), &few), Err(Refusal::Budget));
+        let few = Situation { stops_left: Some(1), ..s };
+        assert_eq!(permit(Action::Stop(1, 1), &few), Ok(()));
+        assert_eq!(permit(Action::Stop(1, 2), &few), Err(Refusal::StopBudget));
         let small = Situation { machines_per_action_max: 1, ..s };
         assert_eq!(permit(Action::Stop(1, 2), &small), Err(Refusal::Step));
         let all = mask(&s);

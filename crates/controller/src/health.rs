@@ -61,7 +61,7 @@ pub fn health(config: &PoolConfig, inventory: &Inventory<'_>) -> Health {
 }
 
 /// Whether a machine should have begun to take tasks by now. It may have been launched late.
-fn is_overdue(record: &InstanceRecord, config: &PoolConfig, now_ms: u64) -> bool {
+pub(crate) fn is_overdue(record: &InstanceRecord, config: &PoolConfig, now_ms: u64) -> bool {
     let boot_s = BOOT_DEADLINE_S.max((config.boot_s * BOOT_TIMES_MAX) as u64);
     let deadline_s = boot_s.saturating_add(LATE_TICKS * config.tick_s);
     record.ready_ms.is_none() && now_ms > record.launched_ms.saturating_add(deadline_s.saturating_mul(1000))

@@ -9,7 +9,7 @@ use contract::decision::{Decision, Intent};
 use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
 use contract::pool::{MetricSource, PoolConfig};
-use contract::record::{Drain, InstanceRecord, NoCapacity, TaskRecord};
+use contract::record::{Drain, Ended, InstanceRecord, NoCapacity, Suspects, TaskRecord};
 
 /// What kind of failure it was: all that a caller may decide by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,8 +139,13 @@ pub trait Instances: Send + Sync {
     /// Takes the marks of being gone and of draining back: EC2 reports the machine as alive, or does not let it go. No
     /// change to one without them.
     fn reopen(&self, record: &InstanceRecord) -> impl Future<Output = Port<()>> + Send;
-    /// Marks a machine as gone; the first mark stays.
-    fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> impl Future<Output = Port<()>> + Send;
+    /// Marks a machine as gone, and why; the first mark stays.
+    fn mark_terminated(
+        &self,
+        record: &InstanceRecord,
+        terminated_ms: u64,
+        ended: Ended,
+    ) -> impl Future<Output = Port<()>> + Send;
 }
 
 /// What became of a decision that was to be written once.
@@ -167,6 +172,8 @@ pub enum Claim {
     Raced,
     /// The kill switch is engaged.
     Killed,
+    /// The pool's mode does not carry the action out, or its configuration is gone.
+    Mode,
 }
 
 /// The decision log.
@@ -185,7 +192,7 @@ pub trait Decisions: Send + Sync {
     /// may be missing; each is then read consistently, and one that was settled meanwhile is left out. As
     /// [`Decisions::before`] otherwise.
     fn unsettled(&self, pool: &str) -> impl Future<Output = Port<Vec<Decision>>> + Send;
-    /// Claims a decision in one transaction: intent absent → pending, `head` → its successor, kill switch checked.
+    /// Claims a decision in one transaction: intent absent → pending, `head` → its successor, kill switch and mode checked.
     fn claim(
         &self,
         decision: &Decision,
@@ -199,7 +206,7 @@ pub trait Decisions: Send + Sync {
     fn put_intent(&self, pool: &str, tick: u64, intent: &Intent) -> impl Future<Output = Port<()>> + Send;
 }
 
-/// The control table: configuration, head, memory of missing capacity, kill switch.
+/// The control table: configuration, head, memory of missing capacity, suspects, kill switch.
 pub trait Control: Send + Sync {
     /// The pool's configuration.
     fn config(&self, pool: &str) -> impl Future<Output = Port<PoolConfig>> + Send;
@@ -211,6 +218,10 @@ pub trait Control: Send + Sync {
     fn no_capacity(&self, pool: &str) -> impl Future<Output = Port<NoCapacity>> + Send;
     /// Replaces that memory.
     fn put_no_capacity(&self, pool: &str, memory: &NoCapacity) -> impl Future<Output = Port<()>> + Send;
+    /// What reconciliations have seen and do not act on at first sight. A consistent read.
+    fn suspects(&self, pool: &str) -> impl Future<Output = Port<Suspects>> + Send;
+    /// Replaces the stored ones of the version before; a conflict if they are of another version. The same again is none.
+    fn put_suspects(&self, pool: &str, suspects: &Suspects) -> impl Future<Output = Port<()>> + Send;
     /// The kill switch of the stack. An absent item means that it is not engaged.
     fn kill_switch(&self) -> impl Future<Output = Port<KillSwitch>> + Send;
     /// Sets the kill switch.

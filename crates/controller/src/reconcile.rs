@@ -1,9 +1,12 @@
 //! Compares what EC2 reports with what the records say, and names the steps that bring them together.
 //!
-//! Pure: the executor carries the steps out. An orphan is never terminated on first sight.
+//! Pure: the executor carries the steps out. Nothing is ended or taken for lost at first sight ([`suspects_after`]). A
+//! machine that a decision in the log launched is adopted at once: EC2 shows no machine that never was, and while it has no
+//! record nobody counts it, pays attention to it or gives it back.
 
 mod drain;
 mod resume;
+mod suspects;
 
 use std::collections::BTreeSet;
 
@@ -11,26 +14,33 @@ use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::LATE_TICKS;
 use contract::plan::Plan;
 use contract::pool::PoolConfig;
-use contract::record::{InstanceRecord, TaskRecord};
+use contract::record::{InstanceRecord, Suspects, Suspicion, TaskRecord};
 
 use crate::earlier::{UNSEEN_S_MAX, may_be_unseen};
-use crate::health::{Health, health, is_missing};
+use crate::health::{Health, health};
 use crate::plan::Inventory;
 use crate::ports::CloudInstance;
 use crate::reason::{Reason, Refused};
 use drain::drained;
 pub use resume::{Before, Resume, resume, to_look_up};
-use resume::{is_being_ended, is_interrupted, is_late};
+use resume::{is_interrupted, is_late};
+use suspects::{ends, is_explained, is_lost, is_seen_again, may_be_ended, was_ended};
+pub use suspects::{needs_tasks, suspects_after};
 
 /// One step towards agreement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// A machine of ours without a record: write the record, from its tags.
     Adopt(InstanceRecord),
-    /// A machine of ours whose size is not in its tags, or not one of the pool's: report it.
+    /// A machine of ours whose size is not in its tags, or not one of the pool's, or that is to be ended as no decision
+    /// explains it: report it.
     Orphan(String),
+    /// Such a machine whose time is over: terminate it.
+    EndOrphan(String),
     /// A record whose machine is gone: mark it.
     MarkLost(InstanceRecord),
+    /// A machine that never took tasks: terminate it, so that another one takes its place.
+    EndStuck(InstanceRecord),
     /// A machine that drains has no task any more, or its time is over: terminate it.
     EndDrain(InstanceRecord),
     /// A machine that EC2 has announced to take back and has not, or that a decision stops and that may not be ended now
@@ -40,6 +50,17 @@ pub enum Step {
     Resume(Box<Decision>, Resume, Before),
     /// A decision that nobody claimed in time, or a claim without a plan: nothing was done, settle it so.
     Release(Box<Decision>, Outcome),
+}
+
+impl Step {
+    /// The machine that the step ends without a decision, if it ends one.
+    pub fn ends(&self) -> Option<&String> {
+        match self {
+            Step::EndStuck(record) => Some(&record.instance_id),
+            Step::EndOrphan(id) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// What the reconciler looks at.
@@ -57,7 +78,7 @@ pub struct Scene<'a> {
     pub records: &'a [InstanceRecord],
     /// Machines with our tags, from a fresh and complete describe.
     pub cloud: &'a [CloudInstance],
-    /// Tasks that wait or run now, if they could be read; read only where a machine drains.
+    /// Tasks that wait or run now, if they could be read; read only where [`needs_tasks`] says so.
     pub tasks: Option<&'a [TaskRecord]>,
     /// Of the machines that [`to_look_up`] names, those that EC2 shows as terminated.
     pub terminated: &'a [String],
@@ -65,6 +86,10 @@ pub struct Scene<'a> {
     pub ended: Option<&'a [InstanceRecord]>,
     /// The unsettled decisions, and the recent ones: those of [`look_back_s`].
     pub decisions: &'a [Decision],
+    /// Ticks of decisions that another version wrote and this one cannot read.
+    pub unreadable: &'a BTreeSet<u64>,
+    /// What earlier reconciliations have seen.
+    pub suspects: &'a Suspects,
     /// Now, milliseconds since the epoch.
     pub now_ms: u64,
 }
@@ -87,17 +112,10 @@ pub fn may_resume(decisions: &[Decision], config: &PoolConfig, now_ms: u64) -> b
 }
 
 /// Ticks of decisions that are not among these, and whose launches made machines without a record: the plan says of which
-/// type such a machine is, and so what it costs.
-pub fn unread_launches(
-    config: &PoolConfig,
-    records: &[InstanceRecord],
-    cloud: &[CloudInstance],
-    decisions: &[Decision],
-) -> BTreeSet<u64> {
+/// type such a machine is, and so what it costs; without one, nobody knows why it is there.
+pub fn unread_launches(records: &[InstanceRecord], cloud: &[CloudInstance], decisions: &[Decision]) -> BTreeSet<u64> {
     let recorded = |m: &CloudInstance| records.iter().any(|r| r.instance_id == m.instance_id);
-    let sized = |m: &CloudInstance| m.size.is_some_and(|size| size < config.sizes.len());
-    let adopted = cloud.iter().filter(|m| m.alive && sized(m) && !recorded(m));
-    let launches = adopted.filter_map(|m| m.decision);
+    let launches = cloud.iter().filter(|m| m.alive && !recorded(m)).filter_map(|m| m.decision);
     launches.filter(|tick| !decisions.iter().any(|d| d.tick == *tick)).collect()
 }
 
@@ -109,9 +127,14 @@ pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
     let alive = scene.cloud.iter().filter(|m| m.alive);
     let mut steps: Vec<Step> = alive.filter_map(|m| unrecorded(m, scene)).collect();
     steps.extend(scene.decisions.iter().filter_map(|d| unsettled(d, scene)));
-    steps.extend(scene.records.iter().filter_map(|r| lost(r, scene)));
+    let lost =
+        scene.records.iter().filter(|r| is_lost(r, scene) && is_seen_again(&r.instance_id, Suspicion::Lost, scene));
+    steps.extend(lost.cloned().map(Step::MarkLost));
     let may_stop = scene.may_stop && !health_of(scene).must_hold();
     steps.extend(scene.records.iter().filter_map(|r| drained(r, may_stop, scene)));
+    if may_stop {
+        steps.extend(ends(scene));
+    }
     steps
 }
 
@@ -138,16 +161,27 @@ fn unclaimed(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
         .then(|| Step::Release(Box::new(decision.clone()), Outcome::Refused { because }))
 }
 
+/// Whether a machine has no live record, and is none that was ended a moment ago.
+fn is_unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
+    let id = machine.instance_id.as_str();
+    !scene.records.iter().any(|r| r.instance_id == id) && !is_being_stopped(machine, scene) && !was_ended(id, scene)
+}
+
 fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
-    let config = scene.config;
-    if scene.records.iter().any(|r| r.instance_id == machine.instance_id) || is_being_stopped(machine, scene) {
-        return None;
+    let known = is_unrecorded(machine, scene).then(|| is_seen_again(&machine.instance_id, Suspicion::Orphan, scene))?;
+    match adopted(machine, scene).filter(|_| !may_be_ended(machine, scene)) {
+        Some(record) if known || is_explained(machine, scene) => Some(Step::Adopt(record)),
+        None if known => Some(Step::Orphan(machine.instance_id.clone())),
+        _ => None,
     }
-    let Some((size, of)) = machine.size.and_then(|s| config.sizes.get(s).map(|of| (s, of))) else {
-        return Some(Step::Orphan(machine.instance_id.clone()));
-    };
-    Some(Step::Adopt(InstanceRecord {
-        pool: config.pool.clone(),
+}
+
+/// The record of a machine that has none, from its tags; none if they name no size of the pool.
+fn adopted(machine: &CloudInstance, scene: &Scene<'_>) -> Option<InstanceRecord> {
+    let size = machine.size?;
+    let of = scene.config.sizes.get(size)?;
+    Some(InstanceRecord {
+        pool: scene.config.pool.clone(),
         instance_id: machine.instance_id.clone(),
         size,
         usd_per_hour: of.price_of(planned_type(machine, scene)),
@@ -155,9 +189,10 @@ fn unrecorded(machine: &CloudInstance, scene: &Scene<'_>) -> Option<Step> {
         launched_ms: machine.decision.map_or(machine.launched_ms, |tick| tick * 1000),
         ready_ms: None,
         terminated_ms: None,
+        ended: None,
         decision: machine.decision,
         drain: None,
-    }))
+    })
 }
 
 /// The instance type that the launch of a machine asked for, if it was not the launch template's own.
@@ -184,11 +219,6 @@ fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
     scene.decisions.iter().filter_map(|d| Some((d, d.intent.as_ref()?))).any(stops)
 }
 
-fn lost(record: &InstanceRecord, scene: &Scene<'_>) -> Option<Step> {
-    let missing = is_missing(record, scene.cloud, scene.config, scene.now_ms);
-    (missing && !is_being_ended(&record.instance_id, scene)).then(|| Step::MarkLost(record.clone()))
-}
-
 /// The health of the pool's machines before any step is taken.
 pub fn health_of(scene: &Scene<'_>) -> Health {
     let earlier: Vec<&Decision> = scene.decisions.iter().collect();
@@ -200,7 +230,7 @@ pub fn health_of(scene: &Scene<'_>) -> Health {
 mod tests {
     use super::*;
     use crate::earlier::UNSEEN_S_MAX;
-    use crate::samples::{config, decided, machine, record};
+    use crate::samples::{READABLE, config, decided, machine, record, seen_before};
     use contract::Action;
     use contract::decision::IntentState;
     use contract::limits::{LATE_TICKS, PENDING_S_MAX};
@@ -221,6 +251,8 @@ mod tests {
             ended: None,
             terminated: &[],
             decisions: &[],
+            unreadable: &READABLE,
+            suspects: &seen_before(records, cloud, NOW),
             now_ms: NOW,
         })
     }
@@ -274,6 +306,8 @@ mod tests {
             ended: None,
             terminated: &i_1[..usize::from(is_gone)],
             decisions: &[],
+            unreadable: &READABLE,
+            suspects: &seen_before(records, cloud, NOW),
             now_ms: NOW,
         };
         let plan = Plan::Terminate { instance_ids: i_1.to_vec(), size: 0, drain_until_ms: None };
@@ -326,6 +360,8 @@ mod tests {
                 ended,
                 terminated: &[],
                 decisions: &[],
+                unreadable: &READABLE,
+                suspects: &seen_before(&[], &[], NOW),
                 now_ms: NOW,
             };
             match resume(&decision, &plan, &scene) {
@@ -355,6 +391,8 @@ mod tests {
             cloud: &[],
             tasks: None,
             decisions: &decisions,
+            unreadable: &READABLE,
+            suspects: &seen_before(&[], &[], NOW),
             now_ms: NOW,
         };
         let found = reconcile(&scene);
@@ -389,6 +427,8 @@ mod tests {
             ended: None,
             terminated: &[],
             decisions,
+            unreadable: &READABLE,
+            suspects: &seen_before(records, cloud, NOW),
             now_ms: NOW,
         };
         reconcile(&scene)
@@ -482,6 +522,8 @@ mod tests {
                 ended: None,
                 terminated: &[],
                 decisions: &[],
+                unreadable: &READABLE,
+                suspects: &seen_before(records, cloud, NOW),
                 now_ms: NOW,
             };
             matches!(resume(&decided(NOW / 1000 - 200), plan, &scene), Resume::Again(_))
@@ -530,13 +572,11 @@ mod tests {
     fn the_launch_of_a_machine_without_a_record_is_read_if_it_is_too_old_to_be_among_the_recent_ones() {
         let of = |tick| CloudInstance { decision: Some(tick), ..machine(&record("i-1", 0, 1)) };
         let unread = |records: &[InstanceRecord], m: CloudInstance| {
-            unread_launches(&config(), records, &[m], &[decided(600)]).into_iter().collect::<Vec<_>>()
+            unread_launches(records, &[m], &[decided(600)]).into_iter().collect::<Vec<_>>()
         };
         assert_eq!((unread(&[], of(540)), unread(&[], of(600))), (vec![540], vec![]));
         assert!(unread(&[record("i-1", 0, 1)], of(540)).is_empty());
-        for orphan in [CloudInstance { size: None, ..of(540) }, CloudInstance { size: Some(3), ..of(540) }] {
-            assert!(unread(&[], orphan).is_empty());
-        }
+        assert!(unread(&[], CloudInstance { decision: None, ..of(540) }).is_empty());
         assert!(unread(&[], CloudInstance { alive: false, ..of(540) }).is_empty());
     }
 

@@ -1,10 +1,10 @@
 //! Small values that the tests of this crate share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::decision::{DECISION_VERSION, Decider, Decision, Intent, IntentState, Verdict};
 use contract::pool::PoolConfig;
-use contract::record::{InstanceRecord, TaskRecord};
+use contract::record::{InstanceRecord, Suspect, Suspects, Suspicion, TaskRecord};
 use contract::{Action, Observation};
 
 use crate::ports::CloudInstance;
@@ -64,6 +64,7 @@ pub fn record(id: &str, size: usize, launched_ms: u64) -> InstanceRecord {
         launched_ms,
         ready_ms: Some(launched_ms + 1),
         terminated_ms: None,
+        ended: None,
         decision: None,
         drain: None,
     }
@@ -93,4 +94,19 @@ pub fn running(id: &str, on: &str, started_ms: u64) -> TaskRecord {
         instance_id: Some(on.into()),
         attempts: 1,
     }
+}
+
+/// No decision that cannot be read.
+pub static READABLE: BTreeSet<u64> = BTreeSet::new();
+
+/// What a reconciliation a millisecond ago suspected, if it saw the same: every machine of which one side knows nothing, and
+/// as stuck all others.
+pub fn seen_before(records: &[InstanceRecord], cloud: &[CloudInstance], now_ms: u64) -> Suspects {
+    let suspect = |why| Suspect { why, since_ms: now_ms - 1, ended_ms: None };
+    let is_there = |r: &InstanceRecord| cloud.iter().any(|m| m.alive && m.instance_id == r.instance_id);
+    let is_recorded = |m: &&CloudInstance| records.iter().any(|r| r.instance_id == m.instance_id);
+    let why = |r: &InstanceRecord| if is_there(r) { Suspicion::Stuck } else { Suspicion::Lost };
+    let of_records = records.iter().map(|r| (r.instance_id.clone(), suspect(why(r))));
+    let strays = cloud.iter().filter(|m| !is_recorded(m)).map(|m| (m.instance_id.clone(), suspect(Suspicion::Orphan)));
+    Suspects { version: 1, machines: of_records.chain(strays).collect() }
 }

@@ -98,6 +98,7 @@ fn begun(read: &Read<'_>) -> Shadow {
         booting: (0..SIZE_COUNT).flat_map(booting).collect(),
         head: read.head.clone(),
         launches_ms: Vec::new(),
+        stops_ms: Vec::new(),
         tasks_behind: 0.0,
         cores_per_task: 1.0,
         pace: Pace::default(),
@@ -115,7 +116,9 @@ fn advanced(mut shadow: Shadow, last: &Decision, read: &Read<'_>) -> Shadow {
     shadow.ticks += 1;
     shadow.gaps += missed(last.tick, read);
     end_boots(&mut shadow, now_ms);
-    shadow.launches_ms.retain(|at_ms| at_ms.saturating_add(BUDGET_S * 1000) > now_ms);
+    for times_ms in [&mut shadow.launches_ms, &mut shadow.stops_ms] {
+        times_ms.retain(|at_ms| at_ms.saturating_add(BUDGET_S * 1000) > now_ms);
+    }
     learn_shape(&mut shadow, read);
     drain(&mut shadow, last, read, dt_s);
     shadow.measured = read.measured.clone();
@@ -199,7 +202,12 @@ pub fn act(shadow: &mut Shadow, action: Action, tick: u64, config: &PoolConfig) 
                 shadow.launches_ms.extend(std::iter::repeat_n(now_ms, machines));
             }
         }
-        Action::Stop(_, machines) => (0..machines).for_each(|_| stop(shadow, size)),
+        Action::Stop(_, machines) => {
+            (0..machines).for_each(|_| stop(shadow, size));
+            if config.stops_per_hour_max.is_some() {
+                shadow.stops_ms.extend(std::iter::repeat_n(now_ms, usize::from(machines)));
+            }
+        }
     }
     shadow.head = Head {
         generation: shadow.head.generation.saturating_add(1),
@@ -220,4 +228,9 @@ fn stop(shadow: &mut Shadow, size: usize) {
 /// Launches that the pool's budget still allows the shadow; none without a budget.
 pub fn launches_left(shadow: &Shadow, config: &PoolConfig) -> Option<u32> {
     config.launches_per_hour_max.map(|max| max.saturating_sub(shadow.launches_ms.len() as u32))
+}
+
+/// Stops that the pool's budget still allows the shadow; none without a budget.
+pub fn stops_left(shadow: &Shadow, config: &PoolConfig) -> Option<u32> {
+    config.stops_per_hour_max.map(|max| max.saturating_sub(shadow.stops_ms.len() as u32))
 }

@@ -53,6 +53,8 @@ pub fn pool_config(pool: &str) -> PoolConfig {
         machines_per_action_max: 1,
         queue_usd_per_task_hour: 0.036,
         launches_per_hour_max: None,
+        stops_per_hour_max: None,
+        orphans_end_after_s: None,
         usd_per_hour_max: None,
         usd_per_day_max: None,
         usd_per_month_max: None,
@@ -139,6 +141,7 @@ pub fn instance(pool: &str, instance_id: &str, size: usize, launched_ms: u64) ->
         launched_ms,
         ready_ms: None,
         terminated_ms: None,
+        ended: None,
         decision: None,
         drain: None,
     }

@@ -127,7 +127,11 @@ impl Cloud for World {
 
     async fn describe(&self, pool: &str) -> Port<Vec<CloudInstance>> {
         self.call(op::DESCRIBE, |s| {
-            Ok(s.machines.iter().filter(|m| m.visible && m.is_of(pool)).map(Machine::seen).collect())
+            let hides = std::mem::take(&mut s.hides_recorded_next);
+            let is_recorded =
+                |m: &Machine| s.instances.values().any(|r| r.terminated_ms.is_none() && r.instance_id == m.instance_id);
+            let shown = s.machines.iter().filter(|m| m.visible && m.is_of(pool) && !(hides && is_recorded(m)));
+            Ok(shown.map(Machine::seen).collect())
         })
         .await
     }

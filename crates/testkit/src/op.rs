@@ -58,6 +58,10 @@ pub const CONTROL_HEAD: &str = "Control.head";
 pub const CONTROL_NO_CAPACITY: &str = "Control.no_capacity";
 /// Write of the memory of missing capacity.
 pub const CONTROL_PUT_NO_CAPACITY: &str = "Control.put_no_capacity";
+/// Read of what reconciliations have seen.
+pub const CONTROL_SUSPECTS: &str = "Control.suspects";
+/// Write of that.
+pub const CONTROL_PUT_SUSPECTS: &str = "Control.put_suspects";
 /// Read of the kill switch.
 pub const CONTROL_KILL_SWITCH: &str = "Control.kill_switch";
 /// Write of the kill switch.
@@ -84,7 +88,7 @@ pub const POLICIES_PUT_FILE: &str = "PolicyPublisher.put_file";
 pub const POLICIES_MOVE_POINTER: &str = "PolicyPublisher.move_pointer";
 
 /// All of them.
-pub const ALL: [&str; 41] = [
+pub const ALL: [&str; 43] = [
     DESCRIBE,
     TERMINATED,
     LAUNCH,
@@ -114,6 +118,8 @@ pub const ALL: [&str; 41] = [
     CONTROL_HEAD,
     CONTROL_NO_CAPACITY,
     CONTROL_PUT_NO_CAPACITY,
+    CONTROL_SUSPECTS,
+    CONTROL_PUT_SUSPECTS,
     CONTROL_KILL_SWITCH,
     CONTROL_PUT_KILL_SWITCH,
     LEASES_TAKE,

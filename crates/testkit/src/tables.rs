@@ -6,7 +6,7 @@ use contract::control::{Head, KillSwitch};
 use contract::decision::{Decision, Intent, IntentState, Verdict};
 use contract::limits::{QUEUE_ROWS_MAX, UNREADABLE_MAX, UNSETTLED_MAX};
 use contract::pool::PoolConfig;
-use contract::record::{Drain, InstanceRecord, NoCapacity, TaskRecord, TaskState};
+use contract::record::{Drain, Ended, InstanceRecord, NoCapacity, Suspects, TaskRecord, TaskState};
 use controller::ports::{Claim, Control, Decisions, Instances, Kind, Port, PortError, Tasks, Written};
 
 use crate::builders::pending;
@@ -157,15 +157,17 @@ impl Instances for World {
     async fn reopen(&self, record: &InstanceRecord) -> Port<()> {
         self.call(op::INSTANCES_REOPEN, |s| {
             let stored = s.recorded(op::INSTANCES_REOPEN, record)?;
-            (stored.terminated_ms, stored.drain) = (None, None);
+            (stored.terminated_ms, stored.ended, stored.drain) = (None, None, None);
             Ok(())
         })
         .await
     }
 
-    async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64) -> Port<()> {
+    async fn mark_terminated(&self, record: &InstanceRecord, terminated_ms: u64, ended: Ended) -> Port<()> {
         self.call(op::INSTANCES_MARK_TERMINATED, |s| {
-            s.recorded(op::INSTANCES_MARK_TERMINATED, record)?.terminated_ms.get_or_insert(terminated_ms);
+            let stored = s.recorded(op::INSTANCES_MARK_TERMINATED, record)?;
+            stored.terminated_ms.get_or_insert(terminated_ms);
+            stored.ended.get_or_insert(ended);
             Ok(())
         })
         .await
@@ -232,6 +234,9 @@ impl State {
         }
         if self.kill_switch.engaged {
             return Ok(Claim::Killed);
+        }
+        if !self.configs.get(&decision.pool).is_some_and(|config| config.mode.carries_out(decision.action)) {
+            return Ok(Claim::Mode);
         }
         let current = self.heads.get(&decision.pool).cloned().unwrap_or_default();
         if current.next_allowed_ms > now_ms {
@@ -360,6 +365,23 @@ impl Control for World {
         self.call(op::CONTROL_PUT_NO_CAPACITY, |s| {
             fits(op::CONTROL_PUT_NO_CAPACITY, serde_json::to_vec(memory))?;
             s.no_capacity.insert(pool.to_owned(), memory.clone());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn suspects(&self, pool: &str) -> Port<Suspects> {
+        self.call(op::CONTROL_SUSPECTS, |s| Ok(s.suspects.get(pool).cloned().unwrap_or_default())).await
+    }
+
+    async fn put_suspects(&self, pool: &str, suspects: &Suspects) -> Port<()> {
+        self.call(op::CONTROL_PUT_SUSPECTS, |s| {
+            let stored = s.suspects.get(pool);
+            let follows = stored.is_none_or(|stored| stored.version + 1 == suspects.version || stored == suspects);
+            if !follows {
+                return Err(PortError::conflict(op::CONTROL_PUT_SUSPECTS, pool));
+            }
+            s.suspects.insert(pool.to_owned(), suspects.clone());
             Ok(())
         })
         .await

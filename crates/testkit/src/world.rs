@@ -9,7 +9,7 @@ use contract::decision::Decision;
 use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
 use contract::pool::{MetricSource, PoolConfig};
-use contract::record::{InstanceRecord, NoCapacity, TaskRecord};
+use contract::record::{InstanceRecord, NoCapacity, Suspects, TaskRecord};
 use controller::ports::{Kind, Point, Port, PortError};
 
 use crate::fate::{Director, Fate, Happened};
@@ -53,6 +53,7 @@ pub(crate) struct State {
     pub(crate) configs: BTreeMap<String, PoolConfig>,
     pub(crate) heads: BTreeMap<String, Head>,
     pub(crate) no_capacity: BTreeMap<String, NoCapacity>,
+    pub(crate) suspects: BTreeMap<String, Suspects>,
     pub(crate) kill_switch: KillSwitch,
     pub(crate) leases: BTreeMap<String, Lease>,
     pub(crate) run_files: BTreeMap<(String, String), Vec<u8>>,
@@ -65,6 +66,7 @@ pub(crate) struct State {
     /// Type, or none for the template's own, and subnet.
     pub(crate) places_without_capacity: BTreeSet<(Option<String>, Option<String>)>,
     pub(crate) fewer_next: bool,
+    pub(crate) hides_recorded_next: bool,
     pub(crate) alive_index_behind: bool,
     /// Records as the index of machines alive still shows them; none for one that it does not show yet.
     pub(crate) alive_index_old: BTreeMap<Key, Option<InstanceRecord>>,
@@ -229,6 +231,7 @@ impl World {
         state.sizes_without_capacity.clear();
         state.places_without_capacity.clear();
         state.fewer_next = false;
+        state.hides_recorded_next = false;
         state.alive_index_behind = false;
         state.alive_index_old.clear();
         state.unsettled_index_old = None;
@@ -258,6 +261,11 @@ impl World {
     /// The next launch that works makes one machine fewer than asked for.
     pub fn launch_fewer_next(&self) {
         self.lock().fewer_next = true;
+    }
+
+    /// The next describe of a pool that works shows none of the machines that are recorded as alive.
+    pub fn hide_recorded_next(&self) {
+        self.lock().hides_recorded_next = true;
     }
 
     /// Whether the index of machines alive stops showing changes; once it does not, it has caught up.

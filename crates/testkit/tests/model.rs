@@ -1,10 +1,12 @@
 //! The fakes themselves are right: conditions, idempotency and the order of answers.
 
 use contract::action::Action;
-use contract::control::{Head, KillSwitch};
+use contract::control::{Head, KillSwitch, Mode};
 use contract::decision::{Decision, Intent, IntentState, Outcome};
 use contract::manifest::Pointer;
 use contract::plan::{LaunchPlan, Plan};
+use contract::pool::PoolConfig;
+use contract::record::{Ended, Suspect, Suspects, Suspicion};
 use controller::plan::{Inventory, plan};
 use controller::ports::*;
 use proptest::prelude::*;
@@ -64,6 +66,11 @@ fn a_claim_says_which_condition_it_lost() {
     run(world.put_kill_switch(KillSwitch { engaged: true })).unwrap();
     assert_eq!(claim(&Head::default(), &head(1, 0), 5), Claim::Killed);
     run(world.put_kill_switch(KillSwitch { engaged: false })).unwrap();
+    for mode in [Mode::Off, Mode::Observe, Mode::Drain] {
+        run(world.put_config(&PoolConfig { mode, ..pool_config("p") })).unwrap();
+        assert_eq!(claim(&Head::default(), &head(1, 0), 5), Claim::Mode);
+    }
+    run(world.put_config(&pool_config("p"))).unwrap();
     assert_eq!(claim(&head(3, 0), &head(4, 0), 5), Claim::Raced);
     assert_eq!(claim(&Head::default(), &head(1, 500), 5), Claim::Won(1));
     assert_eq!(claim(&head(1, 500), &head(2, 0), 500), Claim::Duplicate(Box::new(builders::pending(1, 5))));
@@ -249,12 +256,31 @@ fn machines_are_recorded_once_and_their_first_end_stays() {
     run(world.mark_ready(&record, 2000)).unwrap();
     run(world.put_new(&record)).unwrap();
     assert_eq!(run(world.alive("p")).unwrap()[0].ready_ms, Some(2000));
-    run(world.mark_terminated(&record, 3000)).unwrap();
-    run(world.mark_terminated(&record, 4000)).unwrap();
+    run(world.mark_terminated(&record, 3000, Ended::Lost)).unwrap();
+    run(world.mark_terminated(&record, 4000, Ended::Stopped)).unwrap();
     assert_eq!(run(world.alive("p")).unwrap(), []);
-    assert_eq!(run(world.launched("p", 1000, 1001)).unwrap()[0].terminated_ms, Some(3000));
+    let stored = || run(world.launched("p", 1000, 1001)).unwrap().remove(0);
+    assert_eq!((stored().terminated_ms, stored().ended), (Some(3000), Some(Ended::Lost)));
+    run(world.reopen(&record)).unwrap();
+    assert_eq!((stored().terminated_ms, stored().ended), (None, None));
     let unknown = builders::instance("p", "i-2", 0, 1000);
     assert_eq!(run(world.mark_ready(&unknown, 1)).unwrap_err().kind, Kind::NotFound);
+}
+
+#[test]
+fn of_two_who_have_read_the_same_suspects_one_writes() {
+    let world = World::new();
+    let with = |version, id: &str| {
+        let suspect = Suspect { why: Suspicion::Lost, since_ms: 1, ended_ms: None };
+        Suspects { version, machines: [(id.to_owned(), suspect)].into() }
+    };
+    assert_eq!(run(world.suspects("p")).unwrap(), Suspects::default());
+    run(world.put_suspects("p", &with(1, "i-1"))).unwrap();
+    run(world.put_suspects("p", &with(1, "i-1"))).expect("the same again is no error");
+    assert_eq!(run(world.put_suspects("p", &with(1, "i-2"))).unwrap_err().kind, Kind::Conflict);
+    run(world.put_suspects("p", &with(2, "i-2"))).unwrap();
+    assert_eq!(run(world.put_suspects("p", &with(2, "i-3"))).unwrap_err().kind, Kind::Conflict);
+    assert_eq!(run(world.suspects("p")).unwrap(), with(2, "i-2"));
 }
 
 #[test]
@@ -294,15 +320,21 @@ struct Model {
 
 proptest! {
     #[test]
-    fn claims_agree_with_a_model(steps in prop::collection::vec((0u64..4, 0u64..4, 0u64..100, 0u64..40), 1..40)) {
+    fn claims_agree_with_a_model(
+        steps in prop::collection::vec((0u64..4, 0u64..4, 0u64..100, 0u64..40, 0usize..4, any::<bool>()), 1..40),
+    ) {
         let world = World::new();
         let mut model = Model::default();
-        for (tick, seen_generation, now_ms, cooldown_ms) in steps {
-            let decision = builders::decision("p", tick, Action::Launch(0, 1));
+        for (tick, seen_generation, now_ms, cooldown_ms, mode, stops) in steps {
+            let mode = Mode::ALL[mode];
+            let action = if stops { Action::Stop(0, 1) } else { Action::Launch(0, 1) };
+            let decision = builders::decision("p", tick, action);
+            run(world.put_config(&PoolConfig { mode, ..pool_config("p") })).unwrap();
             run(world.put_once(&decision)).unwrap();
             let next = head(seen_generation + 1, now_ms + cooldown_ms);
             let claim = run(world.claim(&decision, &head(seen_generation, 0), &next, now_ms)).unwrap();
             let may_win = !model.claimed.contains(&tick)
+                && (mode == Mode::Active || (mode == Mode::Drain && stops))
                 && now_ms >= model.next_allowed_ms
                 && seen_generation == model.generation;
             prop_assert_eq!(matches!(claim, Claim::Won(_)), may_win, "{:?}", claim);

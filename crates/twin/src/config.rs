@@ -63,6 +63,8 @@ pub struct SimConfig {
     pub machines_per_action_max: u16,
     /// Launches in any hour at most; none means no limit.
     pub launches_per_hour_max: Option<u32>,
+    /// Stops in any hour at most; none means no limit.
+    pub stops_per_hour_max: Option<u32>,
     /// Dollars an hour of all machines together that no launch may lead above; none means no limit.
     pub usd_per_hour_max: Option<f64>,
     /// Whether a failed launch is remembered, so that the guard masks its type for a while as production does.
@@ -96,6 +98,7 @@ impl Default for SimConfig {
             launch_failures: LaunchFailures::Never,
             machines_per_action_max: 1,
             launches_per_hour_max: None,
+            stops_per_hour_max: None,
             usd_per_hour_max: None,
             remember_no_capacity: false,
             drain: false,

@@ -118,6 +118,7 @@ mod tests {
             launched_ms,
             ready_ms,
             terminated_ms,
+            ended: None,
             decision: None,
             drain: None,
         }

@@ -1,4 +1,4 @@
-//! What the production guard needs to know of the past: the cooldown, the last action, failed launches, the budget; and the
+//! What the production guard needs to know of the past: the cooldown, the last action, failed launches, the budgets; and the
 //! cap on dollars an hour. Those of a day and a month are not simulated: an episode has no calendar, and is shorter.
 
 use std::collections::VecDeque;
@@ -13,8 +13,37 @@ use controller::money::{NanoUsd, Room};
 use crate::config::SimConfig;
 use crate::fleet::Fleet;
 
-/// One hour, over which launches are counted for their budget.
-const LAUNCH_WINDOW_MS: u64 = 3_600_000;
+/// One hour, over which launches and stops are counted for their budgets.
+const BUDGET_WINDOW_MS: u64 = 3_600_000;
+
+/// A budget of machines launched or stopped in any hour, and the times of those of the last hour, if there is a budget.
+#[derive(Clone, Debug)]
+struct Budget {
+    max: Option<u32>,
+    times_ms: VecDeque<u64>,
+}
+
+impl Budget {
+    fn of(max: Option<u32>) -> Self {
+        Self { max, times_ms: VecDeque::new() }
+    }
+
+    fn pass_to(&mut self, now_ms: u64) {
+        while self.times_ms.front().is_some_and(|at_ms| at_ms + BUDGET_WINDOW_MS <= now_ms) {
+            self.times_ms.pop_front();
+        }
+    }
+
+    fn count(&mut self, machines: u16, now_ms: u64) {
+        if self.max.is_some() {
+            self.times_ms.extend(std::iter::repeat_n(now_ms, usize::from(machines)));
+        }
+    }
+
+    fn left(&self) -> Option<u32> {
+        self.max.map(|max| max.saturating_sub(self.times_ms.len() as u32))
+    }
+}
 
 /// The guard's memory in one episode.
 #[derive(Clone, Debug)]
@@ -22,7 +51,8 @@ pub(crate) struct Rails {
     bounds: Vec<Bounds>,
     cooldown_ms: u64,
     machines_per_action_max: u16,
-    launches_per_hour_max: Option<u32>,
+    launches: Budget,
+    stops: Budget,
     prices: Vec<NanoUsd>,
     usd_per_hour_max: Option<NanoUsd>,
     remembers_no_capacity: bool,
@@ -33,8 +63,6 @@ pub(crate) struct Rails {
     no_capacity_flags: Vec<bool>,
     /// Whether the last observation was doubtful.
     doubtful: bool,
-    /// Times of the launches of the last hour, if there is a budget.
-    launch_times_ms: VecDeque<u64>,
 }
 
 impl Rails {
@@ -43,7 +71,8 @@ impl Rails {
             bounds: config.types.iter().map(|t| t.bounds).collect(),
             cooldown_ms: config.cooldown_ms,
             machines_per_action_max: config.machines_per_action_max,
-            launches_per_hour_max: config.launches_per_hour_max,
+            launches: Budget::of(config.launches_per_hour_max),
+            stops: Budget::of(config.stops_per_hour_max),
             prices: config.types.iter().map(|t| NanoUsd::of(t.usd_per_hour)).collect(),
             usd_per_hour_max: config.usd_per_hour_max.map(NanoUsd::of),
             remembers_no_capacity: config.remember_no_capacity,
@@ -52,7 +81,6 @@ impl Rails {
             no_capacity: vec![BackOff::default(); config.types.len()],
             no_capacity_flags: vec![false; config.types.len()],
             doubtful: false,
-            launch_times_ms: VecDeque::new(),
         }
     }
 
@@ -62,7 +90,8 @@ impl Rails {
         self.no_capacity.fill(BackOff::default());
         self.no_capacity_flags.fill(false);
         self.doubtful = false;
-        self.launch_times_ms.clear();
+        self.launches.times_ms.clear();
+        self.stops.times_ms.clear();
     }
 
     /// Brings the memory up to a time; what lies too far back is forgotten.
@@ -72,21 +101,23 @@ impl Rails {
                 *flag = back_off.until_ms > now_ms;
             }
         }
-        while self.launch_times_ms.front().is_some_and(|at_ms| at_ms + LAUNCH_WINDOW_MS <= now_ms) {
-            self.launch_times_ms.pop_front();
-        }
+        self.launches.pass_to(now_ms);
+        self.stops.pass_to(now_ms);
     }
 
     /// An action was carried out: the cooldown starts (V5).
     pub fn accepted(&mut self, action: Action, now_ms: u64) {
         self.last_action = Some((action, now_ms));
         self.next_allowed_ms = now_ms + self.cooldown_ms;
-        let Action::Launch(size, machines) = action else { return };
-        if self.launches_per_hour_max.is_some() {
-            self.launch_times_ms.extend(std::iter::repeat_n(now_ms, usize::from(machines)));
-        }
-        if self.remembers_no_capacity {
-            self.no_capacity[usize::from(size)] = BackOff::default();
+        match action {
+            Action::Nothing => {}
+            Action::Stop(_, machines) => self.stops.count(machines, now_ms),
+            Action::Launch(size, machines) => {
+                self.launches.count(machines, now_ms);
+                if self.remembers_no_capacity {
+                    self.no_capacity[usize::from(size)] = BackOff::default();
+                }
+            }
         }
     }
 
@@ -117,7 +148,6 @@ impl Rails {
 
     /// What the guard looks at.
     pub fn situation<'a>(&'a self, fleet: &'a Fleet, now_ms: u64) -> Situation<'a> {
-        let used = self.launch_times_ms.len() as u32;
         Situation {
             mode: Mode::Active,
             fleet: fleet.counts(),
@@ -128,7 +158,8 @@ impl Rails {
             next_allowed_ms: self.next_allowed_ms,
             doubtful: self.doubtful,
             machines_per_action_max: self.machines_per_action_max,
-            launches_left: self.launches_per_hour_max.map(|max| max.saturating_sub(used)),
+            launches_left: self.launches.left(),
+            stops_left: self.stops.left(),
             money: self.usd_per_hour_max.map(|max| self.room(max, fleet)),
         }
     }

@@ -57,7 +57,7 @@ impl EnvSpec {
         Self::new(SimConfig::default(), workloads.into()).expect("the published system is valid")
     }
 
-    /// A pool as production runs it: its bounds, cooldown, prices, launch budget and cap on dollars an hour; per-second billing with EC2's
+    /// A pool as production runs it: its bounds, cooldown, prices, hourly budgets and cap on dollars an hour; per-second billing with EC2's
     /// minimum and free boots; lost runs are paid for. Boot times are drawn from `boots_s`, observed ones in seconds,
     /// if there are enough of them, and are the configured one otherwise.
     ///
@@ -84,6 +84,7 @@ impl EnvSpec {
             launch_failures: LaunchFailures::Never,
             machines_per_action_max: pool.machines_per_action_max,
             launches_per_hour_max: pool.launches_per_hour_max,
+            stops_per_hour_max: pool.stops_per_hour_max,
             usd_per_hour_max: pool.usd_per_hour_max,
             remember_no_capacity: true,
             drain: pool.drain_s.is_some(),

@@ -23,6 +23,7 @@ pub struct Basis {
     draining: [u32; SIZE_COUNT],
     next_allowed_ms: u64,
     launches_left: Option<u32>,
+    stops_left: Option<u32>,
     prices: [NanoUsd; SIZE_COUNT],
     /// What the money caps leave, and which of them says so.
     left: Option<(NanoUsd, Cap)>,
@@ -38,7 +39,6 @@ impl Basis {
     }
 
     fn real(config: &PoolConfig, collected: &Collected, tick: u64) -> Self {
-        let used = collected.launched_last_hour;
         let now_ms = tick * 1000;
         let left = money::left(config, collected.rate, collected.spent, now_ms);
         Self {
@@ -46,7 +46,8 @@ impl Basis {
             shadow: None,
             draining: collected.draining,
             next_allowed_ms: collected.head.next_allowed_ms,
-            launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(used)),
+            launches_left: config.launches_per_hour_max.map(|max| max.saturating_sub(collected.launched_last_hour)),
+            stops_left: config.stops_per_hour_max.map(|max| max.saturating_sub(collected.stopped_last_hour)),
             prices: money::prices(config),
             left: left
                 .map(|left| left.min(money::left_after_refusals(&collected.past, config, now_ms).unwrap_or(left))),
@@ -66,6 +67,7 @@ impl Basis {
             draining: [0; SIZE_COUNT],
             next_allowed_ms: shadow.head.next_allowed_ms,
             launches_left: shadow::launches_left(&shadow, config),
+            stops_left: shadow::stops_left(&shadow, config),
             left: config.usd_per_hour_max.map(below).map(|room| (room.left, room.cap)),
             shadow: Some(shadow),
             observation,
@@ -97,6 +99,7 @@ impl Basis {
             doubtful: o.is_doubtful(),
             machines_per_action_max: config.machines_per_action_max,
             launches_left: self.launches_left,
+            stops_left: self.stops_left,
             money: self.room(),
         }
     }

@@ -11,6 +11,7 @@ use contract::limits::{METRIC_WINDOW_S, QUEUE_ROWS_MAX, WAIT_WINDOW_S};
 use contract::observation::{OBSERVATION_VERSION, Observation};
 use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
+use controller::earlier;
 use controller::money::{self, NanoUsd, Spent};
 use controller::offering::without_capacity;
 use controller::outage::looks_back;
@@ -32,6 +33,8 @@ pub struct Collected {
     pub past: Vec<Decision>,
     /// Machines launched in the last hour; read only if the pool limits them.
     pub launched_last_hour: u32,
+    /// Machines whose stop was claimed in the last hour; read only if the pool limits them.
+    pub stopped_last_hour: u32,
     /// Machines by size that drain.
     pub draining: [u32; SIZE_COUNT],
     /// What was measured. It is what the network and the guard see, unless the pool only observes.
@@ -69,13 +72,14 @@ where
     let (pool, now_ms) = (config.pool.as_str(), tick * 1000);
     let window_ms = WAIT_WINDOW_S * 1000;
     let sources: Vec<MetricSource> = OUTSIDE_METRICS.iter().map(|name| config.metrics[*name].clone()).collect();
-    let (head, switch, no_capacity, past, alive, launched, ended, open, arrivals, metrics) = tokio::join!(
+    let (head, switch, no_capacity, past, alive, launched, stopped, ended, open, arrivals, metrics) = tokio::join!(
         ports.control.head(pool),
         ports.control.kill_switch(),
         ports.control.no_capacity(pool),
         ports.decisions.before(pool, tick, looks_back(config.tick_s)),
         ports.instances.alive(pool),
         launched_last_hour(&ports.instances, config, now_ms),
+        stopped_last_hour(&ports.decisions, config, tick),
         deadline.wait("ended", ended(&ports.instances, config, now_ms)),
         deadline.wait("open", ports.tasks.open(pool)),
         deadline.wait("arrival_times", ports.tasks.arrival_times(pool, now_ms.saturating_sub(window_ms), now_ms)),
@@ -93,6 +97,7 @@ where
         switch: switch?,
         past: past?,
         launched_last_hour: launched?,
+        stopped_last_hour: stopped?,
         draining: draining(&alive),
         doubts: doubts(&observation, &readings),
         observation,
@@ -120,6 +125,15 @@ async fn launched_last_hour<I: Instances>(instances: &I, config: &PoolConfig, no
     }
     let records = instances.launched(&config.pool, (now_ms + 1).saturating_sub(3_600_000), now_ms).await?;
     Ok(records.iter().filter(|r| r.decision.is_some()).count() as u32)
+}
+
+/// As the check of a plan counts them: by their claims, for a record does not say who ended its machine.
+async fn stopped_last_hour<D: Decisions>(decisions: &D, config: &PoolConfig, tick: u64) -> Port<u32> {
+    if config.stops_per_hour_max.is_none() {
+        return Ok(0);
+    }
+    let log = decisions.range(&config.pool, tick.saturating_sub(earlier::look_back_s(config)), tick).await?;
+    Ok(earlier::stops_of_last_hour(&earlier::before(&log, u64::MAX), tick * 1000))
 }
 
 /// Machines that ended or were launched in the time that money caps count; none if the pool has no such caps.

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use contract::action::Action;
-use contract::control::{Head, Mode};
+use contract::control::Head;
 use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::{LATE_TICKS, TICK_MAX};
 use contract::plan::{LaunchPlan, Plan};
 use contract::pool::PoolConfig;
-use contract::record::{Drain, DrainReason, InstanceRecord};
+use contract::record::{Drain, DrainReason, Ended, InstanceRecord, NoCapacity};
 use controller::check::check;
 use controller::earlier;
 use controller::health::health;
@@ -126,6 +126,7 @@ where
             Claim::Duplicate(_) => Ok(Done::Dropped(Dropped::Duplicate)),
             Claim::Cooldown => self.refuse(&decision, Refused::Cooldown.word().into()).await,
             Claim::Killed => self.refuse(&decision, Refused::KillSwitch.word().into()).await,
+            Claim::Mode => self.refuse(&decision, format!("{}: changed before the claim", Refused::Mode.word())).await,
             Claim::Raced => Err(PortError::conflict("claim", "another claim moved the head at the same moment")),
         }
     }
@@ -258,8 +259,6 @@ where
         }
     }
 
-    /// The memory of missing capacity is read again behind the call, although the plan was made with it: it is replaced as a
-    /// whole, and what another executor noted during the call must not be lost.
     async fn launch(&self, config: &PoolConfig, decision: &Decision, plan: &LaunchPlan) -> Port<Outcome> {
         let now_ms = decision.tick * 1000;
         match self.ports.cloud.launch(plan).await {
@@ -267,20 +266,31 @@ where
                 for machine in &machines {
                     self.ports.instances.put_new(&new_record(config, decision, plan, machine)).await?;
                 }
-                let memory = self.ports.control.no_capacity(&decision.pool).await?;
-                if let Some(memory) = offering::worked(&memory, plan) {
-                    self.ports.control.put_no_capacity(&decision.pool, &memory).await?;
-                }
+                self.remember(&config.pool, |memory| offering::worked(memory, plan)).await;
                 Ok(launched(machines))
             }
             Err(error) if error.kind == Kind::NoCapacity => {
-                let memory = self.ports.control.no_capacity(&decision.pool).await?;
-                let memory = offering::failed(&memory, plan, &error.code, config, now_ms);
-                self.ports.control.put_no_capacity(&decision.pool, &memory).await?;
+                let failed = |memory: &NoCapacity| Some(offering::failed(memory, plan, &error.code, config, now_ms));
+                self.remember(&config.pool, failed).await;
                 Ok(Outcome::NoCapacity { code: error.code })
             }
             Err(error) if error.is_transient() => Err(error),
             Err(error) => Ok(Outcome::Failed { error: error.to_string() }),
+        }
+    }
+
+    /// Changes the memory of missing capacity. It is read again behind the call, although the plan was made with it: it is
+    /// replaced as a whole, and what another executor noted during the call must not be lost. If it cannot be kept, the next
+    /// launch tries an offering in vain, or leaves one alone for longer; what the call has done is settled all the same.
+    async fn remember(&self, pool: &str, change: impl FnOnce(&NoCapacity) -> Option<NoCapacity>) {
+        let changed = async {
+            match change(&self.ports.control.no_capacity(pool).await?) {
+                Some(memory) => self.ports.control.put_no_capacity(pool, &memory).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = changed.await {
+            tracing::warn!(pool, %error, "the memory of missing capacity is not kept");
         }
     }
 
@@ -335,13 +345,13 @@ where
         }
         let records = self.ports.instances.alive(pool).await?;
         for record in records.iter().filter(|r| instance_ids.contains(&r.instance_id)) {
-            self.ports.instances.mark_terminated(record, at_ms).await?;
+            self.ports.instances.mark_terminated(record, at_ms, Ended::Stopped).await?;
         }
         Ok(())
     }
 
     /// EC2 refuses a whole call for one machine that is protected; then the others go one by one. An error if none goes.
-    async fn terminate_what_may_be(&self, instance_ids: &[String]) -> Port<Vec<String>> {
+    pub(crate) async fn terminate_what_may_be(&self, instance_ids: &[String]) -> Port<Vec<String>> {
         let refusal = match self.ports.cloud.terminate(instance_ids).await {
             Ok(()) => return Ok(instance_ids.to_vec()),
             Err(error) if error.is_transient() || instance_ids.len() == 1 => return Err(error),
@@ -395,10 +405,8 @@ fn settled(claimed: Claimed, plan: Option<Plan>, outcome: Outcome) -> Intent {
 /// Why a decision is not even claimed, if so.
 fn refusal(config: &PoolConfig, head: &Head, decision: &Decision, now_ms: u64) -> Option<String> {
     let late_ms = now_ms.saturating_sub(decision.tick * 1000);
-    if matches!(config.mode, Mode::Off | Mode::Observe) {
-        Some(format!("{} {:?}", Refused::Mode.word(), config.mode).to_lowercase())
-    } else if config.mode == Mode::Drain && matches!(decision.action, Action::Launch(..)) {
-        Some(format!("{} drain launches nothing", Refused::Mode.word()))
+    if !config.mode.carries_out(decision.action) {
+        Some(format!("{} {}", Refused::Mode.word(), config.mode.name()))
     } else if head.last_action_ms > decision.tick * 1000 {
         Some(format!("{}: a younger decision was claimed", Refused::Late.word()))
     } else if late_ms > LATE_TICKS * config.tick_s * 1000 {
@@ -428,6 +436,7 @@ fn new_record(config: &PoolConfig, decision: &Decision, plan: &LaunchPlan, machi
         launched_ms: decision.tick * 1000,
         ready_ms: None,
         terminated_ms: None,
+        ended: None,
         decision: Some(decision.tick),
         drain: None,
     }

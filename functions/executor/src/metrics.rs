@@ -65,10 +65,13 @@ pub fn interrupted(pool: &str, timing: Timing) -> Value {
 }
 
 fn steps(done: &Reconciled) -> Values {
-    let Reconciled { adopted, orphans, lost, drained, finished, released, unhealthy, held } = *done;
+    let Reconciled { adopted, orphans, orphans_ended, stuck_ended, lost, drained, finished, released, unhealthy, held } =
+        *done;
     let counts = [
         (emf::ADOPTED, adopted),
         (emf::ORPHANS, orphans),
+        (emf::ORPHANS_ENDED, orphans_ended),
+        (emf::STUCK_ENDED, stuck_ended),
         (emf::LOST, lost),
         (emf::UNHEALTHY, unhealthy),
         (emf::UNHEALTHY_HOLD, u32::from(held)),
@@ -159,6 +162,8 @@ mod tests {
         let done = Reconciled {
             adopted: 1,
             orphans: 2,
+            orphans_ended: 8,
+            stuck_ended: 9,
             lost: 3,
             drained: 7,
             finished: 4,
@@ -170,10 +175,12 @@ mod tests {
         let expected = [
             ("Adopted", 1.0),
             ("Orphans", 2.0),
+            ("OrphansEnded", 8.0),
             ("Lost", 3.0),
             ("Drained", 7.0),
             ("Finished", 4.0),
             ("Released", 5.0),
+            ("StuckEnded", 9.0),
             ("Unhealthy", 6.0),
             ("UnhealthyHold", 1.0),
         ];

@@ -1,16 +1,17 @@
 //! Brings records and EC2 together, and finishes what another executor began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use contract::control::Mode;
+use contract::Action;
 use contract::decision::{Decision, Outcome};
 use contract::event::Tick;
 use contract::pool::PoolConfig;
-use contract::record::{DrainReason, InstanceRecord, TaskRecord};
+use contract::record::{DrainReason, Ended, InstanceRecord, Suspects, TaskRecord};
 use controller::earlier;
 use controller::ports::{Cloud, CloudInstance, Control, Decisions, Instances, Kind, Port, PortError, Tasks};
 use controller::reconcile::{
-    Before, Resume, Scene, Step, health_of, look_back_s, may_resume, reconcile, to_look_up, unread_launches,
+    Before, Resume, Scene, Step, health_of, look_back_s, may_resume, needs_tasks, reconcile, suspects_after,
+    to_look_up, unread_launches,
 };
 
 use crate::execute::{Claimed, Executor};
@@ -24,6 +25,10 @@ pub struct Reconciled {
     pub orphans: u32,
     /// Records whose machine was gone.
     pub lost: u32,
+    /// Machines with our tags that no decision explains, and that were terminated.
+    pub orphans_ended: u32,
+    /// Machines that never took tasks, and were terminated so that others take their place.
+    pub stuck_ended: u32,
     /// Machines whose time to work off their tasks ended.
     pub drained: u32,
     /// Interrupted decisions that were brought to their end.
@@ -84,26 +89,45 @@ where
         // of being taken for lost.
         let records = self.ports.instances.alive(pool).await?;
         let cloud = self.ports.cloud.describe(pool).await?;
-        let decisions = self.decisions(&config, &records, &cloud, now_s).await?;
+        let (decisions, unreadable) = self.decisions(&config, &records, &cloud, now_s).await?;
+        let (unreadable, suspects) = (&unreadable, &self.ports.control.suspects(pool).await?);
         let killed = self.ports.control.kill_switch().await?.engaged;
-        let may_launch = !killed && config.mode == Mode::Active;
-        let may_stop = may_launch || (!killed && config.mode == Mode::Drain);
+        let may = |action| !killed && config.mode.carries_out(action);
+        let (may_launch, may_stop) = (may(Action::Launch(0, 1)), may(Action::Stop(0, 1)));
         let now_ms = now_s * 1000;
-        let tasks = self.tasks_of_draining(pool, &records).await;
+        let tasks = self.tasks_if_needed(&config, &records, now_ms).await;
         let (records, cloud, decisions) = (records.as_slice(), cloud.as_slice(), decisions.as_slice());
         let ended = self.ended(&config, now_ms).await;
         let (tasks, ended) = (tasks.as_deref(), ended.as_deref());
         let (config, stack) = (&config, self.ports.cloud.stack());
         let terminated = &self.ports.cloud.terminated(&to_look_up(decisions, now_ms)).await?;
-        let scene =
-            Scene { stack, config, may_launch, may_stop, records, cloud, tasks, terminated, ended, decisions, now_ms };
+        let scene = Scene {
+            stack,
+            config,
+            may_launch,
+            may_stop,
+            records,
+            cloud,
+            tasks,
+            terminated,
+            ended,
+            decisions,
+            unreadable,
+            suspects,
+            now_ms,
+        };
         let health = health_of(&scene);
         if health.must_hold() {
             tracing::error!(pool, %health, "unhealthy: nothing is launched or stopped until somebody has looked");
         }
         let (unhealthy, held) = (health.unhealthy(), health.must_hold());
         let (mut done, mut failed) = (Reconciled { unhealthy, held, ..Reconciled::default() }, None);
-        for step in reconcile(&scene) {
+        let mut steps = reconcile(&scene);
+        if let Err(error) = self.write_down(pool, &suspects_after(&steps, &scene), suspects).await {
+            steps.retain(|step| step.ends().is_none());
+            failed = (error.kind != Kind::Conflict).then_some(error);
+        }
+        for step in steps {
             if let Err(error) = self.take(config, step, now_ms, &mut done).await {
                 tracing::error!(pool, %error, "a step failed; the others go on");
                 failed.get_or_insert(error);
@@ -112,15 +136,28 @@ where
         failed.map_or(Ok(done), |error| Err(Unfinished { error, done: Some(done) }))
     }
 
+    /// Writes down what was seen, and what is about to be ended. Whoever cannot ends nothing: another reconciliation was
+    /// faster, or the next one would not know of it.
+    async fn write_down(&self, pool: &str, after: &Suspects, before: &Suspects) -> Port<()> {
+        if after == before {
+            return Ok(());
+        }
+        for (instance, suspect) in after.machines.iter().filter(|(id, _)| !before.machines.contains_key(*id)) {
+            tracing::info!(pool, instance, why = ?suspect.why, "suspected; the next reconciliation looks again");
+        }
+        let written = self.ports.control.put_suspects(pool, after).await;
+        written.inspect_err(|error| tracing::warn!(pool, %error, "what was seen is not written down; nothing is ended"))
+    }
+
     /// The decisions that a reconciliation looks at: those that are not settled, as many of the last ones as it must know
-    /// of, and older ones whose machines have no record.
+    /// of, and older ones whose machines have no record; and the ticks of such ones that cannot be read.
     async fn decisions(
         &self,
         config: &PoolConfig,
         records: &[InstanceRecord],
         cloud: &[CloudInstance],
         now_s: u64,
-    ) -> Port<Vec<Decision>> {
+    ) -> Port<(Vec<Decision>, BTreeSet<u64>)> {
         let (log, pool) = (&self.ports.decisions, config.pool.as_str());
         let range = |back_s: u64| log.range(pool, now_s.saturating_sub(back_s), now_s + 1);
         let unsettled = log.unsettled(pool).await?;
@@ -128,24 +165,32 @@ where
         if may_resume(&decisions, config, now_s * 1000) {
             decisions = merged(decisions, range(earlier::look_back_s(config)).await?);
         }
-        for tick in unread_launches(config, records, cloud, &decisions) {
+        let mut unreadable = BTreeSet::new();
+        for tick in unread_launches(records, cloud, &decisions) {
             match log.get(pool, tick).await {
                 Ok(launch) => decisions.extend(launch),
                 Err(error) if error.kind == Kind::Unreadable => {
                     tracing::warn!(pool, tick, %error, "its machines are recorded at their size's first price");
+                    unreadable.insert(tick);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(decisions)
+        Ok((decisions, unreadable))
     }
 
-    /// The tasks, if any machine drains. If they cannot be read, machines go when their time is over, and not before.
-    async fn tasks_of_draining(&self, pool: &str, records: &[InstanceRecord]) -> Option<Vec<TaskRecord>> {
-        if !records.iter().any(|r| r.drain.is_some()) {
+    /// The tasks, if any machine drains or is overdue. If they cannot be read, machines go when their time is over, and not
+    /// before, and none is taken for stuck.
+    async fn tasks_if_needed(
+        &self,
+        config: &PoolConfig,
+        records: &[InstanceRecord],
+        now_ms: u64,
+    ) -> Option<Vec<TaskRecord>> {
+        if !needs_tasks(config, records, now_ms) {
             return None;
         }
-        let tasks = self.ports.tasks.open(pool).await;
+        let (pool, tasks) = (&config.pool, self.ports.tasks.open(&config.pool).await);
         tasks
             .inspect_err(|error| tracing::warn!(pool, %error, "machines that drain stay until their time is over"))
             .ok()
@@ -161,12 +206,26 @@ where
                 done.adopted += 1;
             }
             Step::Orphan(instance) => {
-                tracing::error!(pool = config.pool, instance, "orphan: its tags name no size of this pool");
+                tracing::error!(
+                    pool = config.pool,
+                    instance,
+                    "orphan: no size of this pool, or no decision, is its own"
+                );
                 done.orphans += 1;
+            }
+            Step::EndOrphan(instance) => {
+                let is_ended = self.end(&config.pool, &instance, "an orphan whose time is over").await?;
+                done.orphans_ended += u32::from(is_ended);
+            }
+            Step::EndStuck(record) => {
+                if self.end(&record.pool, &record.instance_id, "it never took tasks").await? {
+                    self.ports.instances.mark_terminated(&record, now_ms, Ended::Stuck).await?;
+                    done.stuck_ended += 1;
+                }
             }
             Step::MarkLost(record) => {
                 tracing::warn!(pool = record.pool, instance = record.instance_id, "lost: EC2 no longer reports it");
-                self.ports.instances.mark_terminated(&record, now_ms).await?;
+                self.ports.instances.mark_terminated(&record, now_ms, Ended::Lost).await?;
                 done.lost += 1;
             }
             Step::EndDrain(record) => {
@@ -186,6 +245,22 @@ where
             Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,
         }
         Ok(())
+    }
+
+    /// Terminates a machine without a decision; whether it went. One that EC2 does not let go (somebody protected it) is left
+    /// alone, and seen anew.
+    async fn end(&self, pool: &str, instance: &str, because: &str) -> Port<bool> {
+        match self.terminate_what_may_be(&[instance.to_owned()]).await {
+            Ok(_) => {
+                tracing::warn!(pool, instance, because, "ended without a decision");
+                Ok(true)
+            }
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => {
+                tracing::warn!(pool, instance, because, %error, "left running");
+                Ok(false)
+            }
+        }
     }
 
     async fn resume(

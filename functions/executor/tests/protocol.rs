@@ -2,9 +2,11 @@
 
 use std::task::{Context, Poll, Waker};
 
+use contract::control::Mode;
 use contract::decision::{IntentState, Outcome};
 use contract::event::Tick;
-use contract::record::{Drain, DrainReason, TaskRecord};
+use contract::pool::PoolConfig;
+use contract::record::{Drain, DrainReason, Ended, TaskRecord};
 use contract::{ACTION_COUNT, Action, Mask};
 use controller::offering::without_capacity;
 use controller::ports::{Control, Decisions, Instances, Kind, Tasks};
@@ -39,7 +41,7 @@ async fn decided(world: &World, tick: u64, action: Action) {
 
 /// A world with a pool that has a cooldown, and the executor over it.
 fn setup() -> (World, OverWorld) {
-    let config = contract::pool::PoolConfig { cooldown_s: 120, ..pool_config("p") };
+    let config = PoolConfig { cooldown_s: 120, ..pool_config("p") };
     let world = World::with_pool(&config);
     let executor = over(&world);
     (world, executor)
@@ -114,7 +116,7 @@ async fn no_capacity_is_recorded_and_backed_off_and_nothing_leaks() {
 
 #[tokio::test]
 async fn a_launch_that_may_have_worked_counts_although_its_second_call_finds_no_capacity() {
-    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
+    let config = PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
     let world = World::with_pool(&config);
     let executor = over(&world);
     decided(&world, TICK, Action::Launch(0, 1)).await;
@@ -133,7 +135,7 @@ async fn a_launch_that_may_have_worked_counts_although_its_second_call_finds_no_
 
 #[tokio::test]
 async fn without_capacity_the_next_launch_goes_elsewhere_and_is_recorded_at_its_price() {
-    let mut config = contract::pool::PoolConfig { subnets: vec!["a".into()], ..pool_config("p") };
+    let mut config = PoolConfig { subnets: vec!["a".into()], ..pool_config("p") };
     let alternate = contract::pool::Alternate { instance_type: "m6a.large".into(), usd_per_hour: 0.25 };
     config.sizes[0].alternates = vec![alternate];
     let world = World::with_pool(&config);
@@ -201,7 +203,7 @@ async fn a_claim_that_was_never_settled_is_settled_however_old_it_is() {
 /// Two L whose second must not be launched while the budget of the hour allows one, and the first is 50 minutes old.
 #[tokio::test]
 async fn an_interrupted_launch_is_checked_against_all_claims_of_the_hour() {
-    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(2), ..pool_config("p") };
+    let config = PoolConfig { launches_per_hour_max: Some(2), ..pool_config("p") };
     let world = World::with_pool(&config);
     let executor = over(&world);
     decided(&world, TICK, Action::Launch(2, 1)).await;
@@ -210,7 +212,7 @@ async fn an_interrupted_launch_is_checked_against_all_claims_of_the_hour() {
     decided(&world, again, Action::Launch(2, 1)).await;
     world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestLimitExceeded", Kind::Throttled));
     assert!(matches!(executor.execute("p", again).await.unwrap(), Done::Pending(_)));
-    world.put_config(&contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..config }).await.unwrap();
+    world.put_config(&PoolConfig { launches_per_hour_max: Some(1), ..config }).await.unwrap();
     executor.reconcile(&schedule(again + 180)).await.unwrap();
     let intent = world.decisions()[1].intent.clone().unwrap();
     let Some(Outcome::Failed { error }) = intent.outcome else { panic!("{intent:?}") };
@@ -240,7 +242,7 @@ async fn a_machine_whose_record_is_lost_is_adopted_at_its_launches_price_however
     }
     let [record] = world.instances().try_into().unwrap();
     let outside = world.outside();
-    outside.mark_terminated(&record, (TICK + 90) * 1000).await.unwrap();
+    outside.mark_terminated(&record, (TICK + 90) * 1000, Ended::Lost).await.unwrap();
     let done = executor.reconcile(&schedule(TICK + 86_400)).await.unwrap();
     assert_eq!((done.adopted, world.count(op::DECISIONS_GET)), (1, 3), "two to execute, one for the price");
     let adopted = world.instances();
@@ -267,7 +269,7 @@ async fn an_interrupted_launch_is_not_repeated_while_the_pool_is_drained_and_an_
         decided(&world, TICK, action).await;
         world.fail_next(operation, fault(operation, "RequestTimeout", Kind::Unavailable));
         assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
-        let draining = contract::pool::PoolConfig { mode: contract::control::Mode::Drain, ..pool_config("p") };
+        let draining = PoolConfig { mode: Mode::Drain, ..pool_config("p") };
         world.put_config(&draining).await.unwrap();
         assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().finished, 1);
         assert!(world.decisions()[0].is_settled());
@@ -283,7 +285,9 @@ async fn a_machine_taken_for_lost_gets_its_record_back_when_ec2_shows_it_again()
     executor.execute("p", TICK).await.unwrap();
     let id = world.machines()[0].instance_id.clone();
     world.change_machine(&id, |m| m.visible = false);
-    assert_eq!(executor.reconcile(&schedule(TICK + 600)).await.unwrap().lost, 1);
+    assert_eq!(executor.reconcile(&schedule(TICK + 600)).await.unwrap().lost, 0, "at first sight");
+    assert_eq!(executor.reconcile(&schedule(TICK + 660)).await.unwrap().lost, 1);
+    assert_eq!(world.instances()[0].ended, Some(Ended::Lost));
     assert!(world.alive("p").await.unwrap().is_empty());
     world.change_machine(&id, |m| m.visible = true);
     assert_eq!(executor.reconcile(&schedule(TICK + 900)).await.unwrap().adopted, 1);
@@ -323,7 +327,7 @@ async fn the_kill_switch_and_the_mode_refuse_every_claim() {
     let refused = Done::Settled(Outcome::Refused { because: "kill switch".into() });
     assert_eq!(executor.execute("p", TICK).await.unwrap(), refused);
     world.put_kill_switch(contract::control::KillSwitch { engaged: false }).await.unwrap();
-    let watching = contract::pool::PoolConfig { mode: contract::control::Mode::Observe, ..pool_config("p") };
+    let watching = PoolConfig { mode: Mode::Observe, ..pool_config("p") };
     world.put_config(&watching).await.unwrap();
     decided(&world, TICK + 60, Action::Launch(0, 1)).await;
     let refused = Done::Settled(Outcome::Refused { because: "mode observe".into() });
@@ -331,9 +335,43 @@ async fn the_kill_switch_and_the_mode_refuse_every_claim() {
     assert!(world.machines().is_empty());
 }
 
+/// Executes the decision of [`TICK`]; between its last call before the claim and the claim, somebody sets this mode.
+async fn execute_around_mode(world: &World, executor: &OverWorld, mode: Mode) -> Done {
+    world.step_by_step();
+    let mut run = std::pin::pin!(executor.execute("p", TICK));
+    let mut poll = || run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    while world.count(op::DECISIONS_BEFORE) == 0 {
+        assert!(poll().is_pending());
+    }
+    world.outside().put_config(&PoolConfig { mode, ..pool_config("p") }).await.unwrap();
+    loop {
+        if let Poll::Ready(done) = poll() {
+            return done.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mode_that_is_set_between_its_reading_and_the_claim_refuses_it() {
+    let refused = Done::Settled(Outcome::Refused { because: "mode: changed before the claim".into() });
+    for (mode, action, is_refused) in [
+        (Mode::Off, Action::Stop(0, 1), true),
+        (Mode::Observe, Action::Launch(0, 1), true),
+        (Mode::Drain, Action::Launch(0, 1), true),
+        (Mode::Drain, Action::Stop(0, 1), false),
+    ] {
+        let (world, executor) = setup();
+        decided(&world, TICK, action).await;
+        let done = execute_around_mode(&world, &executor, mode).await;
+        assert_eq!(done == refused, is_refused, "{mode:?} {action}: {done}");
+        assert_eq!(world.outside().head("p").await.unwrap().generation, u64::from(!is_refused));
+        assert!(world.machines().is_empty());
+    }
+}
+
 #[tokio::test]
 async fn several_machines_come_and_go_in_one_action_but_for_the_protected_one() {
-    let world = World::with_pool(&contract::pool::PoolConfig { machines_per_action_max: 4, ..pool_config("p") });
+    let world = World::with_pool(&PoolConfig { machines_per_action_max: 4, ..pool_config("p") });
     let executor = over(&world);
     decided(&world, TICK, Action::Launch(0, 4)).await;
     let launched = executor.execute("p", TICK).await.unwrap();
@@ -354,11 +392,7 @@ async fn several_machines_come_and_go_in_one_action_but_for_the_protected_one() 
 
 /// A pool whose machines have ten minutes to work off their tasks, two of size S, and a task that runs on the first.
 async fn with_drain() -> (World, OverWorld) {
-    let world = World::with_pool(&contract::pool::PoolConfig {
-        drain_s: Some(600),
-        machines_per_action_max: 2,
-        ..pool_config("p")
-    });
+    let world = World::with_pool(&PoolConfig { drain_s: Some(600), machines_per_action_max: 2, ..pool_config("p") });
     let executor = over(&world);
     decided(&world, TICK, Action::Launch(0, 2)).await;
     executor.execute("p", TICK).await.unwrap();
@@ -458,7 +492,7 @@ async fn a_drain_of_machines_without_live_records_is_a_failure() {
         assert!(poll().is_pending(), "it has no plan yet");
     }
     for record in records {
-        outside.mark_terminated(&record, (TICK + 60) * 1000).await.unwrap();
+        outside.mark_terminated(&record, (TICK + 60) * 1000, Ended::Lost).await.unwrap();
     }
     let done = loop {
         if let Poll::Ready(done) = poll() {
@@ -490,7 +524,7 @@ async fn an_executor_that_stops_between_the_marks_and_the_outcome_is_finished() 
 #[tokio::test]
 async fn an_interrupted_stop_of_several_machines_says_and_records_all_that_went() {
     for killed in [false, true] {
-        let world = World::with_pool(&contract::pool::PoolConfig { machines_per_action_max: 2, ..pool_config("p") });
+        let world = World::with_pool(&PoolConfig { machines_per_action_max: 2, ..pool_config("p") });
         let executor = over(&world);
         decided(&world, TICK, Action::Launch(0, 2)).await;
         executor.execute("p", TICK).await.unwrap();
@@ -519,7 +553,7 @@ async fn an_interrupted_stop_of_several_machines_says_and_records_all_that_went(
 
 #[tokio::test]
 async fn of_an_interrupted_stop_only_what_is_still_ours_is_terminated() {
-    let world = World::with_pool(&contract::pool::PoolConfig { machines_per_action_max: 2, ..pool_config("p") });
+    let world = World::with_pool(&PoolConfig { machines_per_action_max: 2, ..pool_config("p") });
     let executor = over(&world);
     decided(&world, TICK, Action::Launch(0, 2)).await;
     executor.execute("p", TICK).await.unwrap();
@@ -568,7 +602,7 @@ async fn an_answer_without_a_machine_is_a_failure_and_not_a_launch() {
 
 #[tokio::test]
 async fn a_plan_that_is_not_allowed_any_more_is_refused_and_nothing_is_done() {
-    let config = contract::pool::PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
+    let config = PoolConfig { launches_per_hour_max: Some(1), ..pool_config("p") };
     let world = World::with_pool(&config);
     let executor = over(&world);
     for tick in [TICK, TICK + 60] {
@@ -586,11 +620,11 @@ async fn a_plan_that_is_not_allowed_any_more_is_refused_and_nothing_is_done() {
 
 /// A pool with this cap on dollars a day, and an L that ran for an hour of this day and is gone.
 async fn spent(usd_per_day_max: f64) -> (World, OverWorld) {
-    let config = contract::pool::PoolConfig { usd_per_day_max: Some(usd_per_day_max), ..pool_config("p") };
+    let config = PoolConfig { usd_per_day_max: Some(usd_per_day_max), ..pool_config("p") };
     let world = World::with_pool(&config);
     let gone = instance("p", "i-gone", 2, (TICK - 7200) * 1000);
     world.put_new(&gone).await.unwrap();
-    world.mark_terminated(&gone, (TICK - 3600) * 1000).await.unwrap();
+    world.mark_terminated(&gone, (TICK - 3600) * 1000, Ended::Stopped).await.unwrap();
     decided(&world, TICK, Action::Launch(0, 1)).await;
     let executor = over(&world);
     (world, executor)
@@ -670,6 +704,7 @@ async fn a_step_that_fails_does_not_keep_the_reconciler_from_the_others() {
     let (world, executor) = setup();
     world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
     world.put_new(&instance("p", "i-gone", 0, (TICK - 3600) * 1000)).await.unwrap();
+    executor.reconcile(&schedule(TICK - 60)).await.unwrap();
     world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
     let unfinished = executor.reconcile(&schedule(TICK)).await.unwrap_err();
     assert_eq!((unfinished.error.kind, unfinished.done.map(|done| done.lost)), (Kind::Throttled, Some(1)));
@@ -744,6 +779,7 @@ async fn a_pool_that_is_held_is_reported_so_although_a_step_fails() {
     let (world, executor) = setup();
     never_ready(&world, 3).await;
     world.add_machine(testkit::builders::tags("p", TICK - 60, 0));
+    executor.reconcile(&schedule(TICK - 60)).await.unwrap();
     world.fail_next(op::INSTANCES_PUT_NEW, fault(op::INSTANCES_PUT_NEW, "Throttling", Kind::Throttled));
     let mut told = Vec::new();
     let event = executor::event::Event::Schedule(schedule(TICK));
@@ -759,6 +795,187 @@ async fn a_few_machines_that_never_take_tasks_stop_nobody() {
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Settled(Outcome::Launched { .. })));
     let reconciled = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
     assert_eq!((reconciled.unhealthy, reconciled.held), (2, false));
+}
+
+/// What reconciliations a minute apart from [`TICK`] on end as stuck, how many of them each.
+async fn stuck_ended<const N: usize>(executor: &OverWorld) -> [u32; N] {
+    let mut ended = [0; N];
+    for (i, n) in ended.iter_mut().enumerate() {
+        *n = executor.reconcile(&schedule(TICK + 60 * i as u64)).await.unwrap().stuck_ended;
+    }
+    ended
+}
+
+#[tokio::test]
+async fn a_machine_that_never_takes_tasks_is_ended_at_second_sight_and_makes_room_for_another() {
+    let mut config = pool_config("p");
+    config.sizes[0].bounds = contract::capacity::Bounds::new(1, Some(1)).unwrap();
+    let world = World::with_pool(&config);
+    let executor = over(&world);
+    never_ready(&world, 1).await;
+    let id = world.machines()[0].instance_id.clone();
+    for _ in 0..2 {
+        let of_same_tick = executor.reconcile(&schedule(TICK)).await.unwrap();
+        assert_eq!((of_same_tick.unhealthy, of_same_tick.stuck_ended), (1, 0), "one sight, however often");
+    }
+    assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().stuck_ended, 1);
+    let record = world.instances().remove(0);
+    assert_eq!((record.terminated_ms, record.ended), (Some((TICK + 60) * 1000), Some(Ended::Stuck)));
+    // describe is behind, and shows it for a while
+    world.change_machine(&id, |m| (m.visible, m.shown_alive) = (true, Some(true)));
+    assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().adopted, 0);
+    world.change_machine(&id, |m| (m.visible, m.shown_alive) = (false, None));
+    decided(&world, TICK + 120, Action::Launch(0, 1)).await;
+    let done = executor.execute("p", TICK + 120).await.unwrap();
+    assert!(matches!(done, Done::Settled(Outcome::Launched { .. })), "{done}");
+}
+
+#[tokio::test]
+async fn of_several_stuck_machines_one_goes_at_a_time_and_none_of_a_pool_that_is_held() {
+    for (machines, ended) in [(2, [0, 1, 1]), (3, [0, 0, 0])] {
+        let (world, executor) = setup();
+        never_ready(&world, machines).await;
+        assert_eq!(stuck_ended(&executor).await, ended, "of {machines}");
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_machine_stays_while_the_pool_may_not_stop_any() {
+    for mode in [Mode::Off, Mode::Observe, Mode::Drain] {
+        let (world, executor) = setup();
+        never_ready(&world, 1).await;
+        world.put_config(&PoolConfig { mode, ..pool_config("p") }).await.unwrap();
+        assert_eq!(stuck_ended(&executor).await, [0, u32::from(mode == Mode::Drain)], "{mode:?}");
+    }
+    let (world, executor) = setup();
+    never_ready(&world, 1).await;
+    world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
+    assert_eq!(stuck_ended(&executor).await, [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_machine_that_runs_a_task_or_of_which_nobody_can_say_is_not_stuck() {
+    let (world, executor) = setup();
+    never_ready(&world, 1).await;
+    let id = Some(world.machines()[0].instance_id.clone());
+    let runs = TaskRecord { started_ms: Some(TICK * 1000), instance_id: id, ..task("p", "t", TICK * 1000) };
+    world.put(&runs).await.unwrap();
+    assert_eq!(stuck_ended(&executor).await, [0, 0, 0]);
+    world.put(&TaskRecord { finished_ms: Some(TICK * 1000), ..runs }).await.unwrap();
+    world.take_down(op::TASKS_OPEN, Kind::Unavailable);
+    assert_eq!(stuck_ended(&executor).await, [0, 0, 0]);
+    world.heal();
+    assert_eq!(stuck_ended(&executor).await, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_protected_machine_that_is_stuck_stays_and_keeps_no_other_one_from_being_ended() {
+    let (world, executor) = setup();
+    never_ready(&world, 2).await;
+    // the older one, whose turn is first
+    let id = world.machines()[1].instance_id.clone();
+    world.change_machine(&id, |m| m.protected = true);
+    assert_eq!(stuck_ended(&executor).await, [0, 0, 1, 0]);
+    let alive: Vec<String> = world.alive("p").await.unwrap().into_iter().map(|r| r.instance_id).collect();
+    assert_eq!(alive, [id]);
+    assert!(world.machines()[1].alive);
+}
+
+#[tokio::test]
+async fn nothing_is_ended_that_is_not_written_down_before() {
+    for (kind, is_error) in [(Kind::Conflict, false), (Kind::Throttled, true)] {
+        let (world, executor) = setup();
+        never_ready(&world, 1).await;
+        executor.reconcile(&schedule(TICK)).await.unwrap();
+        world.fail_next(op::CONTROL_PUT_SUSPECTS, fault(op::CONTROL_PUT_SUSPECTS, "Scripted", kind));
+        assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.is_err(), is_error, "{kind:?}");
+        assert!(world.machines()[0].alive);
+        assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().stuck_ended, 1);
+    }
+}
+
+#[tokio::test]
+async fn one_empty_describe_takes_no_machine_for_lost_and_two_do() {
+    let (world, executor) = setup();
+    decided(&world, TICK, Action::Launch(0, 1)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let lost = async |at: u64, is_empty: bool| {
+        if is_empty {
+            world.hide_recorded_next();
+        }
+        executor.reconcile(&schedule(at)).await.unwrap().lost
+    };
+    let mut found = Vec::new();
+    for (i, is_empty) in [true, false, true, true].into_iter().enumerate() {
+        found.push(lost(TICK + 1200 + 60 * i as u64, is_empty).await);
+    }
+    assert_eq!(found, [0, 0, 0, 1]);
+}
+
+/// A pool that ends orphans after ten minutes, or not, and a machine with all our tags of a tick that nobody decided.
+async fn with_stray(orphans_end_after_s: Option<u64>) -> (World, OverWorld, String) {
+    let world = World::with_pool(&PoolConfig { orphans_end_after_s, ..pool_config("p") });
+    let executor = over(&world);
+    let id = world.add_machine(testkit::builders::tags("p", TICK - 7, 0));
+    (world, executor, id)
+}
+
+#[tokio::test]
+async fn a_machine_that_no_decision_explains_is_adopted_at_second_sight() {
+    let (world, executor, _) = with_stray(None).await;
+    assert_eq!(executor.reconcile(&schedule(TICK)).await.unwrap().adopted, 0);
+    assert_eq!(executor.reconcile(&schedule(TICK + 60)).await.unwrap().adopted, 1);
+    assert!(world.machines()[0].alive);
+}
+
+#[tokio::test]
+async fn an_orphan_is_reported_at_second_sight_and_ended_once_its_time_is_over_where_the_pool_asks_for_that() {
+    let (world, executor, id) = with_stray(Some(600)).await;
+    let mut found = Vec::new();
+    for at in [0, 60, 599, 600, 660] {
+        let done = executor.reconcile(&schedule(TICK + at)).await.unwrap();
+        assert_eq!(done.adopted, 0);
+        found.push((done.orphans, done.orphans_ended));
+    }
+    assert_eq!(found, [(0, 0), (1, 0), (1, 0), (1, 1), (0, 0)]);
+    assert!(world.machines().iter().all(|m| m.instance_id != id || !m.alive) && world.instances().is_empty());
+}
+
+#[tokio::test]
+async fn an_orphan_that_is_protected_or_lacks_a_tag_is_never_ended() {
+    let (world, executor, id) = with_stray(Some(600)).await;
+    world.change_machine(&id, |m| m.protected = true);
+    let mut tags = testkit::builders::tags("p", TICK - 7, 1);
+    tags.remove(contract::plan::TAG_DECISION);
+    let by_hand = world.add_machine(tags);
+    for at in (0..3600).step_by(60) {
+        assert_eq!(executor.reconcile(&schedule(TICK + at)).await.unwrap().orphans_ended, 0);
+    }
+    assert!(world.machines().iter().all(|m| m.alive));
+    assert_eq!(world.instances().iter().map(|r| &r.instance_id).collect::<Vec<_>>(), [&by_hand], "adopted as ever");
+}
+
+#[tokio::test]
+async fn a_launch_is_settled_although_the_memory_of_missing_capacity_cannot_be_kept() {
+    for down in [op::CONTROL_NO_CAPACITY, op::CONTROL_PUT_NO_CAPACITY] {
+        let (world, executor) = setup();
+        world.without_capacity(0);
+        decided(&world, TICK, Action::Launch(0, 1)).await;
+        // what the plan reads works
+        world.step_by_step();
+        let mut run = std::pin::pin!(executor.execute("p", TICK));
+        let mut poll = || run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        while world.count(op::LAUNCH) == 0 {
+            assert!(poll().is_pending());
+        }
+        world.take_down(down, Kind::Unavailable);
+        let done = loop {
+            if let Poll::Ready(done) = poll() {
+                break done.unwrap();
+            }
+        };
+        assert!(matches!(done, Done::Settled(Outcome::NoCapacity { .. })), "{down}: {done}");
+    }
 }
 
 #[tokio::test]

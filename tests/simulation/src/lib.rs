@@ -15,9 +15,9 @@
 //! | invariant | checked by | on |
 //! |---|---|---|
 //! | I1 bounds | `check::act` (`launched`, `terminated`) | every launch and termination that takes effect, against what really runs, visible or not |
-//! | I2 cooldown, budgets | `check::act` (`claimed`, `within_budget`), `check::money` | every claim and launch; dollars by what really runs and what the records say was spent |
+//! | I2 cooldown, budgets | `check::act` (`claimed`, `within_budget`), `check::money` | every claim, launch and stop; dollars by what really runs and what the records say was spent |
 //! | I3 only ours, not protected | `check::act` (`termination_asked`, `terminated`), `check::rest` (`others_are_left_alone`) | every id that is even asked for; after every minute no record and no intent names a machine of another stack |
-//! | I4 one record a machine | `check::rest` | after every minute (no two), and at rest (exactly one, or an orphan) |
+//! | I4 one record a machine | `check::rest`, `check::act` (`ended_without_decision`) | after every minute (no two, none lost at first sight), and at rest (exactly one, or an orphan); everything that a reconciliation ends of its own |
 //! | I5 one launch a decision | `check::act` (`launched`, `claimed`) | every launch and claim |
 //! | I6 generation, settled, plan | `check::act` (`claimed`, `stored`, `launched`, `terminated`) | every claim and intent; every action against the stored plan |
 //! | I7 attributed | `check::decide` (`attributed`) | every decision |

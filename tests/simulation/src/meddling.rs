@@ -81,6 +81,8 @@ pub struct Meddling {
     pub promotions: Promotions,
     /// When a machine stopped being one of ours, as a moment of the simulation.
     pub left_at: BTreeMap<String, u64>,
+    /// When a describe was made to show nothing, milliseconds.
+    pub emptied_ms: Vec<u64>,
     /// The mode that the pool was put in, and the moment.
     pub mode: Option<(Mode, u64)>,
     /// The simulation's moment.
@@ -118,6 +120,7 @@ impl Meddling {
             retagged: BTreeSet::new(),
             promotions: Promotions::new(pool),
             left_at: BTreeMap::new(),
+            emptied_ms: Vec::new(),
             mode: None,
             moment: 0,
             quiet: true,
@@ -246,7 +249,7 @@ impl Meddling {
     /// Somebody or nature changes a machine; what it did, in words.
     pub fn machine(&mut self, world: &World, config: &PoolConfig, at_ms: u64, seen: &mut Seen) -> String {
         let what = self.rng.random_range(0..12);
-        let Some(Machine { instance_id: id, .. }) = self.alive(world) else {
+        let Some(Machine { instance_id: id, client_token, .. }) = self.alive(world) else {
             return self.by_hand(world, config, at_ms, seen);
         };
         match what {
@@ -284,7 +287,7 @@ impl Meddling {
             }
             6 => self.tag_again(world, at_ms),
             // One without a record would be adopted as what its tag says, and nobody could know better.
-            7 if world.instances().iter().any(|r| r.instance_id == id && r.decision.is_some()) => {
+            7 if client_token.is_some() && world.instances().iter().any(|r| r.instance_id == id) => {
                 seen.note(Event::SizeRetagged);
                 self.retagged.insert(id.clone());
                 let size = self.rng.random_range(0..5).to_string();
@@ -330,11 +333,13 @@ impl Meddling {
     fn by_hand(&mut self, world: &World, config: &PoolConfig, at_ms: u64, seen: &mut Seen) -> String {
         let mut tags = tags(&config.pool, at_ms / 1000, self.rng.random_range(0..4));
         tags.remove(TAG_DECISION);
-        if self.rng.random_bool(0.3) {
-            tags.clear();
-        } else {
-            seen.note(Event::LaunchedByHand);
+        match self.rng.random_range(0..10) {
+            0..3 => tags.clear(),
+            // of a moment that is no tick, so that no decision explains it
+            3..6 => drop(tags.insert(TAG_DECISION.into(), (at_ms / 1000 + 7).to_string())),
+            _ => {}
         }
+        seen.note_if(!tags.is_empty(), Event::LaunchedByHand);
         let id = world.add_machine(tags);
         self.joined.insert(id.clone(), at_ms);
         format!("a person launches {id}")
@@ -362,14 +367,16 @@ impl Meddling {
                 self.down.push((until, op::CONTROL_CONFIG));
                 "the configuration is broken".into()
             }
-            _ => {
-                let mode = [Mode::Off, Mode::Observe, Mode::Drain][self.rng.random_range(0..3)];
-                self.mode_until = Some(until);
-                self.mode = Some((mode, self.moment));
-                now(world.outside().put_config(&PoolConfig { mode, ..config.clone() })).expect("never fails");
-                format!("mode {mode:?}")
-            }
+            _ => self.set_mode(world, config, until),
         }
+    }
+
+    fn set_mode(&mut self, world: &World, config: &PoolConfig, until: u64) -> String {
+        let mode = [Mode::Off, Mode::Observe, Mode::Drain][self.rng.random_range(0..3)];
+        self.mode_until = Some(until);
+        self.mode = Some((mode, self.moment));
+        now(world.outside().put_config(&PoolConfig { mode, ..config.clone() })).expect("never fails");
+        format!("mode {mode:?}")
     }
 
     fn flip(&mut self, world: &World, until: u64) -> String {
@@ -383,8 +390,15 @@ impl Meddling {
         if !self.happens(self.rates.meddle) {
             return None;
         }
-        Some(match self.rng.random_range(0..4) {
+        Some(match self.rng.random_range(0..6) {
             0 => self.flip(world, at_ms / 60_000 + 2),
+            4 => self.set_mode(world, config, at_ms / 60_000 + 2),
+            5 => {
+                seen.note(Event::DescribeEmpty);
+                self.emptied_ms.push(at_ms);
+                world.hide_recorded_next();
+                "the next describe shows no recorded machine".into()
+            }
             1 => {
                 if self.rng.random_bool(0.5) {
                     world.without_capacity(self.rng.random_range(0..3));

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::limits::OUTAGE_TASKS_MIN;
-use contract::plan::{TAG_SIZE, TAG_STACK};
+use contract::limits::{OUTAGE_TASKS_MIN, UNHEALTHY_MACHINES_MIN};
+use contract::plan::{TAG_DECISION, TAG_SIZE, TAG_STACK};
 use contract::pool::{OUTSIDE_METRICS, PoolConfig};
 use contract::record::{TaskRecord, TaskState};
 use controller::ports::{Instances, Point, Tasks};
@@ -135,12 +135,22 @@ impl Plant {
         self.measure(world, config, at_ms, share, seen);
     }
 
-    /// Faults stop: everything is healthy from now on, and the tasks that still come are few and end.
-    pub fn heal(&mut self) {
+    /// Faults stop: what is launched from now on is healthy, and the tasks that still come are few and end. Machines that never come up stay so,
+    /// for the executor to replace; but people mend those whose tags they changed or left out, which it leaves alone, and
+    /// all of them where they are so many that it may hold.
+    pub fn heal(&mut self, world: &World, retagged: &BTreeSet<String>) {
         self.load = Load::Gentle;
         // Whoever sent a task without an end takes it back: a load that never ends is not a feasible one.
         self.runtime_ms.values_mut().filter(|ms| **ms == u64::MAX).for_each(|ms| *ms = 0);
-        self.unhealthy.clear();
+        for machine in world.machines() {
+            if retagged.contains(&machine.instance_id) || !machine.tags.contains_key(TAG_DECISION) {
+                self.unhealthy.remove(&machine.instance_id);
+            }
+        }
+        let is_sick = |m: &&Machine| m.alive && is_ours(m, &self.pool) && self.unhealthy.contains(&m.instance_id);
+        if world.with_machines(|all| all.iter().filter(is_sick).count()) >= UNHEALTHY_MACHINES_MIN as usize {
+            self.unhealthy.clear();
+        }
         self.unhealthy_rate = 0.0;
         (self.disasters.blackout, self.disasters.bad_image) = (0.0, 0.0);
         self.disasters.bad_until_ms = 0;

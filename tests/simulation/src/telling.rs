@@ -4,6 +4,7 @@ use contract::Action;
 use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
 use contract::money::Cap;
 use contract::plan::Plan;
+use controller::guard::Refusal;
 use controller::reason::Hold;
 use controller::rule;
 use testkit::fate::Happened;
@@ -57,17 +58,22 @@ pub fn note_answer(answer: &Answer, seen: &mut Seen) {
     seen.note_if(matches!(answer, Answer::Refused(_)), Event::MalformedEvent);
     seen.note_if(matches!(answer, Answer::Interrupted(Ok(Some(_)))), Event::NoticeTaken);
     seen.note_if(matches!(answer, Answer::Interrupted(Ok(None))), Event::NoticeOfOthers);
-    seen.note_if(matches!(answer, Answer::Reconciled(Ok(done)) if done.drained > 0), Event::Drained);
+    let Answer::Reconciled(Ok(done)) = answer else { return };
+    seen.note_if(done.drained > 0, Event::Drained);
+    seen.note_if(done.stuck_ended > 0, Event::StuckEnded);
+    seen.note_if(done.orphans_ended > 0, Event::OrphanEnded);
 }
 
 /// Notes what the handlers' own log shows and nothing else does.
 pub fn note_log(text: &str, seen: &mut Seen) {
-    const PHRASES: [(&str, Event); 11] = [
+    const PHRASES: [(&str, Event); 13] = [
         ("duplicate of a decision", Event::Duplicate),
         ("the table has no such decision", Event::ForgedRecord),
         ("adopted: no live record", Event::Adopted),
         ("orphan: ", Event::Orphan),
         ("lost: EC2 no longer", Event::Lost),
+        ("suspected; the next", Event::Suspected),
+        ("Control.put_suspects: Conflict", Event::SuspectsRaced),
         ("settled an interrupted decision", Event::Finished),
         ("released a decision", Event::Released),
         ("mode is off", Event::ModeOff),
@@ -137,8 +143,12 @@ fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
         Outcome::Failed { error } => refused(error),
     };
     event.into_iter().for_each(|event| seen.note(event));
+    let raced = matches!(outcome, Outcome::Refused { because } if because.ends_with("changed before the claim"));
+    seen.note_if(raced, Event::RefusedModeRaced);
     let without_money = matches!(outcome, Outcome::Refused { because } if because.contains("money cap"));
     seen.note_if(without_money, Event::PlanWithoutMoney);
+    let without_stops = matches!(outcome, Outcome::Refused { because } if because.contains("stops were claimed"));
+    seen.note_if(without_stops, Event::PlanWithoutStops);
     let never_ready = matches!(outcome, Outcome::Refused { because } if because.ends_with("and 0 are gone from EC2"));
     seen.note_if(never_ready && event == Some(Event::RefusedUnhealthy), Event::RefusedNeverReady);
 }
@@ -178,6 +188,7 @@ fn note_decision(d: &Decision, seen: &mut Seen) {
         }
     }
     seen.note_if(d.reason.contains("policy 000000000000"), Event::PointerToNothing);
+    seen.note_if(d.refusals.contains(&Refusal::StopBudget.to_string()), Event::StopBudget);
     for (cap, event) in [
         (Cap::Hour, Event::NoMoneyHour),
         (Cap::Day, Event::NoMoneyDay),

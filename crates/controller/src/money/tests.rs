@@ -100,6 +100,7 @@ fn the_guard_refuses_launches_for_money_and_never_stops() {
             machines_per_action_max: 4,
             doubtful: false,
             launches_left: None,
+            stops_left: None,
             money,
         };
         permit(action, &s)

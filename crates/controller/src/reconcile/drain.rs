@@ -31,7 +31,7 @@ fn is_idle(record: &InstanceRecord, drain: Drain, scene: &Scene<'_>) -> bool {
 }
 
 /// Whether a task runs on a machine.
-fn is_running_on(task: &TaskRecord, instance_id: &str) -> bool {
+pub(super) fn is_running_on(task: &TaskRecord, instance_id: &str) -> bool {
     task.state() == TaskState::Running && task.instance_id.as_deref() == Some(instance_id)
 }
 
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
     use crate::ports::CloudInstance;
     use crate::reconcile::reconcile;
-    use crate::samples::{config, machine, record};
+    use crate::samples::{READABLE, config, machine, record, seen_before};
 
     const NOW: u64 = 10_000_000;
 
@@ -80,6 +80,8 @@ mod tests {
             ended: None,
             terminated: &[],
             decisions: &[],
+            unreadable: &READABLE,
+            suspects: &seen_before(records, cloud, NOW),
             now_ms: NOW,
         })
     }

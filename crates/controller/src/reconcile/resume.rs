@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::ports::CloudInstance;
     use crate::reconcile::{Step, reconcile};
-    use crate::samples::{claimed, config, machine, record};
+    use crate::samples::{READABLE, claimed, config, machine, record, seen_before};
     use contract::Action;
     use contract::pool::PoolConfig;
     use contract::record::{Drain, DrainReason, InstanceRecord};
@@ -248,6 +248,8 @@ mod tests {
             ended: None,
             terminated: &terminated,
             decisions: &decisions,
+            unreadable: &READABLE,
+            suspects: &seen_before(&records, &cloud, NOW),
             now_ms: NOW,
         })
     }

@@ -201,6 +201,19 @@ fn the_cooldown_and_the_budget_are_the_shadows() {
 }
 
 #[test]
+fn the_budget_of_stops_is_the_shadows() {
+    let mut books = Books::new();
+    (books.config.stops_per_hour_max, books.config.machines_per_action_max) = (Some(3), 2);
+    books.tick(TICK, &measured(0, 0), Action::Stop(2, 2));
+    for tick in (TICK + 300..TICK + 3600).step_by(300) {
+        books.tick(tick, &measured(0, 0), Action::Nothing);
+    }
+    let left = |tick: u64| stops_left(&books.look(tick, &measured(0, 0)).0, &books.config);
+    assert_eq!((left(TICK + 3599), left(TICK + 3600)), (Some(1), Some(3)));
+    assert_eq!(stops_left(&books.look(TICK + 3599, &measured(0, 0)).0, &config()), None);
+}
+
+#[test]
 fn another_policy_another_mode_or_a_long_gap_begin_a_new_ledger() {
     let longest = (SHADOW_GAP_TICKS_MAX + 1) * 60;
     let since = |change: fn(&mut Books), tick: u64| {
@@ -278,6 +291,7 @@ fn permitted(books: &Books, shadow: &Shadow, tick: u64, action: usize) -> Action
         next_allowed_ms: shadow.head.next_allowed_ms,
         doubtful: false,
         launches_left: launches_left(shadow, &books.config),
+        stops_left: stops_left(shadow, &books.config),
         money: None,
     };
     let action = Action::at(action);

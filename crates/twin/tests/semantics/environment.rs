@@ -182,6 +182,30 @@ fn the_launch_budget_counts_the_last_hour() {
 }
 
 #[test]
+fn the_stop_budget_counts_the_last_hour_and_a_new_episode_begins_with_a_whole_one() {
+    let spec = spec(batch(1, 7_200_000, 1000, 0), |config| {
+        config.stops_per_hour_max = Some(2);
+        config.types[0].initial = 9;
+    });
+    let mut env = TwinEnv::new(spec);
+    let stops_of_episode = |env: &mut TwinEnv| {
+        env.reset(0);
+        let mut stops = Vec::new();
+        while !env.is_over() {
+            let before = env.observation().fleet[0].total();
+            env.step(Action::Stop(0, 1));
+            if env.observation().fleet[0].total() < before {
+                stops.push(env.outcome().steps - 1);
+            }
+        }
+        stops
+    };
+    let first = stops_of_episode(&mut env);
+    assert_eq!(first, [0, 1, 60, 61, 120]);
+    assert_eq!(stops_of_episode(&mut env), first);
+}
+
+#[test]
 fn no_launch_leads_above_the_cap_on_dollars_an_hour() {
     // S, M and L run for 1.4 dollars an hour: one more L is 2.2, and then an M is exactly 2.6.
     let spec = spec(batch(1, 7_200_000, 1000, 0), |config| config.usd_per_hour_max = Some(2.6));

@@ -1,17 +1,19 @@
 //! What must hold for every claim, every stored intent, every launch and every termination: I1 to I6, I8 and I10.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::action::Action;
 use contract::control::Mode;
 use contract::decision::{Decision, Intent, IntentState, Verdict};
 use contract::limits::{BOOT_DEADLINE_S, LATE_TICKS, UNHEALTHY_MACHINES_MIN, UNHEALTHY_SHARE_MAX};
-use contract::plan::{LaunchPlan, Plan};
-use contract::record::{DrainReason, InstanceRecord};
+use contract::plan::{LaunchPlan, Plan, TAG_DECISION, TAG_MANAGED, TAG_POOL, TAG_SIZE, TAG_STACK};
+use contract::record::{DrainReason, InstanceRecord, Suspect, Suspicion, TaskRecord, TaskState};
 use controller::earlier::UNSEEN_S_MAX;
+use controller::ports::Control;
 use testkit::Machine;
 
 use super::{Checked, Checker, Scene, ensure, money};
+use crate::now;
 use crate::plant::{is_ours, true_size};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -30,8 +32,10 @@ impl Checker {
         killed: bool,
     ) -> Checked {
         ensure(!killed, "I10", || format!("{tick} was claimed behind the kill switch"))?;
-        let quiet = matches!(mode(scene), Some(Mode::Off | Mode::Observe));
-        ensure(!quiet, "I10", || format!("{tick} was claimed in mode {:?}", mode(scene)))?;
+        let mode = scene.meddling.mode.map_or(Mode::Active, |(mode, _)| mode);
+        let claimed = scene.world.decisions().into_iter().find(|d| d.tick == tick);
+        let carried_out = claimed.is_some_and(|d| mode.carries_out(d.action));
+        ensure(carried_out, "I10", || format!("{tick} was claimed in mode {mode:?}"))?;
         ensure(generation == self.generation + 1, "I6", || {
             format!("generation {generation} follows {}", self.generation)
         })?;
@@ -90,7 +94,7 @@ impl Checker {
         ensure(self.launched[&tick].len() <= plan.count as usize, "I5", || {
             format!("{tick} launched {:?}", self.launched[&tick])
         })?;
-        self.within_budget(scene, tick)?;
+        self.within_budget(tick, scene.config.launches_per_hour_max, &self.launched)?;
         money::within_caps(scene, tick, self.claims.get(&tick).copied().unwrap_or(scene.now_ms))?;
         self.mostly_healthy(scene, &format!("the launch of {tick}"))?;
         let max = scene.config.sizes[plan.size].bounds.max();
@@ -121,15 +125,13 @@ impl Checker {
         ensure(!held, "I10", || format!("{what} while {sick} of {alive} machines are unhealthy"))
     }
 
-    /// I2: launches of any hour, by the time of their claims.
-    fn within_budget(&self, scene: Scene<'_>, tick: u64) -> Checked {
-        let (Some(max), Some(claimed)) = (scene.config.launches_per_hour_max, self.claims.get(&tick)) else {
-            return Ok(());
-        };
+    /// I2: launches, and stops, of any hour, by the time of their claims.
+    fn within_budget(&self, tick: u64, max: Option<u32>, done: &BTreeMap<u64, Vec<String>>) -> Checked {
+        let (Some(max), Some(claimed)) = (max, self.claims.get(&tick)) else { return Ok(()) };
         let in_hour = |t: &u64| self.claims.get(t).is_some_and(|at| at + HOUR_MS > *claimed && at <= claimed);
-        let n: usize = self.launched.iter().filter(|(t, _)| in_hour(t)).map(|(_, ids)| ids.len()).sum();
+        let n: usize = done.iter().filter(|(t, _)| in_hour(t)).map(|(_, ids)| ids.len()).sum();
         ensure(n <= max as usize, "I2", || {
-            format!("{n} launches in the hour before the one of {tick}; {max} are allowed")
+            format!("{n} machines in the hour before the one of {tick}; {max} are allowed")
         })
     }
 
@@ -151,16 +153,23 @@ impl Checker {
         let machine = machines.iter().find(|m| m.instance_id == id).expect("it was terminated");
         ensure(is_ours(machine, &scene.config.pool), "I3", || format!("{id} was terminated without our tags"))?;
         ensure(!machine.protected, "I3", || format!("{id} was terminated in spite of its protection"))?;
+        let quiet = matches!(mode(scene), Some(Mode::Off | Mode::Observe));
+        ensure(!quiet, "I10", || format!("{id} was terminated in mode {:?}", mode(scene)))?;
+        self.mostly_healthy(scene, &format!("the stop of {id}"))?;
+        let suspects = now(scene.world.outside().suspects(&scene.config.pool)).expect("the outside's calls never fail");
+        if let Some(suspect) = suspects.machines.get(id).filter(|suspect| suspect.ended_ms.is_some()) {
+            self.ended.insert(id.to_owned(), scene.now_ms);
+            return ended_without_decision(scene, machine, *suspect);
+        }
         let of = |d: &Decision| matches!(planned(d), Some(Plan::Terminate { instance_ids, .. }) if instance_ids.iter().any(|i| i == id));
         let Some(decision) = scene.world.decisions().into_iter().find(of) else {
             return ensure(false, "I6", || format!("a termination of {id} that no stored plan asks for"));
         };
         let sound = decision.verdict == Verdict::Act && !decision.observation.is_doubtful();
         ensure(sound, "I8", || format!("{id} was terminated for a decision on doubtful data"))?;
-        let quiet = matches!(mode(scene), Some(Mode::Off | Mode::Observe));
-        ensure(!quiet, "I10", || format!("{id} was terminated in mode {:?}", mode(scene)))?;
-        self.mostly_healthy(scene, &format!("the stop of {id}"))?;
         self.stopped.insert(id.to_owned(), scene.now_ms);
+        self.stops.entry(decision.tick).or_default().push(id.to_owned());
+        self.within_budget(decision.tick, scene.config.stops_per_hour_max, &self.stops)?;
         let Some(size) = true_size(machine, scene.config) else { return Ok(()) };
         if matches!(planned(&decision), Some(Plan::Terminate { drain_until_ms: Some(_), .. })) {
             return Ok(()); // it was counted as gone when its plan was stored
@@ -172,12 +181,13 @@ impl Checker {
         })
     }
 
-    /// Machines that people or nature took so short a while ago that the controller cannot know it.
+    /// Machines that people or nature took, or a reconciliation without a decision, so short a while ago that an executor
+    /// cannot know it.
     fn unknown_losses(&self, scene: Scene<'_>, size: usize) -> usize {
         scene.world.with_machines(|all| {
             let left = |m: &&Machine| {
                 let gone = !m.alive || !is_ours(m, &scene.config.pool);
-                let at = scene.meddling.left.get(&m.instance_id);
+                let at = scene.meddling.left.get(&m.instance_id).max(self.ended.get(&m.instance_id));
                 gone && !self.stopped.contains_key(&m.instance_id)
                     && at.is_some_and(|at| at + UNKNOWN_MS >= scene.now_ms)
                     && true_size(m, scene.config) == Some(size)
@@ -187,12 +197,45 @@ impl Checker {
     }
 }
 
+/// What a reconciliation may end without a decision, seen at two of them at least: a machine that never took tasks, or one
+/// with all our tags that no decision launched, if the pool asks for that.
+fn ended_without_decision(scene: Scene<'_>, machine: &Machine, suspect: Suspect) -> Checked {
+    let id = &machine.instance_id;
+    let twice = suspect.ended_ms.is_some_and(|ended_ms| suspect.since_ms < ended_ms);
+    ensure(twice, "I4", || format!("{id} was ended at first sight: {suspect:?}"))?;
+    let allowed = match suspect.why {
+        Suspicion::Stuck => is_stuck(scene, id),
+        Suspicion::Orphan => is_orphan(scene, machine),
+        Suspicion::Lost => false,
+    };
+    ensure(allowed, "I4", || format!("{id} was ended as {:?}", suspect.why))
+}
+
+fn is_stuck(scene: Scene<'_>, id: &str) -> bool {
+    let deadline_ms = (BOOT_DEADLINE_S + LATE_TICKS * scene.config.tick_s) * 1000;
+    let overdue =
+        |r: &InstanceRecord| r.instance_id == id && r.ready_ms.is_none() && r.launched_ms + deadline_ms < scene.now_ms;
+    let runs = |t: &TaskRecord| t.state() == TaskState::Running && t.instance_id.as_deref() == Some(id);
+    scene.world.instances().iter().any(overdue) && !scene.world.tasks().iter().any(runs)
+}
+
+fn is_orphan(scene: Scene<'_>, machine: &Machine) -> bool {
+    let has_all =
+        [TAG_MANAGED, TAG_STACK, TAG_POOL, TAG_DECISION, TAG_SIZE].iter().all(|tag| machine.tags.contains_key(*tag));
+    let tick = machine.tags.get(TAG_DECISION).and_then(|tick| tick.parse().ok());
+    let launches = |d: &Decision| Some(d.tick) == tick && matches!(planned(d), Some(Plan::Launch(_)));
+    let since = scene.meddling.joined.get(&machine.instance_id);
+    let is_over = since.zip(scene.config.orphans_end_after_s).is_some_and(|(ms, s)| ms + s * 1000 <= scene.now_ms);
+    has_all && is_over && !scene.world.decisions().iter().any(launches)
+}
+
 /// Whether a decision has taken a machine out of service.
 fn drains(record: &InstanceRecord) -> bool {
     record.drain.is_some_and(|drain| drain.why == DrainReason::Stop)
 }
 
-/// The mode that the pool was in when the invocation began, if it was not active.
+/// The mode that the pool was in when the invocation began, if it was not active. Behind its claim an action goes on
+/// whatever the mode is; the claim itself is held to the mode of its moment.
 fn mode(scene: Scene<'_>) -> Option<Mode> {
     scene.meddling.mode.filter(|(_, since)| *since <= scene.begun).map(|(mode, _)| mode)
 }

@@ -63,10 +63,14 @@ pub struct Checker {
     claims: BTreeMap<u64, u64>,
     /// Machines launched, by the tick of their decision.
     launched: BTreeMap<u64, Vec<String>>,
+    /// Machines stopped, by the tick of their decision.
+    stops: BTreeMap<u64, Vec<String>>,
     /// Ticks in the order in which their decisions were written, with the moment.
     written: Vec<(u64, u64)>,
-    /// Machines that we stopped, and when.
+    /// Machines that a decision stopped, and when.
     stopped: BTreeMap<String, u64>,
+    /// Machines that a reconciliation ended without a decision, and when.
+    ended: BTreeMap<String, u64>,
     /// Orphans, and the moment since which each is one.
     orphans: BTreeMap<String, u64>,
 }

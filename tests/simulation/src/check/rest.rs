@@ -6,7 +6,7 @@ use contract::action::SIZE_COUNT;
 use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::LATE_TICKS;
 use contract::plan::{Plan, TAG_SIZE};
-use contract::record::InstanceRecord;
+use contract::record::{Ended, InstanceRecord};
 use controller::audit::{Books, Finding, audit};
 use controller::rule;
 use testkit::Machine;
@@ -18,6 +18,11 @@ use crate::plant::{Plant, is_of_other_stack, is_ours, true_size};
 /// How long a task of a feasible load may wait; in a pool that may have used up its launches of an hour, so much longer.
 const WAIT_MS_MAX: u64 = 600_000;
 const BUDGET_MS: u64 = 3_600_000;
+/// For how long an answer without machines may be remembered as a first sight.
+const EMPTIED_MS: u64 = 1_800_000;
+/// Time after its launch in which a machine that never comes up must have been replaced, if no faults are left: its deadline,
+/// two reconciliations, and as many more as there may be others that go before it.
+const REPLACED_MS: u64 = 3_000_000;
 
 /// I4: no machine has two records that say that it is alive. I3: machines of another stack are left alone.
 ///
@@ -30,7 +35,20 @@ pub fn every_minute(scene: Scene<'_>) -> Checked {
         *alive.entry(record.instance_id).or_default() += 1;
     }
     let twice = alive.iter().find(|(_, n)| **n > 1);
-    ensure(twice.is_none(), "I4", || format!("{twice:?} records say that it is alive"))
+    ensure(twice.is_none(), "I4", || format!("{twice:?} records say that it is alive"))?;
+    lost_ones_are_gone(scene)
+}
+
+/// I4: one empty answer of describe takes no machine for lost that was there all the time.
+fn lost_ones_are_gone(scene: Scene<'_>) -> Checked {
+    let emptied = scene.meddling.emptied_ms.iter().filter(|at_ms| **at_ms + EMPTIED_MS >= scene.now_ms).count();
+    let meddled = |id: &String| scene.meddling.left.contains_key(id) || scene.meddling.joined.contains_key(id);
+    let lost = scene.world.instances().into_iter().filter(|r| r.ended == Some(Ended::Lost)).map(|r| r.instance_id);
+    let lost: BTreeSet<String> = lost.filter(|id| !meddled(id)).collect();
+    let is_there =
+        |m: &&Machine| m.alive && m.visible && is_ours(m, &scene.config.pool) && lost.contains(&m.instance_id);
+    let found = scene.world.with_machines(|all| all.iter().find(is_there).map(|m| m.instance_id.clone()));
+    ensure(found.is_none() || emptied > 1, "I4", || format!("{found:?} is there, and was marked as lost"))
 }
 
 /// I3: nobody stops the machines of another stack's pool of the same name, and no record, plan or outcome of ours names
@@ -75,6 +93,7 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
     nothing_unsettled(scene, &decisions)?;
     records_and_machines_agree(scene)?;
     nothing_drains_for_ever(scene)?;
+    nothing_boots_for_ever(scene)?;
     within_bounds(scene)?;
     queue_has_fallen(scene)?;
     let open = scene.meddling.promotions.open();
@@ -159,6 +178,16 @@ fn nothing_drains_for_ever(scene: Scene<'_>) -> Checked {
     };
     let found = scene.world.instances().into_iter().find(|r| r.terminated_ms.is_none() && over(r) && runs(r));
     ensure(found.is_none(), "I13", || format!("it drains, and nobody ends it: {found:?}"))
+}
+
+/// I13: a machine that never takes tasks makes room for another one; but people changed what it says to be, and nobody knows
+/// what it is.
+fn nothing_boots_for_ever(scene: Scene<'_>) -> Checked {
+    let boots = |r: &InstanceRecord| r.terminated_ms.is_none() && r.ready_ms.is_none();
+    let old = |r: &InstanceRecord| r.launched_ms + REPLACED_MS < scene.now_ms;
+    let mut stuck = scene.world.instances().into_iter().filter(|r| boots(r) && old(r));
+    let found = stuck.find(|r| !scene.meddling.retagged.contains(&r.instance_id));
+    ensure(found.is_none(), "I13", || format!("it never came up, and nobody replaced it: {found:?}"))
 }
 
 /// I13: the fleet is within its bounds; machines that people gave us may be above them.

@@ -11,7 +11,7 @@ use clap::Args;
 use contract::decision::{Decision, Verdict};
 use contract::limits::WARM_UP_TICKS;
 use contract::pool::PoolConfig;
-use contract::record::InstanceRecord;
+use contract::record::{Ended, InstanceRecord};
 use controller::audit::{Books, Finding, audit};
 use controller::ports::{Control, Decisions, Instances, Kind, PolicyPublisher, PolicyStore, Port, PortError, Tasks};
 use controller::reason::{Hold, Reason};
@@ -169,7 +169,7 @@ where
             let sways = sways(read.up_to(0), &read.policies, read.config.tick_s);
             vec![text::whole(decision, sways.as_deref(), replay)]
         }
-        (_, decisions, _) => listed(decisions),
+        (_, decisions, _) => [listed(decisions), stuck(&read.instances)].concat(),
     };
     lines.extend(findings.map(|findings| verified(&replays, &findings)).into_iter().flatten());
     Ok(Said { text: lines.join("\n"), is_right })
@@ -272,6 +272,13 @@ fn listed(decisions: &[Decision]) -> Vec<String> {
     }
     lines.push(sums(decisions));
     lines
+}
+
+/// Machines that were ended as they never took tasks, which no decision asks for.
+fn stuck(instances: &[InstanceRecord]) -> Vec<String> {
+    let ended = instances.iter().filter(|r| r.ended == Some(Ended::Stuck));
+    let ended = ended.filter_map(|r| Some((text::time(r.terminated_ms? / 1000), &r.instance_id)));
+    ended.map(|(time, id)| format!("{time}  {id} was ended without a decision: it never took tasks")).collect()
 }
 
 /// Holds of the same kind by the same kind of decider say the same.
