@@ -105,7 +105,7 @@ impl Profile {
                 fails: 0.03,
                 lost: 0.02,
                 repeated: 0.02,
-                crash: 0.01,
+                crash: 0.012,
                 outage: 0.04,
                 event: 0.15,
                 crowd: 0.15,

@@ -205,7 +205,7 @@ fn ended_without_decision(scene: Scene<'_>, machine: &Machine, suspect: Suspect)
     ensure(twice, "I4", || format!("{id} was ended at first sight: {suspect:?}"))?;
     let allowed = match suspect.why {
         Suspicion::Stuck => is_stuck(scene, id),
-        Suspicion::Orphan => is_orphan(scene, machine),
+        Suspicion::Orphan => is_orphan(scene, machine, suspect.since_ms),
         Suspicion::Lost => false,
     };
     ensure(allowed, "I4", || format!("{id} was ended as {:?}", suspect.why))
@@ -219,14 +219,14 @@ fn is_stuck(scene: Scene<'_>, id: &str) -> bool {
     scene.world.instances().iter().any(overdue) && !scene.world.tasks().iter().any(runs)
 }
 
-fn is_orphan(scene: Scene<'_>, machine: &Machine) -> bool {
+fn is_orphan(scene: Scene<'_>, machine: &Machine, since_ms: u64) -> bool {
     let has_all =
         [TAG_MANAGED, TAG_STACK, TAG_POOL, TAG_DECISION, TAG_SIZE].iter().all(|tag| machine.tags.contains_key(*tag));
     let tick = machine.tags.get(TAG_DECISION).and_then(|tick| tick.parse().ok());
     let launches = |d: &Decision| Some(d.tick) == tick && matches!(planned(d), Some(Plan::Launch(_)));
-    let since = scene.meddling.joined.get(&machine.instance_id);
-    let is_over = since.zip(scene.config.orphans_end_after_s).is_some_and(|(ms, s)| ms + s * 1000 <= scene.now_ms);
-    has_all && is_over && !scene.world.decisions().iter().any(launches)
+    let is_over = scene.config.orphans_end_after_s.is_some_and(|s| since_ms + s * 1000 <= scene.now_ms);
+    let is_given = scene.meddling.joined.contains_key(&machine.instance_id);
+    has_all && is_over && is_given && !scene.world.decisions().iter().any(launches)
 }
 
 /// Whether a decision has taken a machine out of service.

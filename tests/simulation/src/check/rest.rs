@@ -41,14 +41,18 @@ pub fn every_minute(scene: Scene<'_>) -> Checked {
 
 /// I4: one empty answer of describe takes no machine for lost that was there all the time.
 fn lost_ones_are_gone(scene: Scene<'_>) -> Checked {
-    let emptied = scene.meddling.emptied_ms.iter().filter(|at_ms| **at_ms + EMPTIED_MS >= scene.now_ms).count();
+    let emptied_before = |at_ms: u64| {
+        let first = |emptied_ms: &&u64| (at_ms.saturating_sub(EMPTIED_MS)..=at_ms).contains(*emptied_ms);
+        scene.meddling.emptied_ms.iter().filter(first).count()
+    };
     let meddled = |id: &String| scene.meddling.left.contains_key(id) || scene.meddling.joined.contains_key(id);
-    let lost = scene.world.instances().into_iter().filter(|r| r.ended == Some(Ended::Lost)).map(|r| r.instance_id);
-    let lost: BTreeSet<String> = lost.filter(|id| !meddled(id)).collect();
+    let excused = |r: &InstanceRecord| meddled(&r.instance_id) || r.terminated_ms.map_or(0, emptied_before) > 1;
+    let lost = scene.world.instances().into_iter().filter(|r| r.ended == Some(Ended::Lost) && !excused(r));
+    let lost: BTreeSet<String> = lost.map(|r| r.instance_id).collect();
     let is_there =
         |m: &&Machine| m.alive && m.visible && is_ours(m, &scene.config.pool) && lost.contains(&m.instance_id);
     let found = scene.world.with_machines(|all| all.iter().find(is_there).map(|m| m.instance_id.clone()));
-    ensure(found.is_none() || emptied > 1, "I4", || format!("{found:?} is there, and was marked as lost"))
+    ensure(found.is_none(), "I4", || format!("{found:?} is there, and was marked as lost"))
 }
 
 /// I3: nobody stops the machines of another stack's pool of the same name, and no record, plan or outcome of ours names
