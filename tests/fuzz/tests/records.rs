@@ -161,6 +161,7 @@ fn observed(config: &PoolConfig, head: &Head, memory: &NoCapacity) {
         doubtful: o.is_doubtful(),
         machines_per_action_max: config.machines_per_action_max,
         launches_left: config.launches_per_hour_max,
+        stops_left: config.stops_per_hour_max,
         money: None,
     });
     assert!(allowed[0].is_ok(), "nothing is always allowed");

@@ -93,9 +93,10 @@ pub(super) fn within_caps(scene: Scene<'_>, tick: u64, claimed_ms: u64) -> Check
     }
 }
 
-/// Whether a cap leaves no room for one more machine of a size, so that not even the minimum can be restored.
+/// Whether a cap leaves no room for one more machine of a size, so that not even the minimum can be restored. The guard asks
+/// for the dearest type that may stand in: which one it will be is not known before the launch.
 pub(super) fn leaves_no_room(scene: Scene<'_>, size: usize) -> bool {
     let mut books = Books::with_strays(scene);
-    books.usd_per_hour += scene.config.sizes[size].usd_per_hour;
+    books.usd_per_hour += scene.config.sizes[size].usd_per_hour_at_most();
     books.bounds(scene).iter().any(|bound| bound.usd > bound.max - ROUNDING_USD)
 }
