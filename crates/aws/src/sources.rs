@@ -145,8 +145,8 @@ mod tests {
     async fn the_log_names_the_host_that_failed_and_no_password() {
         let logs = testkit::logs::Logs::capture();
         let sources = Sources::new(World::new(), World::new());
-        sources.graphite.take_down(op::METRICS_LATEST, Kind::Unavailable);
-        sources.latest("p", &[graphite("https://user:secret@host.example/key", "a")], 60_000, 1000).await.unwrap();
+        sources.graphite.take_down(op::METRICS_SERIES, Kind::Unavailable);
+        sources.series("p", &[graphite("https://user:secret@host.example/key", "a")], 60_000, 1000).await.unwrap();
         let text = logs.text();
         assert!(
             text.contains("Graphite at host.example ") && !text.contains("secret") && !text.contains("key"),

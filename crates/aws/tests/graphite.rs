@@ -119,7 +119,7 @@ async fn an_answer_that_is_cut_is_unavailable_and_nonsense_is_invalid() {
     for (fault, kind) in
         [(Fault::CutBefore, Kind::Unavailable), (Fault::CutWithin, Kind::Unavailable), (Fault::Nonsense, Kind::Invalid)]
     {
-        let error = latest(&Graphite::new(None).unwrap(), &script::faulty(fault).await).await.unwrap_err();
+        let error = series(&Graphite::new(None).unwrap(), &script::faulty(fault).await).await.unwrap_err();
         assert_eq!(error.kind, kind, "{fault:?}");
     }
 }
@@ -129,13 +129,13 @@ async fn the_authorization_goes_over_https_or_to_this_machine_and_nowhere_else()
     let graphite = Graphite::new(Some("Bearer abc")).unwrap();
     for url in ["http://192.0.2.1", "http://graphite.invalid", "http://127.0.0.1.invalid", "http://a@graphite.invalid"]
     {
-        let error = latest(&graphite, url).await.unwrap_err();
+        let error = series(&graphite, url).await.unwrap_err();
         assert_eq!((error.kind, error.code.as_str()), (Kind::Invalid, "NotEncrypted"), "{url}");
         assert!(!error.message.contains("abc"), "{}", error.message);
     }
     // and what may be sent is sent: nothing listens there
     for url in ["https://127.0.0.1:1", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
-        assert_eq!(latest(&graphite, url).await.unwrap_err().code, "NoConnection", "{url}");
+        assert_eq!(series(&graphite, url).await.unwrap_err().code, "NoConnection", "{url}");
     }
 }
 

@@ -16,7 +16,7 @@ use contract::control::Head;
 use contract::decision::{Intent, IntentState};
 use contract::manifest::Pointer;
 use contract::plan::LaunchPlan;
-use contract::pool::MetricSource;
+use contract::pool::{Aggregation, MetricSource};
 use controller::ports::*;
 use script::{Answer, Fault, Script, answer, config};
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ async fn failure(service: &str, config: &SdkConfig) -> PortError {
     match service {
         "dynamodb" => tables_of(config).decisions.get("p", TICK).await.unwrap_err(),
         "s3" => PolicyBucket::new(config, "B").manifest("x").await.unwrap_err(),
-        "cloudwatch" => CloudWatch::new(config).latest("p", &[p90("cpu")], 60_000, NOW_MS).await.unwrap_err(),
+        "cloudwatch" => CloudWatch::new(config).series("p", &[p90("cpu")], 60_000, NOW_MS).await.unwrap_err(),
         "ec2" => Ec2::new(config, builders::STACK).describe("p").await.unwrap_err(),
         launch => {
             assert_eq!(launch, "ec2 launch");
@@ -136,7 +136,12 @@ async fn of_a_pointer(config: &SdkConfig, fault: Fault) {
 const NOW_MS: u64 = 1_700_000_040_000;
 
 fn p90(metric: &str) -> MetricSource {
-    MetricSource::CloudWatch { namespace: "N".into(), metric: metric.into(), statistic: "p90".into() }
+    MetricSource::CloudWatch {
+        namespace: "N".into(),
+        metric: metric.into(),
+        statistic: "p90".into(),
+        aggregation: Aggregation::Last,
+    }
 }
 
 /// CBOR, as far as CloudWatch needs it: numbers as doubles, and `{"at": s}` for a time.
@@ -161,7 +166,7 @@ fn cbor_answer(status: u16, body: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn metrics_come_in_pages_and_the_newest_of_all_counts() {
+async fn metrics_come_in_pages_and_a_series_may_go_on_in_the_next() {
     let result = |id: &str, points: &[(u64, f64)]| {
         let times: Vec<_> = points.iter().map(|(at_s, _)| json!({"at": at_s})).collect();
         let values: Vec<_> = points.iter().map(|(_, value)| value).collect();
@@ -173,8 +178,9 @@ async fn metrics_come_in_pages_and_the_newest_of_all_counts() {
     let second = json!({"MetricDataResults": [result("q1", &[]), result("q0", &[beyond, newer])]});
     let (script, url) = Script::start([cbor_answer(200, &first), cbor_answer(200, &second)]).await;
     let cloudwatch = CloudWatch::new(&config(&url).await);
-    let latest = cloudwatch.latest("p", &[p90("cpu"), p90("mem")], 240_000, NOW_MS).await.unwrap();
-    assert_eq!(latest, [Some(Point { at_ms: NOW_MS - 30_000, value: 0.75 }), None]);
+    let series = cloudwatch.series("p", &[p90("cpu"), p90("mem")], 240_000, NOW_MS).await.unwrap();
+    let point = |before_ms: u64, value: f64| Point { at_ms: NOW_MS - before_ms, value };
+    assert_eq!(series, [Some(vec![point(60_000, 0.5), point(30_000, 0.75)]), Some(vec![])]);
     let asked = script.asked();
     assert_eq!(asked.len(), 2);
     assert!(asked[0].path_and_query.ends_with("/operation/GetMetricData"), "{}", asked[0].path_and_query);

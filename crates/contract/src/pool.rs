@@ -456,7 +456,8 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(host(url), shown, "{url}");
-            let source = MetricSource::Graphite { url: url.into(), target: "a.b".into() };
+            let source =
+                MetricSource::Graphite { url: url.into(), target: "a.b".into(), aggregation: Aggregation::Last };
             assert_eq!(format!("{source:?}"), format!("Graphite at {shown} a.b"));
         }
     }

@@ -7,6 +7,7 @@ pub mod collect;
 pub mod config;
 pub mod deadline;
 pub mod handler;
+pub mod invocation;
 pub mod ladder;
 pub mod metrics;
 pub mod policies;

@@ -1,4 +1,6 @@
 //! Wires the executor to AWS: clients once, then a stream batch, a reconciliation or a notice an invocation.
+// the SDK's futures within ours are nested more deeply than the default of 128
+#![recursion_limit = "256"]
 
 use std::process::ExitCode;
 

@@ -290,7 +290,7 @@ const EVALUATOR: &[Call] = &[
         &[("dynamodb:GetItem", "ControlTable")],
     ),
     Call("s3", "get_object", &["pointer", "manifest", "file"], &[("s3:GetObject", "Policies")]),
-    Call("cloudwatch", "get_metric_data", &["latest"], &[("cloudwatch:GetMetricData", "*")]),
+    Call("cloudwatch", "get_metric_data", &["series"], &[("cloudwatch:GetMetricData", "*")]),
 ];
 
 const EXECUTOR: &[Call] = &[
