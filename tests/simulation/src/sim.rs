@@ -99,15 +99,16 @@ fn config(rng: &mut ChaCha8Rng) -> PoolConfig {
     config
 }
 
-/// Money caps, budgets of stops and an end of orphans for some of the seeds, with a randomness of their own, so that they change no other chance. Each leaves room
-/// for the smallest fleet, and little more: a day has 24 hours, and the run begins in a month's last 16 days.
+/// Money caps, budgets of stops and an end of orphans for some of the seeds, with a randomness of their own, so that they
+/// change no other chance. Each cap leaves room for the smallest fleet, and little more: a day has 24 hours, and the run begins
+/// in a month's last 16 days.
 fn with_caps(config: PoolConfig, seed: u64) -> PoolConfig {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6d6f_6e65_7900);
     PoolConfig {
         usd_per_hour_max: [None, None, Some(1.6), Some(2.4)][rng.random_range(0..4)],
         usd_per_day_max: [None, None, None, Some(40.0)][rng.random_range(0..4)],
         usd_per_month_max: [None, None, None, Some(620.0)][rng.random_range(0..4)],
-        stops_per_hour_max: [None, None, None, None, Some(2), Some(4)][rng.random_range(0..6)],
+        stops_per_hour_max: [None, None, None, Some(1), Some(2), Some(4)][rng.random_range(0..6)],
         orphans_end_after_s: [None, Some(600), Some(1200)][rng.random_range(0..3)],
         ..config
     }

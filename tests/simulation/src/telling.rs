@@ -108,7 +108,6 @@ fn note_outage(operation: &str, seen: &mut Seen) {
     let event = match operation {
         op::DECISIONS_BEFORE => Event::PastDown,
         op::POOL_OF => Event::OwnerDown,
-        op::CONTROL_NO_CAPACITY => Event::MemoryDown,
         op::INSTANCES_LAUNCHED => Event::BudgetDown,
         op::TASKS_ARRIVAL_TIMES => Event::ArrivalsDown,
         _ => return,
@@ -147,8 +146,6 @@ fn note_outcome(outcome: &Outcome, seen: &mut Seen) {
     seen.note_if(raced, Event::RefusedModeRaced);
     let without_money = matches!(outcome, Outcome::Refused { because } if because.contains("money cap"));
     seen.note_if(without_money, Event::PlanWithoutMoney);
-    let without_stops = matches!(outcome, Outcome::Refused { because } if because.contains("stops were claimed"));
-    seen.note_if(without_stops, Event::PlanWithoutStops);
     let never_ready = matches!(outcome, Outcome::Refused { because } if because.ends_with("and 0 are gone from EC2"));
     seen.note_if(never_ready && event == Some(Event::RefusedUnhealthy), Event::RefusedNeverReady);
 }

@@ -73,6 +73,8 @@ pub struct Checker {
     ended: BTreeMap<String, u64>,
     /// Orphans, and the moment since which each is one.
     orphans: BTreeMap<String, u64>,
+    /// Those that a reconciliation has written down as orphans: since when, and the moment since which we know.
+    suspected: BTreeMap<String, (u64, u64)>,
 }
 
 impl Checker {
@@ -83,18 +85,35 @@ impl Checker {
         for id in orphans {
             self.orphans.entry(id).or_insert(scene.meddling.moment);
         }
+        let known = std::mem::take(&mut self.suspected);
+        let of = |(id, since_ms): (String, u64)| {
+            let before = known.get(&id).filter(|(since, _)| *since == since_ms).copied();
+            (id, before.unwrap_or((since_ms, scene.meddling.moment)))
+        };
+        self.suspected = rest::suspected(scene).into_iter().map(of).collect();
     }
 
-    /// I4: a reconciliation that saw everything reports every orphan that was one before it began and is one still.
+    /// I4: a reconciliation that saw everything writes down every orphan that was one before it began and is one still, and
+    /// reports those that an earlier one had written down, if its clock has gone on since.
     ///
     /// # Errors
-    /// If it reported fewer.
+    /// If it wrote down or reported fewer.
     pub fn reconciled(&self, scene: Scene<'_>, reported: u32) -> Checked {
-        let now = rest::orphans(scene);
+        let (now, suspected) = (rest::orphans(scene), rest::suspected(scene));
         let changed = |id: &String, since: u64| scene.meddling.left_at.get(id).is_some_and(|at| *at > since);
         let stood = self.orphans.iter().filter(|(id, since)| **since < scene.begun && !changed(id, **since));
         let known: BTreeSet<&String> = stood.map(|(id, _)| id).filter(|id| now.contains(*id)).collect();
-        ensure(reported as usize >= known.len(), "I4", || format!("{reported} orphans are reported of {known:?}"))
+        let missed = known.iter().find(|id| !suspected.contains_key(**id));
+        ensure(missed.is_none(), "I4", || format!("{missed:?} is an orphan that nobody has written down"))?;
+        let gone_on = |since_ms: u64| self.written.iter().any(|(tick, at)| tick * 1000 > since_ms && *at < scene.begun);
+        let again = known.iter().filter(|id| {
+            let before = self.suspected.get(**id).filter(|(_, moment)| *moment < scene.begun);
+            before.is_some_and(|(since_ms, _)| suspected.get(**id) == Some(since_ms) && gone_on(*since_ms))
+        });
+        let again = again.count();
+        ensure(reported as usize >= again, "I4", || {
+            format!("{reported} orphans are reported, {again} of {known:?} due")
+        })
     }
 
     /// Checks one thing that happened.

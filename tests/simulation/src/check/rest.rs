@@ -6,13 +6,15 @@ use contract::action::SIZE_COUNT;
 use contract::decision::{Decider, Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::LATE_TICKS;
 use contract::plan::{Plan, TAG_SIZE};
-use contract::record::{Ended, InstanceRecord};
+use contract::record::{Ended, InstanceRecord, Suspicion};
 use controller::audit::{Books, Finding, audit};
+use controller::ports::Control;
 use controller::rule;
 use testkit::Machine;
 
 use super::act::{counted_for_max, counted_for_min};
 use super::{Checked, Scene, ensure, money};
+use crate::now;
 use crate::plant::{Plant, is_of_other_stack, is_ours, true_size};
 
 /// How long a task of a feasible load may wait; in a pool that may have used up its launches of an hour, so much longer.
@@ -165,6 +167,13 @@ pub(super) fn orphans(scene: Scene<'_>) -> BTreeSet<String> {
     let ours = |m: &&Machine| m.alive && m.visible && is_ours(m, &scene.config.pool);
     let machines = scene.world.machines();
     machines.iter().filter(ours).filter(|m| !is_sized(m) && !recorded(m)).map(|m| m.instance_id.clone()).collect()
+}
+
+/// Machines that reconciliations have written down as orphans, and since when.
+pub(super) fn suspected(scene: Scene<'_>) -> BTreeMap<String, u64> {
+    let suspects = now(scene.world.outside().suspects(&scene.config.pool)).expect("the outside's calls never fail");
+    let orphans = suspects.machines.into_iter().filter(|(_, suspect)| suspect.why == Suspicion::Orphan);
+    orphans.map(|(id, suspect)| (id, suspect.since_ms)).collect()
 }
 
 /// Whether a machine's tags name a size of the pool.
