@@ -249,7 +249,7 @@ mod tests {
         let with = |bad_ones: usize| {
             known("p", std::iter::repeat_with(|| bad("b")).take(bad_ones).chain([Ok(good.clone())]).collect())
         };
-        assert_eq!(with(TASKS_UNREADABLE_MAX).unwrap(), [good.clone()]);
+        assert_eq!(with(TASKS_UNREADABLE_MAX).unwrap(), std::slice::from_ref(&good));
         assert_eq!(with(TASKS_UNREADABLE_MAX + 1).unwrap_err().kind, Kind::Unreadable);
     }
 

@@ -135,11 +135,14 @@ fn below_min(books: &Books<'_>, decision: &Decision) -> Option<String> {
     (left < min).then(what)
 }
 
+/// The size and the machines that a decision launched, or stopped.
+type Machines = fn(&Decision) -> Option<(usize, &[String])>;
+
 /// The budget of the decision's own kind: launches or stops.
 fn budget(books: &Books<'_>, decision: &Decision) -> Option<String> {
-    let (max, of, done): (_, fn(&Decision) -> Option<(usize, &[String])>, _) = match decision.action {
-        Action::Launch(..) => (books.config.launches_per_hour_max?, launched, "launched"),
-        Action::Stop(..) => (books.config.stops_per_hour_max?, stopped, "stopped"),
+    let (max, of, done) = match decision.action {
+        Action::Launch(..) => (books.config.launches_per_hour_max?, launched as Machines, "launched"),
+        Action::Stop(..) => (books.config.stops_per_hour_max?, stopped as Machines, "stopped"),
         Action::Nothing => return None,
     };
     of(decision)?;
