@@ -50,7 +50,7 @@ $(TOOLS)/bin/cargo-mutants:
 mutants: $(cargo_mutants) $(nextest) ## change the controller's core line by line: each change must fail a test (docs/reference/mutants.md)
 	mkdir -p $(TARGET)
 	PATH="$(TOOLS)/bin:$$PATH" cargo mutants -j1 --test-tool nextest -p controller --test-package controller \
-	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile reconcile/drain reconcile/resume offering audit money health series,-f crates/controller/src/$(part).rs)
+	  -o $(TARGET)/mutants $(foreach part,guard plan check earlier reconcile reconcile/drain reconcile/resume reconcile/suspects offering audit money health series,-f crates/controller/src/$(part).rs)
 
 traces: ## fetch a real log of 51 987 jobs to import, into target/traces
 	@sh crates/traces/fetch.sh $(TARGET)/traces

@@ -14,16 +14,7 @@ struct Cli {
     args: TrainArgs,
 }
 
-const SETTINGS: &str = "
-n_envs = 4
-rollout_steps = 64
-sequence_steps = 32
-lstm_cells = 8
-evaluate_every_steps = 1024
-evaluate_episodes = 2
-[cloning]
-steps = 512
-";
+const SETTINGS: &str = include_str!("worlds/small.toml");
 
 fn train_by(settings: &str, dir: &Path, options: &[&str], stop: &Stop) -> Result<(), TrainCommandError> {
     let file = dir.join("small.toml");

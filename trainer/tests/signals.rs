@@ -8,16 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-const SETTINGS: &str = "
-n_envs = 4
-rollout_steps = 64
-sequence_steps = 32
-lstm_cells = 8
-evaluate_every_steps = 1024
-evaluate_episodes = 2
-[cloning]
-steps = 512
-";
+const SETTINGS: &str = include_str!("worlds/small.toml");
 
 /// A run that is killed when its test is over, however that ends.
 struct Run(Child);
