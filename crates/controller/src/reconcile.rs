@@ -104,7 +104,7 @@ pub fn look_back_s(config: &PoolConfig) -> u64 {
 }
 
 /// Whether any of these decisions may be carried out after all, so that [`resume`] checks its plan against all that was
-/// claimed before it: those of [`earlier::look_back_s`].
+/// claimed before it: those of [`crate::earlier::look_back_s`].
 pub fn may_resume(decisions: &[Decision], config: &PoolConfig, now_ms: u64) -> bool {
     let interrupted = |i: &Intent| i.state == IntentState::Pending && i.plan.is_some();
     let open = |d: &&Decision| d.intent.as_ref().is_some_and(interrupted);
@@ -121,7 +121,7 @@ pub fn unread_launches(records: &[InstanceRecord], cloud: &[CloudInstance], deci
 
 /// The steps for one pool.
 ///
-/// Decisions claimed less than [`PENDING_S_MAX`] ago are left to their executor.
+/// Decisions claimed less than [`contract::limits::PENDING_S_MAX`] ago are left to their executor.
 pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
     // Records first: a decision that is settled as launched has its record by then.
     let alive = scene.cloud.iter().filter(|m| m.alive);

@@ -2,7 +2,7 @@
 //!
 //! Real machines never follow the wishes of a pool that only observes; a policy that saw them would wish for the same
 //! again and again. So it sees the shadow: a fleet that was the real one when the ledger began, and has done since what
-//! was decided. How much of the load that fleet would have worked off is a simple fluid model ([`fluid`]), which makes
+//! was decided. How much of the load that fleet would have worked off is a simple fluid model (`fluid`), which makes
 //! the books an estimate; a back-test on the recorded history is exact. `docs/reference/shadow.md` has the whole model.
 
 mod fluid;
