@@ -32,6 +32,9 @@ struct Arguments {
     /// Only the loads whose name contains this
     #[arg(long, default_value = "")]
     only: String,
+    /// Only the twins whose name contains this, for example "EC2" or "up to 4"
+    #[arg(long, default_value = "")]
+    twin: String,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -147,7 +150,11 @@ fn main() {
     let named: Vec<Named> = arguments.policies.iter().map(|p| Named::File(p.clone())).collect();
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); named.len()];
     for (is_ec2, machines) in [(false, 1), (false, 4), (true, 1), (true, 4)] {
-        println!("{}, up to {machines} machines an action", if is_ec2 { "EC2" } else { "published twin" });
+        let twin = format!("{}, up to {machines} machines an action", if is_ec2 { "EC2" } else { "published twin" });
+        if !twin.contains(&arguments.twin) {
+            continue;
+        }
+        println!("{twin}");
         for row in rows(&arguments, is_ec2, machines) {
             let tuned = best_of(&tuned_rules(&row.name, &row.spec, &row.seeds[..row.seeds.len().min(TUNED_ON)]));
             let rule = usd(&tuned.rule, &row);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use backtest::play::outcomes;
+use backtest::play::{mean_usd_below, outcomes};
 use backtest::rules::Rule;
-use backtest::tune::Tuned;
+use backtest::tune::{Tuned, far_apart};
 use contract::{Action, Mask, Observation};
+use rayon::prelude::*;
 use twin::env::{Environment, Seen, Step};
-use twin::{BootModel, EnvSpec, TwinEnv};
+use twin::{BootModel, EnvSpec, Outcome, TwinEnv};
 
 use crate::compare::{best_of, tuned_rules};
 use crate::ppo::gae::{advantages, mean_and_deviation};
@@ -46,33 +47,71 @@ pub struct Course {
     pub spec: Arc<EnvSpec>,
     /// The best rule of each family, tuned on it.
     pub rules: Vec<Tuned>,
-    /// The best of them, which teaches.
+    /// The best of them.
     pub teacher: Tuned,
     /// Where the comparison takes place: the load as it is, without perturbation.
     pub exact: Arc<EnvSpec>,
+    /// Its workloads, in their order.
+    pub lots: Vec<Lot>,
+}
+
+/// What is known of one workload of a course. Loads of one kind may still differ by orders of magnitude.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lot {
+    /// The rule that teaches what to do with it.
+    pub teacher: Rule,
     /// What an episode costs its teacher beyond the rent of the smallest fleet that is allowed: what there is to decide.
     pub at_stake_usd: f64,
     /// The standard deviation of the waste to come, discounted, under its teacher.
     pub waste_deviation_usd: f64,
 }
 
-/// The discount of [`Course::waste_deviation_usd`]: about that of learning.
+/// The discount of [`Lot::waste_deviation_usd`]: about that of learning.
 const WASTE_DISCOUNT: f64 = 0.95;
 
 /// Share of the teacher's cost that is at stake at least, so that a load without anything to decide counts no more than that.
 const AT_STAKE_MIN: f64 = 0.02;
 
-fn at_stake_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
-    let played = outcomes(&teacher.rule, spec, tune_seeds(spec)).expect("a rule never fails");
-    let hours = played.iter().map(|o| o.hours).sum::<f64>() / played.len() as f64;
-    let usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
-    (teacher.usd - hours * usd_per_hour).max(AT_STAKE_MIN * teacher.usd)
+/// The lot of one workload. A few workloads have all been tuned on; of many, each gets the cheapest rule at hand.
+fn lot(spec: &Arc<EnvSpec>, workload: u64, rules: &[Tuned], teacher: &Tuned) -> Lot {
+    let n = spec.workloads().len();
+    let (teacher, seeds) = if n <= TUNE_SEEDS.len() {
+        (teacher.rule, tune_seeds(spec).iter().copied().filter(|seed| seed % n as u64 == workload).collect())
+    } else {
+        let at_hand = rules.iter().map(|tuned| tuned.rule).chain(far_apart());
+        (cheapest(at_hand, spec, &[workload]).unwrap_or(teacher.rule), vec![workload])
+    };
+    let (at_stake_usd, waste_deviation_usd) = sizes_usd(spec, &teacher, &seeds);
+    Lot { teacher, at_stake_usd, waste_deviation_usd }
 }
 
-fn waste_deviation_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
+fn cheapest(rules: impl Iterator<Item = Rule>, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Option<Rule> {
+    let none = (None, f64::INFINITY);
+    let (rule, _) = rules.fold(none, |(best, least_usd), rule| {
+        match mean_usd_below(&rule, spec, seeds, least_usd).expect("a rule never fails") {
+            Some(usd) if usd < least_usd => (Some(rule), usd),
+            _ => (best, least_usd),
+        }
+    });
+    rule
+}
+
+/// What is at stake in an episode, and how much the waste to come varies.
+fn sizes_usd(spec: &Arc<EnvSpec>, teacher: &Rule, seeds: &[u64]) -> (f64, f64) {
+    let played = outcomes(teacher, spec, seeds).expect("a rule never fails");
+    let mean = |of: fn(&Outcome) -> f64| played.iter().map(of).sum::<f64>() / played.len() as f64;
+    let usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
+    let usd = mean(|o| o.total_usd);
+    let at_stake_usd = (usd - mean(|o| o.hours) * usd_per_hour).max(AT_STAKE_MIN * usd);
+    let (_, deviation) = mean_and_deviation(waste_to_come_usd(spec, teacher, seeds).into_iter());
+    // a load that never wastes anything has nothing to foresee
+    (at_stake_usd, deviation.max(1e-6))
+}
+
+fn waste_to_come_usd(spec: &Arc<EnvSpec>, teacher: &Rule, seeds: &[u64]) -> Vec<f64> {
     let mut env = TwinEnv::new(spec.clone());
-    let to_come = tune_seeds(spec).iter().flat_map(|seed| {
-        let (mut rewards, mut worked, mut player) = (Vec::new(), 0.0, teacher.rule.player());
+    let to_come = seeds.iter().flat_map(|seed| {
+        let (mut rewards, mut worked, mut player) = (Vec::new(), 0.0, teacher.player());
         env.reset(*seed);
         while !env.is_over() {
             let action = player(env.observation(), &env.mask());
@@ -83,10 +122,7 @@ fn waste_deviation_usd(spec: &Arc<EnvSpec>, teacher: &Tuned) -> f64 {
         let n = rewards.len();
         advantages(&rewards, &vec![0.0; n + 1], &vec![false; n], WASTE_DISCOUNT, 1.0)
     });
-    let to_come: Vec<f64> = to_come.collect();
-    let (_, deviation) = mean_and_deviation(to_come.iter().copied());
-    // a load that never wastes anything has nothing to foresee
-    deviation.max(1e-6)
+    to_come.collect()
 }
 
 /// A load that nothing can be learned from.
@@ -106,16 +142,16 @@ impl Course {
             return Err(CourseError(name.to_owned()));
         }
         tracing::info!(course = name, rule = %teacher.rule, usd = teacher.usd, "the teacher");
-        let at_stake_usd = at_stake_usd(&spec, &teacher);
-        let waste_deviation_usd = waste_deviation_usd(&spec, &teacher);
-        Ok(Self { name: name.to_owned(), spec, rules, teacher, exact, at_stake_usd, waste_deviation_usd })
+        let workloads = 0..spec.workloads().len() as u64;
+        let lots = workloads.into_par_iter().map(|workload| lot(&spec, workload, &rules, &teacher)).collect();
+        Ok(Self { name: name.to_owned(), spec, rules, teacher, exact, lots })
     }
 }
 
 /// Environments to learn in. Each stays with one course, so that all get as many steps, however long their episodes are,
 /// and what is to be foreseen varies as much in each: otherwise the value head sees only the one that varies most.
 pub fn to_learn(courses: &[Course], n: usize, are_taught: bool) -> Vec<Box<dyn Environment>> {
-    let weights = weights(courses, |course| course.waste_deviation_usd);
+    let weights = weights(courses, |lot| lot.waste_deviation_usd);
     let of = |i: usize| {
         let place = i % courses.len();
         CoursesEnv::new(&courses[place..=place], &weights[place..=place], are_taught)
@@ -126,14 +162,16 @@ pub fn to_learn(courses: &[Course], n: usize, are_taught: bool) -> Vec<Box<dyn E
 /// Environments to evaluate in, all alike: seed s is an episode of course s mod n, and the same is at stake in an episode of
 /// each.
 pub fn to_evaluate(courses: &[Course], n: usize) -> Vec<Box<dyn Environment>> {
-    let weights = weights(courses, |course| course.at_stake_usd);
+    let weights = weights(courses, |lot| lot.at_stake_usd);
     (0..n).map(|_| Box::new(CoursesEnv::new(courses, &weights, false)) as Box<dyn Environment>).collect()
 }
 
-/// What a dollar counts in each course, so that none drowns the others; 1 in a course that is as large as their mean.
-fn weights(courses: &[Course], size: fn(&Course) -> f64) -> Vec<f64> {
-    let mean = courses.iter().map(size).sum::<f64>() / courses.len() as f64;
-    courses.iter().map(|course| mean / size(course)).collect()
+/// What a dollar counts in each lot of each course, so that none drowns the others; 1 in a lot that is as large as the mean
+/// course.
+fn weights(courses: &[Course], size: fn(&Lot) -> f64) -> Vec<Vec<f64>> {
+    let mean_of = |course: &Course| course.lots.iter().map(size).sum::<f64>() / course.lots.len() as f64;
+    let mean = courses.iter().map(mean_of).sum::<f64>() / courses.len() as f64;
+    courses.iter().map(|course| course.lots.iter().map(|lot| mean / size(lot)).collect()).collect()
 }
 
 /// The rule, with what it remembers of the episode.
@@ -142,29 +180,29 @@ type Player = Box<dyn FnMut(&Observation, &Mask) -> Action + Send>;
 /// One of the courses.
 struct Place {
     env: TwinEnv,
-    rule: Rule,
-    /// What a dollar counts here.
-    weight: f64,
+    /// The teacher of each of its workloads, and what a dollar counts there.
+    lots: Vec<(Rule, f64)>,
 }
 
 /// An environment that takes turns with several courses, with a teacher that watches if it is wanted.
 struct CoursesEnv {
     places: Vec<Place>,
     at: usize,
+    /// What a dollar counts in this episode.
+    weight: f64,
     player: Option<Player>,
     is_taught: bool,
     advice: Option<Action>,
 }
 
 impl CoursesEnv {
-    fn new(courses: &[Course], weights: &[f64], is_taught: bool) -> Self {
-        let place = |(course, weight): (&Course, &f64)| Place {
+    fn new(courses: &[Course], weights: &[Vec<f64>], is_taught: bool) -> Self {
+        let place = |(course, weights): (&Course, &Vec<f64>)| Place {
             env: TwinEnv::new(course.spec.clone()),
-            rule: course.teacher.rule,
-            weight: *weight,
+            lots: course.lots.iter().map(|lot| lot.teacher).zip(weights.iter().copied()).collect(),
         };
         let places = courses.iter().zip(weights).map(place).collect();
-        Self { places, at: 0, player: None, is_taught, advice: None }
+        Self { places, at: 0, weight: 1.0, player: None, is_taught, advice: None }
     }
 
     fn watch(&mut self, seen: &Seen) {
@@ -178,8 +216,11 @@ impl Environment for CoursesEnv {
         let n = self.places.len() as u64;
         self.at = (seed % n) as usize;
         let place = &mut self.places[self.at];
-        let seen = place.env.reset(seed / n);
-        self.player = self.is_taught.then(|| Box::new(place.rule.player()) as Player);
+        let seed = seed / n;
+        let seen = place.env.reset(seed);
+        let (teacher, weight) = place.lots[(seed % place.lots.len() as u64) as usize];
+        self.weight = weight;
+        self.player = self.is_taught.then(|| Box::new(teacher.player()) as Player);
         self.watch(&seen);
         seen
     }
@@ -187,7 +228,7 @@ impl Environment for CoursesEnv {
     fn step(&mut self, action: Action) -> Step {
         let place = &mut self.places[self.at];
         let step = place.env.step(action);
-        let reward = step.reward * place.weight;
+        let reward = step.reward * self.weight;
         self.watch(&step.seen);
         Step { reward, ..step }
     }
@@ -197,8 +238,7 @@ impl Environment for CoursesEnv {
     }
 
     fn work_usd(&self) -> f64 {
-        let place = &self.places[self.at];
-        place.env.work_usd() * place.weight
+        self.places[self.at].env.work_usd() * self.weight
     }
 }
 
@@ -230,8 +270,7 @@ mod tests {
             spec,
             rules: Vec::new(),
             teacher: Tuned { rule: Rule::Nothing, usd },
-            at_stake_usd: usd,
-            waste_deviation_usd: usd / 200.0,
+            lots: vec![Lot { teacher: Rule::Nothing, at_stake_usd: usd, waste_deviation_usd: usd / 200.0 }; 2],
         };
         let courses = [course("a", Arc::new(EnvSpec::published()), 10.0), course("b", dear, 30.0)];
         let first_step = |env: &mut dyn Environment, seed: u64| {

@@ -12,6 +12,7 @@ use twin::arrivals::{Daily, Mmpp, daily, mmpp};
 use twin::bags::Bags;
 use twin::profile::Ec2Profile;
 use twin::scenario::{Scenario, config_from_json};
+use twin::varied::varied;
 use twin::workload::{Application, poisson, published_orders};
 use twin::{EnvSpec, Job, Perturbation, ScenarioError, SimConfig, Workload};
 
@@ -46,20 +47,23 @@ pub enum Generator {
     Daily,
     /// Bags of tasks, shaped like the logs of shared clusters.
     Bags,
+    /// Of any shape and size.
+    Varied,
 }
 
 /// What names mean, for help and errors.
-pub const FORMS: &str = "paper, paper:100s-first, paper:both, application, poisson, bursts, daily, bags, a FILE (.swf, .csv, \
+pub const FORMS: &str = "paper, paper:100s-first, paper:both, application, poisson, bursts, daily, bags, varied, a FILE (.swf, .csv, \
      .jsonl, each also .gz; .parquet; .json for a scenario), or pool:NAME@WINDOW with a WINDOW like 6h or \
      2026-01-31T00:00:00Z/2026-02-01T00:00:00Z";
 
 /// Names of the generated loads.
-const GENERATORS: [(&str, Generator); 5] = [
+const GENERATORS: [(&str, Generator); 6] = [
     ("application", Generator::Application),
     ("poisson", Generator::Poisson),
     ("bursts", Generator::Bursts),
     ("daily", Generator::Daily),
     ("bags", Generator::Bags),
+    ("varied", Generator::Varied),
 ];
 /// Of [`Generator::Poisson`].
 const POISSON: (f64, f64, f64) = (300.0, 24.0, 120.0);
@@ -234,6 +238,7 @@ fn generate(generator: Generator, seed: u64) -> Vec<Job> {
         Generator::Bursts => mmpp(&Mmpp::default(), seed),
         Generator::Daily => daily(&Daily::default(), seed),
         Generator::Bags => Bags::drawn(seed).jobs(seed),
+        Generator::Varied => varied(seed),
     }
 }
 

@@ -63,6 +63,24 @@ pub fn tune(family: Family, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
     Tuned { rule: family.rule(&settings).expect("only valid settings cost less than infinity"), usd }
 }
 
+/// A few settings, far apart, of each family that looks at the load and knows no number of cores: what to try on a load
+/// that is not worth a search of its own.
+pub fn far_apart() -> Vec<Rule> {
+    let per_core = Axis::real(&[0.1, 0.3, 0.6, 0.9, 1.2, 2.0]);
+    let threshold =
+        [Axis::whole(&[0.0, 2.0]), Axis::real(&[4.0, 10.0, 25.0]), Axis::real(&[0.7, 0.8, 0.9, 0.97])].to_vec();
+    let backlog = vec![per_core.clone(), Axis::whole(&[1.0]), Axis::whole(&[1.0, 6.0])];
+    let queue = vec![per_core.clone(), Axis::whole(&[2.0, 5.0])];
+    let families = [
+        (Family::Threshold, threshold),
+        (Family::Backlog, backlog),
+        (Family::Queue, queue),
+        (Family::Production, vec![per_core]),
+    ];
+    let rules = families.iter().flat_map(|(family, axes)| grid(axes).into_iter().map(|at| family.rule(&at)));
+    rules.map(|rule| rule.expect("settings that make sense")).collect()
+}
+
 /// The best of all families: `rule:tuned`.
 pub fn tune_all(spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
     let all = Family::ALL.into_iter().map(|family| tune(family, spec, seeds));
@@ -238,6 +256,13 @@ mod tests {
         let cost = |x: &Vec<f64>, _: f64| (x[0] - 5.3).powi(2) + (x[1] - 7.0).powi(2);
         let (best, _) = search(&axes, &cost);
         assert!((best[0] - 5.3).abs() <= 0.25 && best[1] == 7.0, "{best:?}");
+    }
+
+    #[test]
+    fn rules_far_apart_all_differ() {
+        let rules = far_apart();
+        assert_eq!(rules.len(), 2 * 3 * 4 + 6 * 2 + 6 * 2 + 6);
+        assert!(rules.iter().enumerate().all(|(i, rule)| !rules[..i].contains(rule)));
     }
 
     /// twin.md's table: tuned rules are at least as good as its rows, in the order nothing to plateau; the published

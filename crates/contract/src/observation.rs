@@ -8,7 +8,34 @@ use crate::action::{Action, SIZE_COUNT, STEPS};
 use crate::capacity::Counts;
 
 /// Version of the stored form of [`Observation`].
-pub const OBSERVATION_VERSION: u32 = 1;
+pub const OBSERVATION_VERSION: u32 = 2;
+
+/// What the tasks at hand ask of the machines, by the tasks' records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// Cores that waiting tasks want.
+    pub queue_cores: u32,
+    /// Cores that tasks run on, those of draining machines included.
+    pub running_cores: u32,
+    /// How long running tasks have run so far, seconds, in the mean of their cores; 0 if none runs.
+    pub running_age_s: f64,
+    /// Machines in service that run nothing, by size.
+    pub idle: [u32; SIZE_COUNT],
+    /// What is lost if one machine of a size is stopped, core-seconds: 0 if one is idle, boots, or none is there.
+    pub stop_loss_core_s: [f64; SIZE_COUNT],
+}
+
+impl Work {
+    /// Share of the cores in service that tasks run on; 0 of none.
+    pub fn busy_share(&self, observation: &Observation) -> f64 {
+        (f64::from(self.running_cores) / f64::from(observation.ready_cores().max(1))).min(1.0)
+    }
+
+    /// Cores that waiting and running tasks want.
+    pub fn wanted_cores(&self) -> u32 {
+        self.queue_cores.saturating_add(self.running_cores)
+    }
+}
 
 /// Everything measured at one tick, in plain units. Stored in the decision record, so that every decision can be
 /// replayed bit for bit. `None` means missing or too old to be believed; it is never replaced by a zero here.
@@ -36,6 +63,9 @@ pub struct Observation {
     pub queue_depth: Option<u32>,
     /// Tasks that run now.
     pub running: Option<u32>,
+    /// What they ask of the machines; not in records of the first version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// Age of the task that waits longest, seconds; 0 if none waits.
     pub oldest_wait_s: Option<f64>,
     /// Tasks submitted since the last tick.
@@ -67,6 +97,7 @@ impl Observation {
             wait_ratio_recent: None,
             queue_depth: None,
             running: None,
+            work: None,
             oldest_wait_s: None,
             arrivals: None,
             since_arrival_s: None,
@@ -209,32 +240,53 @@ fn stopped(o: &Observation, size: u16) -> Option<f64> {
 
 const RATIO: Scale = Scale::Linear { max: 1.0 };
 const MACHINES: Scale = Scale::Linear { max: STEPS[STEPS.len() - 1] as f64 };
-const READY: Scale = Scale::Linear { max: 32.0 };
-const BOOTING: Scale = Scale::Linear { max: 8.0 };
+/// Fleets differ by orders of magnitude; what one machine more means depends on how many there are.
+const FLEET: Scale = Scale::Log { max: 1000.0 };
 const TASKS: Scale = Scale::Log { max: 10_000.0 };
 const HOUR: Scale = Scale::Log { max: 3600.0 };
+const DAY: Scale = Scale::Log { max: 86_400.0 };
+/// The largest machine at work for a day, about.
+const LOSS: Scale = Scale::Log { max: 1e6 };
+
+fn queue_per_core(o: &Observation) -> Option<f64> {
+    o.work.map(|work| f64::from(work.queue_cores) / f64::from(o.ready_cores().max(1)))
+}
+
+fn idle(o: &Observation, size: usize) -> Option<f64> {
+    o.work.map(|work| f64::from(work.idle[size]))
+}
+
+fn stop_loss(o: &Observation, size: usize) -> Option<f64> {
+    o.work.map(|work| work.stop_loss_core_s[size])
+}
 
 /// The network's inputs, in order: the seven of the published system, repaired, and what it lacked.
 pub const FEATURES: [Feature; FEATURE_COUNT] = [
-    feature("billed_cores", Scale::Linear { max: 128.0 }, 0.0, |o| Some(f64::from(o.billed_cores()))),
+    feature("billed_cores", TASKS, 0.0, |o| Some(f64::from(o.billed_cores()))),
     feature("cpu_util_avg", RATIO, 0.5, |o| o.cpu_util_avg),
     feature("cpu_util_p90", RATIO, 0.5, |o| o.cpu_util_p90),
     feature("mem_util_avg", RATIO, 0.5, |o| o.mem_util_avg),
     feature("mem_util_p90", RATIO, 0.5, |o| o.mem_util_p90),
     feature("wait_ratio_window", RATIO, 0.0, |o| o.wait_ratio_window),
     feature("wait_ratio_recent", RATIO, 0.0, |o| o.wait_ratio_recent),
-    feature("ready_s", READY, 0.0, |o| Some(f64::from(o.fleet[0].ready))),
-    feature("ready_m", READY, 0.0, |o| Some(f64::from(o.fleet[1].ready))),
-    feature("ready_l", READY, 0.0, |o| Some(f64::from(o.fleet[2].ready))),
-    feature("booting_s", BOOTING, 0.0, |o| Some(f64::from(o.fleet[0].booting))),
-    feature("booting_m", BOOTING, 0.0, |o| Some(f64::from(o.fleet[1].booting))),
-    feature("booting_l", BOOTING, 0.0, |o| Some(f64::from(o.fleet[2].booting))),
+    feature("ready_s", FLEET, 0.0, |o| Some(f64::from(o.fleet[0].ready))),
+    feature("ready_m", FLEET, 0.0, |o| Some(f64::from(o.fleet[1].ready))),
+    feature("ready_l", FLEET, 0.0, |o| Some(f64::from(o.fleet[2].ready))),
+    feature("booting_s", FLEET, 0.0, |o| Some(f64::from(o.fleet[0].booting))),
+    feature("booting_m", FLEET, 0.0, |o| Some(f64::from(o.fleet[1].booting))),
+    feature("booting_l", FLEET, 0.0, |o| Some(f64::from(o.fleet[2].booting))),
     feature("queue_depth", TASKS, 0.0, |o| count(o.queue_depth)),
-    feature("queue_per_core", Scale::Log { max: 100.0 }, 0.0, |o| {
-        count(o.queue_depth).map(|n| n / f64::from(o.ready_cores().max(1)))
-    }),
+    feature("queue_per_core", Scale::Log { max: 100.0 }, 0.0, queue_per_core),
     feature("running", TASKS, 0.0, |o| count(o.running)),
-    feature("oldest_wait_s", Scale::Log { max: 86_400.0 }, 0.0, |o| o.oldest_wait_s),
+    feature("running_per_core", RATIO, 0.5, |o| o.work.map(|work| work.busy_share(o))),
+    feature("running_age_s", DAY, 0.0, |o| o.work.map(|work| work.running_age_s)),
+    feature("idle_s", FLEET, 0.0, |o| idle(o, 0)),
+    feature("idle_m", FLEET, 0.0, |o| idle(o, 1)),
+    feature("idle_l", FLEET, 0.0, |o| idle(o, 2)),
+    feature("stop_loss_s", LOSS, 0.0, |o| stop_loss(o, 0)),
+    feature("stop_loss_m", LOSS, 0.0, |o| stop_loss(o, 1)),
+    feature("stop_loss_l", LOSS, 0.0, |o| stop_loss(o, 2)),
+    feature("oldest_wait_s", DAY, 0.0, |o| o.oldest_wait_s),
     feature("arrivals", TASKS, 0.0, |o| count(o.arrivals)),
     feature("since_arrival_s", HOUR, 0.0, |o| o.since_arrival_s),
     feature("last_nothing", RATIO, 0.0, |o| flag(o.last_action == Action::Nothing)),
@@ -252,7 +304,7 @@ pub const FEATURES: [Feature; FEATURE_COUNT] = [
 ];
 
 /// How many inputs the network has.
-pub const FEATURE_COUNT: usize = 31;
+pub const FEATURE_COUNT: usize = 39;
 
 /// The network's input: one number in [0, 1] for each row of [`FEATURES`].
 pub type Features = [f32; FEATURE_COUNT];
@@ -288,6 +340,13 @@ mod tests {
             wait_ratio_recent: Some(1.0),
             queue_depth: Some(99),
             running: Some(3),
+            work: Some(Work {
+                queue_cores: 198,
+                running_cores: 6,
+                running_age_s: 59.0,
+                idle: [1, 0, 0],
+                stop_loss_core_s: [0.0, 0.0, 120.0],
+            }),
             oldest_wait_s: Some(60.0),
             arrivals: Some(50),
             since_arrival_s: Some(0.0),
@@ -299,14 +358,27 @@ mod tests {
     #[test]
     fn features_by_hand() {
         let x = encode(&complete());
-        assert_eq!(x[at("billed_cores")], 14.0 / 128.0);
+        let log = |x: f64, max: f64| ((1.0 + x).ln() / (1.0 + max).ln()) as f32;
+        assert_eq!(x[at("billed_cores")], log(14.0, 10_000.0));
         assert_eq!(x[at("cpu_util_avg")], 0.25);
-        assert_eq!(x[at("ready_s")], 2.0 / 32.0);
-        assert_eq!(x[at("booting_s")], 1.0 / 8.0);
-        assert_eq!(x[at("queue_depth")], (100f64.ln() / 10_001f64.ln()) as f32);
-        assert_eq!(x[at("queue_per_core")], ((1.0 + 99.0 / 12.0f64).ln() / 101f64.ln()) as f32);
+        assert_eq!(x[at("ready_s")], log(2.0, 1000.0));
+        assert_eq!(x[at("booting_s")], log(1.0, 1000.0));
+        assert_eq!(x[at("queue_depth")], log(99.0, 10_000.0));
+        assert_eq!(x[at("queue_per_core")], log(198.0 / 12.0, 100.0));
+        assert_eq!(x[at("running_per_core")], 6.0 / 12.0);
+        assert_eq!(x[at("running_age_s")], log(59.0, 86_400.0));
+        assert_eq!((x[at("idle_s")], x[at("idle_m")]), (log(1.0, 1000.0), 0.0));
+        assert_eq!((x[at("stop_loss_m")], x[at("stop_loss_l")]), (0.0, log(120.0, 1e6)));
         assert_eq!(x[at("last_nothing")], 1.0);
         assert_eq!(x[at("last_launch_m")], 0.0);
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_can_be_read() {
+        let mut old = serde_json::to_value(complete()).unwrap();
+        old.as_object_mut().unwrap().remove("work");
+        let read: Observation = serde_json::from_value(old).unwrap();
+        assert_eq!((read.work, read.missing().len(), read.missing()[0]), (None, 9, "queue_per_core"));
     }
 
     #[test]

@@ -300,6 +300,7 @@ mod tests {
             wait_ratio_recent: Some(0.0),
             queue_depth: Some(0),
             running: Some(0),
+            work: Some(contract::observation::Work::default()),
             oldest_wait_s: Some(0.0),
             arrivals: Some(0),
             since_arrival_s: Some(0.0),

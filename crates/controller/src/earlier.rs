@@ -12,6 +12,7 @@ use contract::decision::{Decision, Intent, IntentState, Outcome};
 use contract::limits::LATE_TICKS;
 use contract::plan::Plan;
 use contract::pool::PoolConfig;
+use contract::record::InstanceRecord;
 
 use crate::plan::Inventory;
 
@@ -88,22 +89,30 @@ fn shown_of_launch<'a>(tick: u64, inventory: &Inventory<'a>) -> impl Iterator<It
 
 /// Machines that earlier claims stop or have stopped, whatever describe still says of them. One whose stop failed
 /// belongs to them for a while, for it may have worked, and so that the next stop takes another one. So does one that an
-/// outcome leaves out: it was protected, or the stop was interrupted.
+/// outcome leaves out: it was protected, or the stop was interrupted. One that was to drain, and that nobody might end when
+/// its time was over, works again.
 pub fn stopped<'a>(config: &PoolConfig, inventory: &Inventory<'a>) -> BTreeSet<&'a str> {
     let acted = inventory.earlier.iter().filter_map(|d| Some((d.tick, d.intent.as_ref()?)));
-    acted
-        .filter_map(|(tick, intent)| {
-            let is_young = may_be_unseen(tick, config, inventory.now_ms);
-            match (&intent.plan, &intent.outcome) {
-                (_, Some(Outcome::Terminated { instance_ids })) if !is_young => Some(instance_ids.iter()),
-                (_, Some(Outcome::Failed { .. })) if !is_young => None,
-                (Some(Plan::Terminate { instance_ids, .. }), _) if may_have_acted(intent) => Some(instance_ids.iter()),
-                _ => None,
-            }
-        })
-        .flatten()
-        .map(String::as_str)
-        .collect()
+    let ids = acted.filter_map(|(tick, intent)| {
+        let is_young = may_be_unseen(tick, config, inventory.now_ms);
+        let ids = match (&intent.plan, &intent.outcome) {
+            (_, Some(Outcome::Terminated { instance_ids })) if !is_young => instance_ids,
+            (_, Some(Outcome::Failed { .. })) if !is_young => return None,
+            (Some(Plan::Terminate { instance_ids, .. }), _) if may_have_acted(intent) => instance_ids,
+            _ => return None,
+        };
+        Some(ids.iter().map(String::as_str).filter(|id| !works_again(id, intent, inventory)))
+    });
+    ids.flatten().collect()
+}
+
+/// Whether the claim told a machine to drain, and its record says that it does so no more, some time after it should have
+/// gone.
+fn works_again(id: &str, claim: &Intent, inventory: &Inventory<'_>) -> bool {
+    let Some(Outcome::Draining { until_ms, .. }) = claim.outcome else { return false };
+    let is_over = until_ms.saturating_add(UNSEEN_S_MAX * 1000) <= inventory.now_ms;
+    let works = |r: &InstanceRecord| r.instance_id == id && r.terminated_ms.is_none() && r.drain.is_none();
+    is_over && inventory.records.iter().any(works)
 }
 
 /// Earlier claims that will stop a machine of a size and have not said which.
@@ -137,7 +146,7 @@ mod tests {
     use super::*;
     use crate::ports::CloudInstance;
     use crate::samples::{config, decided, machine, record};
-    use contract::record::InstanceRecord;
+    use contract::record::{Drain, DrainReason};
 
     /// The tick of the earlier claim.
     const TICK: u64 = 6000;
@@ -310,6 +319,24 @@ mod tests {
         for outcome in nothing_done() {
             assert!(!stopped_by(settled(a_stop(), outcome), TICK * 1000));
         }
+    }
+
+    #[test]
+    fn a_machine_that_nobody_might_end_when_it_had_drained_is_no_longer_stopped() {
+        let until_ms = SHOWN_MS;
+        let draining = Outcome::Draining { instance_ids: vec!["i-1".into()], until_ms };
+        let stop = [claimed(Action::Stop(0, 1), settled(a_stop(), draining))];
+        let is_stopped = |record: InstanceRecord, now_ms: u64| {
+            with(now_ms, &[record], &[], &stop, |inventory| stopped(&config(), inventory).contains("i-1"))
+        };
+        let over_ms = until_ms + UNSEEN_S_MAX * 1000;
+        let works = record("i-1", 0, 1);
+        assert!(is_stopped(works.clone(), over_ms - 1), "the mark may not be seen yet");
+        assert!(!is_stopped(works.clone(), over_ms));
+        let drain = Some(Drain { until_ms, why: DrainReason::Stop, since_ms: None });
+        assert!(is_stopped(InstanceRecord { drain, ..works.clone() }, over_ms), "it goes a little later");
+        assert!(is_stopped(InstanceRecord { terminated_ms: Some(until_ms), ..works }, over_ms));
+        assert!(is_stopped(record("i-2", 0, 1), over_ms), "nothing says that it works");
     }
 
     #[test]

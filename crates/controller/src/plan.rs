@@ -137,13 +137,13 @@ fn victims(size: usize, count: usize, config: &PoolConfig, inventory: &Inventory
 }
 
 /// Running tasks and core-milliseconds already worked, by machine.
-fn load_by_machine(tasks: &[TaskRecord], now_ms: u64) -> BTreeMap<&str, (u32, u64)> {
+pub fn load_by_machine(tasks: &[TaskRecord], now_ms: u64) -> BTreeMap<&str, (u32, u64)> {
     let mut load: BTreeMap<&str, (u32, u64)> = BTreeMap::new();
     for task in tasks {
         if let (Some(id), Some(started), None) = (&task.instance_id, task.started_ms, task.finished_ms) {
             let entry = load.entry(id.as_str()).or_default();
             entry.0 += 1;
-            entry.1 += u64::from(task.cores) * now_ms.saturating_sub(started);
+            entry.1 = entry.1.saturating_add(u64::from(task.cores).saturating_mul(now_ms.saturating_sub(started)));
         }
     }
     load

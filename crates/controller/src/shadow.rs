@@ -38,8 +38,6 @@ pub struct Read<'a> {
     pub measured: &'a Observation,
     /// The real head.
     pub head: &'a Head,
-    /// Cores that the tasks that wait or run want, all together.
-    pub cores_wanted: Option<f64>,
     /// When tasks were submitted, milliseconds, ascending; those of the last window.
     pub arrivals_ms: Option<&'a [u64]>,
     /// The policy in charge, by its hash.
@@ -140,8 +138,9 @@ fn end_boots(shadow: &mut Shadow, now_ms: u64) {
 /// Takes in how many cores a task wants, if there are any.
 fn learn_shape(shadow: &mut Shadow, read: &Read<'_>) {
     let open = fluid::open_tasks(read.measured).filter(|open| *open > 0.0);
-    if let (Some(open), Some(cores)) = (open, read.cores_wanted.filter(|cores| *cores > 0.0)) {
-        shadow.cores_per_task = (cores / open).clamp(CORES_PER_TASK_MIN, f64::from(CORES_MAX));
+    let wanted = read.measured.work.map(|work| work.wanted_cores()).filter(|cores| *cores > 0);
+    if let (Some(open), Some(cores)) = (open, wanted) {
+        shadow.cores_per_task = (f64::from(cores) / open).clamp(CORES_PER_TASK_MIN, f64::from(CORES_MAX));
     }
 }
 

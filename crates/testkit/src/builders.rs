@@ -6,7 +6,7 @@ use contract::action::{ACTION_COUNT, Action};
 use contract::capacity::{Bounds, Counts};
 use contract::control::Mode;
 use contract::decision::{DECISION_VERSION, Decider, Decision, Intent, IntentState, Verdict};
-use contract::observation::Observation;
+use contract::observation::{Observation, Work};
 use contract::pool::{Aggregation, MetricSource, OUTSIDE_METRICS, POOL_VERSION, PoolConfig, SizeConfig};
 use contract::record::{InstanceRecord, TaskRecord};
 use contract::schema::schema_hash;
@@ -77,6 +77,7 @@ pub fn observation() -> Observation {
         wait_ratio_recent: Some(0.0),
         queue_depth: Some(0),
         running: Some(7),
+        work: Some(Work { running_cores: 7, running_age_s: 90.0, idle: [1, 0, 0], ..Work::default() }),
         oldest_wait_s: Some(0.0),
         arrivals: Some(2),
         since_arrival_s: Some(12.5),

@@ -58,6 +58,10 @@ impl Bundle {
     pub fn busy_cores(&self) -> u32 {
         self.tasks * self.cores
     }
+
+    pub fn core_start_ms(&self) -> u64 {
+        u64::from(self.busy_cores()) * self.start_ms
+    }
 }
 
 /// All machines of an episode.
@@ -237,7 +241,7 @@ impl Fleet {
         let before = machine.busy_cores;
         machine.tasks += bundle.tasks;
         machine.busy_cores += bundle.busy_cores();
-        machine.core_start_ms += u64::from(bundle.busy_cores()) * bundle.start_ms;
+        machine.core_start_ms += bundle.core_start_ms();
         let memory_mb = u64::from(bundle.tasks) * bundle.memory_mb;
         machine.used_memory_mb += memory_mb;
         self.used_memory_mb += memory_mb;
@@ -251,7 +255,7 @@ impl Fleet {
         let before = machine.busy_cores;
         machine.tasks -= bundle.tasks;
         machine.busy_cores -= bundle.busy_cores();
-        machine.core_start_ms -= u64::from(bundle.busy_cores()) * bundle.start_ms;
+        machine.core_start_ms -= bundle.core_start_ms();
         let memory_mb = u64::from(bundle.tasks) * bundle.memory_mb;
         machine.used_memory_mb -= memory_mb;
         self.used_memory_mb -= memory_mb;
@@ -278,6 +282,15 @@ impl Fleet {
                 launch_order: u64::from(*id),
             })
         })
+    }
+
+    /// Core-milliseconds that are lost if one machine of a type is stopped now; 0 if none is there.
+    pub fn stop_loss_core_ms(&self, kind: usize, now_ms: u64) -> u64 {
+        // such a machine goes first, and there mostly is one: no need to look for it
+        if self.load.idle(kind) > 0 || self.counts[kind].booting > 0 {
+            return 0;
+        }
+        self.victim(kind, now_ms).map_or(0, |id| self.machine(id).lost_core_ms(now_ms))
     }
 
     /// When the next draining machine has no more time.

@@ -32,6 +32,7 @@ pub mod spec;
 pub mod summary;
 mod tally;
 pub mod units;
+pub mod varied;
 pub mod workload;
 
 pub use boot::BootModel;

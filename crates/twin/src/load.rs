@@ -53,6 +53,11 @@ impl Load {
         self.busy[kind] = self.busy[kind] - u64::from(from) + u64::from(to);
     }
 
+    /// Ready machines of a type that run nothing.
+    pub fn idle(&self, kind: usize) -> u32 {
+        self.counts[self.first[kind]]
+    }
+
     pub fn busy_cores(&self) -> u64 {
         self.busy.iter().sum()
     }
@@ -105,6 +110,10 @@ mod tests {
             let n = shares.len();
             let p90 = if n == 0 { 0.0 } else { shares[(0.9 * n as f64).ceil() as usize - 1] };
             prop_assert_eq!(load.p90(), p90);
+            for (kind, _) in cores.iter().enumerate() {
+                let idle = machines.iter().filter(|(k, busy)| *k == kind && *busy == 0).count();
+                prop_assert_eq!(load.idle(kind) as usize, idle);
+            }
             prop_assert!((load.mean() - shares.iter().sum::<f64>() / n.max(1) as f64).abs() < 1e-12);
         }
     }

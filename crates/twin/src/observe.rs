@@ -1,6 +1,7 @@
 //! Builds the contract's observation from the state of the twin, as the evaluator does from tables and metrics.
 
 use contract::limits::WAIT_WINDOW_S;
+use contract::observation::Work;
 use contract::{Action, Observation, SIZE_COUNT};
 
 use crate::config::SimConfig;
@@ -86,6 +87,7 @@ impl Observer {
         o.wait_ratio_recent = Some(sim.queue.waiting_share(sim.submitted_before));
         o.queue_depth = Some(sim.queue_depth());
         o.running = Some(sim.running_tasks());
+        o.work = Some(work(sim));
         o.oldest_wait_s = Some(sim.queue.oldest().map_or(0.0, age_s));
         o.arrivals = Some(submitted - sim.submitted_before);
         o.since_arrival_s = Some(since_arrival_s.min(WAIT_WINDOW_S as f64));
@@ -99,5 +101,16 @@ impl Observer {
         o.since_action_s = s_from_ms(sim.now_ms() - at_ms);
         o.cooldown_left_s = s_from_ms(situation.next_allowed_ms.saturating_sub(sim.now_ms()));
         o.no_capacity.copy_from_slice(situation.no_capacity);
+    }
+}
+
+fn work(sim: &Sim) -> Work {
+    let (fleet, now_ms) = (&sim.fleet, sim.now_ms());
+    Work {
+        queue_cores: sim.queue_cores() as u32,
+        running_cores: sim.working_cores() as u32,
+        running_age_s: sim.running_age_ms() / 1000.0,
+        idle: std::array::from_fn(|kind| fleet.load().idle(kind)),
+        stop_loss_core_s: std::array::from_fn(|kind| s_from_ms(fleet.stop_loss_core_ms(kind, now_ms))),
     }
 }

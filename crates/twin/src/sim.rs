@@ -43,6 +43,10 @@ pub struct Sim {
     pub(crate) submitted_before: u32,
     /// Cores that run a task.
     busy: Integral,
+    /// Σ cores × start over the tasks that run, so that their mean age is known in constant time.
+    core_start_ms: u64,
+    /// Cores that the tasks want that are submitted and not done.
+    wanted_cores: u64,
     rails: Rails,
     waits_ms: Vec<u64>,
     tally: Tally,
@@ -70,6 +74,8 @@ impl Sim {
             next_arrival: 0,
             submitted_before: 0,
             busy: Integral::default(),
+            core_start_ms: 0,
+            wanted_cores: 0,
             rails: Rails::new(&config),
             waits_ms: Vec::new(),
             tally: Tally::default(),
@@ -98,6 +104,8 @@ impl Sim {
         self.next_arrival = 0;
         self.submitted_before = 0;
         self.busy = Integral::default();
+        self.core_start_ms = 0;
+        self.wanted_cores = 0;
         self.rails.reset();
         self.waits_ms.clear();
         self.waits_ms.reserve(self.workload.jobs().len());
@@ -160,6 +168,8 @@ impl Sim {
         if let Some(arrival) = self.workload.arrivals().get(self.next_arrival)
             && arrival.at_ms == self.now_ms
         {
+            let jobs = &self.workload.jobs()[self.queue.submitted() as usize..arrival.end as usize];
+            self.wanted_cores += jobs.iter().map(|job| u64::from(job.cores)).sum::<u64>();
             self.queue.submit(arrival.end, self.now_ms);
             self.next_arrival += 1;
         }
@@ -169,6 +179,7 @@ impl Sim {
     fn complete(&mut self, group: &Group) {
         let bundle = self.leave_machine(group);
         self.tally.completed += bundle.tasks;
+        self.wanted_cores -= u64::from(bundle.busy_cores());
         let jobs = &self.workload.jobs()[group.ranks.indices()];
         // it ran its whole runtime at last, so that the wait is the last start less the submission
         self.waits_ms.extend(jobs.iter().map(|job| group.start_ms - job.submit_ms));
@@ -183,6 +194,7 @@ impl Sim {
             Bundle { tasks: group.ranks.len(), cores: job.cores, memory_mb: job.memory_mb, start_ms: group.start_ms };
         self.fleet.release(group.machine, &bundle);
         self.busy.leave(u64::from(bundle.busy_cores()), self.now_ms);
+        self.core_start_ms -= bundle.core_start_ms();
         bundle
     }
 
@@ -196,6 +208,7 @@ impl Sim {
                 Bundle { tasks: ranks.len(), cores: job.cores, memory_mb: job.memory_mb, start_ms: self.now_ms };
             self.fleet.occupy(machine, &bundle);
             self.busy.enter(u64::from(bundle.busy_cores()), self.now_ms);
+            self.core_start_ms += bundle.core_start_ms();
             self.running.start(ranks, machine, self.now_ms..self.now_ms + job.runtime_ms);
         }
     }
@@ -359,6 +372,22 @@ impl Sim {
     /// Tasks that run.
     pub fn running_tasks(&self) -> u32 {
         self.running.tasks()
+    }
+
+    /// Cores that waiting tasks want.
+    pub fn queue_cores(&self) -> u64 {
+        self.wanted_cores - self.busy.count()
+    }
+
+    /// Cores that tasks run on, those of draining machines included.
+    pub fn working_cores(&self) -> u64 {
+        self.busy.count()
+    }
+
+    /// How long running tasks have run so far, milliseconds, in the mean of their cores; 0 if none runs.
+    pub fn running_age_ms(&self) -> f64 {
+        let cores = self.busy.count();
+        (cores * self.now_ms - self.core_start_ms) as f64 / cores.max(1) as f64
     }
 
     /// Cores of the machines in service that are busy.

@@ -57,9 +57,9 @@ impl Basis {
     /// On paper only the cap of the hour holds: what the shadow would have spent in a day or a month that began before
     /// its ledger nobody knows.
     fn on_paper(config: &PoolConfig, collected: &Collected, tick: u64, policy: Option<&str>) -> Self {
-        let Collected { observation: measured, head, cores_wanted, arrivals_ms, .. } = collected;
-        let (cores_wanted, arrivals_ms) = (*cores_wanted, arrivals_ms.as_deref());
-        let read = Read { tick, config, measured, head, cores_wanted, arrivals_ms, policy };
+        let Collected { observation: measured, head, arrivals_ms, .. } = collected;
+        let arrivals_ms = arrivals_ms.as_deref();
+        let read = Read { tick, config, measured, head, arrivals_ms, policy };
         let (shadow, observation) = shadow::at_tick(collected.past.first(), &read);
         let prices = money::prices(config);
         let below = |max: f64| Room::below(NanoUsd::of(max), &prices, &observation.fleet, &[]);

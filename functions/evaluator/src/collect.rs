@@ -3,18 +3,21 @@
 //! What cannot be read is marked as missing, never as zero. Only what no decision can do without is an error: the
 //! configuration, the head, the machines' records and the last decisions.
 
+use std::array;
+
 use contract::action::SIZE_COUNT;
 use contract::capacity::Counts;
 use contract::control::{Head, KillSwitch};
 use contract::decision::Decision;
 use contract::limits::{METRIC_WINDOW_S, QUEUE_ROWS_MAX, WAIT_WINDOW_S};
-use contract::observation::{OBSERVATION_VERSION, Observation};
+use contract::observation::{OBSERVATION_VERSION, Observation, Work};
 use contract::pool::{MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::{InstanceRecord, NoCapacity, TaskRecord, TaskState};
 use controller::earlier;
 use controller::money::{self, NanoUsd, Spent};
 use controller::offering::without_capacity;
 use controller::outage::looks_back;
+use controller::plan::load_by_machine;
 use controller::ports::{Control, Decisions, Instances, Metrics, Point, Port, Tasks};
 use controller::series::{Cause, Reading, reading};
 
@@ -45,8 +48,6 @@ pub struct Collected {
     pub rate: NanoUsd,
     /// What was spent, if money caps need to know it and it can be read.
     pub spent: Option<Spent>,
-    /// Cores that the tasks that wait or run want.
-    pub cores_wanted: Option<f64>,
     /// When the tasks of the last window were submitted, milliseconds, ascending.
     pub arrivals_ms: Option<Vec<u64>>,
 }
@@ -88,8 +89,11 @@ where
     let head = head?;
     let (open, arrivals_ms) = (known("tasks", open), known("arrivals", arrivals));
     let (alive, ended) = (alive?, known("spending", ended).flatten());
-    let observation =
-        Observation { fleet: fleet(&alive), ..observe(config, &head, no_capacity?, &open, &arrivals_ms, now_ms) };
+    let observation = Observation {
+        fleet: fleet(&alive),
+        work: open.as_ref().map(|open| work(open, &alive, now_ms)),
+        ..observe(config, &head, no_capacity?, &open, &arrivals_ms, now_ms)
+    };
     let readings = readings(&sources, &known("metrics", metrics).unwrap_or_default(), now_ms);
     let observation = with_metrics(observation, &readings);
     Ok(Collected {
@@ -103,15 +107,8 @@ where
         observation,
         rate: alive.iter().map(|r| NanoUsd::of(r.usd_per_hour)).sum(),
         spent: ended.and_then(|ended| money::spent_by(alive.iter().chain(&ended), now_ms)),
-        cores_wanted: open.map(|tasks| cores_wanted(&tasks, now_ms)),
         arrivals_ms,
     })
-}
-
-/// Cores of the tasks that the observation counts as waiting or running.
-fn cores_wanted(open: &[TaskRecord], now_ms: u64) -> f64 {
-    let counted = open.iter().filter(|t| t.state() != TaskState::Finished && t.submitted_ms <= now_ms);
-    counted.map(|t| f64::from(t.cores)).sum()
 }
 
 /// A source whose failure makes the observation doubtful and nothing worse.
@@ -154,6 +151,27 @@ fn fleet(alive: &[InstanceRecord]) -> [Counts; SIZE_COUNT] {
         }
     }
     fleet
+}
+
+/// What the tasks ask of the machines. A stop loses what the plan's choice would, as far as the records know.
+fn work(open: &[TaskRecord], alive: &[InstanceRecord], now_ms: u64) -> Work {
+    let cores = |state: TaskState| {
+        let counted = open.iter().filter(|t| t.state() == state && t.submitted_ms <= now_ms);
+        counted.fold(0u32, |sum, task| sum.saturating_add(task.cores))
+    };
+    let load = load_by_machine(open, now_ms);
+    let loss = |r: &InstanceRecord| load.get(r.instance_id.as_str()).map(|(_, lost_core_ms)| *lost_core_ms);
+    let of_size = |size: usize| alive.iter().filter(move |r| r.size == size && r.drain.is_none());
+    let least = |size: usize| of_size(size).map(|r| loss(r).unwrap_or(0)).min().unwrap_or(0);
+    let worked_core_ms = load.values().fold(0u64, |sum, (_, lost_core_ms)| sum.saturating_add(*lost_core_ms));
+    let running_cores = cores(TaskState::Running);
+    Work {
+        queue_cores: cores(TaskState::Waiting),
+        running_cores,
+        running_age_s: worked_core_ms as f64 / 1000.0 / f64::from(running_cores.max(1)),
+        idle: array::from_fn(|size| of_size(size).filter(|r| r.ready_ms.is_some() && loss(r).is_none()).count() as u32),
+        stop_loss_core_s: array::from_fn(|size| least(size) as f64 / 1000.0),
+    }
 }
 
 /// Machines by size that drain.
@@ -239,7 +257,8 @@ fn doubts(o: &Observation, readings: &Readings) -> Doubts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use testkit::builders::{cloudwatch, observation};
+    use contract::record::{Drain, DrainReason};
+    use testkit::builders::{self, cloudwatch, observation};
 
     const NOW_MS: u64 = 10_000_000;
 
@@ -258,6 +277,55 @@ mod tests {
         let expected =
             [("cpu_util_p90", Cause::Late), ("mem_util_avg", Cause::Absurd), ("mem_util_p90", Cause::SourceFailed)];
         assert_eq!(doubts(&o, &read()), expected.into());
+    }
+
+    #[test]
+    fn a_stop_loses_what_the_least_busy_machine_has_done() {
+        let (early, late) = (NOW_MS - 100_000, NOW_MS - 40_000);
+        let machine = |id: &str, size: usize, ready: bool| InstanceRecord {
+            ready_ms: ready.then_some(early),
+            ..builders::record("p", id, size, early)
+        };
+        let draining = InstanceRecord {
+            drain: Some(Drain { until_ms: NOW_MS, why: DrainReason::Stop, since_ms: None }),
+            ..machine("i-drains", 2, true)
+        };
+        let alive = [
+            machine("i-old", 0, true),
+            machine("i-new", 0, true),
+            machine("i-busy", 1, true),
+            machine("i-idle", 1, true),
+            machine("i-busy-too", 2, true),
+            draining,
+        ];
+        let task = |on: &str, cores: u32, started_ms: u64| TaskRecord {
+            started_ms: Some(started_ms),
+            instance_id: Some(on.into()),
+            cores,
+            ..builders::task("p", on, early)
+        };
+        let waiting = TaskRecord { cores: 4, ..builders::task("p", "w", late) };
+        let future = TaskRecord { cores: 4, ..builders::task("p", "f", NOW_MS + 1) };
+        let open = [
+            task("i-old", 2, early),
+            task("i-new", 2, late),
+            task("i-busy", 1, early),
+            task("i-busy-too", 3, late),
+            task("i-drains", 2, early),
+            waiting,
+            future,
+        ];
+        let expected = Work {
+            queue_cores: 4,
+            running_cores: 10,
+            running_age_s: (200.0 + 80.0 + 100.0 + 120.0 + 200.0) / 10.0,
+            idle: [0, 1, 0],
+            stop_loss_core_s: [80.0, 0.0, 120.0],
+        };
+        assert_eq!(work(&open, &alive, NOW_MS), expected);
+        let boots = [machine("i-old", 0, true), machine("i-boots", 0, false)];
+        let with_one_that_boots = work(&open, &boots, NOW_MS);
+        assert_eq!((with_one_that_boots.idle[0], with_one_that_boots.stop_loss_core_s[0]), (0, 0.0));
     }
 
     #[test]

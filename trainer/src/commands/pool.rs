@@ -192,9 +192,9 @@ mod tests {
         let mut observed = decision("p", TICK, Action::Stop(0, 1));
         assert_eq!(shadow(&observed), None);
         let (config, measured, head) = (pool_config("p"), observation(), Head::default());
-        let (cores_wanted, arrivals_ms, policy) = (Some(7.0), Some(&[][..]), None);
+        let (arrivals_ms, policy) = (Some(&[][..]), None);
         let (config, measured, head) = (&config, &measured, &head);
-        let read = |tick| Read { tick, config, measured, head, cores_wanted, arrivals_ms, policy };
+        let read = |tick| Read { tick, config, measured, head, arrivals_ms, policy };
         let (mut ledger, _) = at_tick(None, &read(TICK));
         act(&mut ledger, Action::Stop(2, 1), TICK, config);
         observed.shadow = Some(ledger);

@@ -101,13 +101,12 @@ fn a_decision_reports_what_it_saw_and_what_became_of_it() {
 fn a_pool_that_observes_reports_its_books_and_what_was_measured() {
     let mut observed = held("observe; the policy would stop S");
     let (config, head, measured) = (crate::samples::config(), Default::default(), observed.observation.clone());
-    let (cores_wanted, arrivals_ms, policy) = (None, None, None);
+    let (arrivals_ms, policy) = (None, None);
     let read = crate::shadow::Read {
         tick: 60,
         config: &config,
         measured: &measured,
         head: &head,
-        cores_wanted,
         arrivals_ms,
         policy,
     };

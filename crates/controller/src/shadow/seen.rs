@@ -4,8 +4,9 @@
 //! Where the shadow has the real fleet's cores and is not behind, that is the measurement itself, to the last bit. What
 //! was not measured stays missing.
 
+use contract::SIZE_COUNT;
 use contract::limits::WAIT_WINDOW_S;
-use contract::observation::Observation;
+use contract::observation::{Observation, Work};
 use contract::shadow::Shadow;
 
 use super::fluid::{Fluid, fluid, open_tasks};
@@ -17,6 +18,7 @@ struct Both {
     shadow: Fluid,
     /// Tasks open for the shadow.
     open: f64,
+    cores_per_task: f64,
 }
 
 /// None if the tasks are not known.
@@ -25,7 +27,7 @@ fn both(shadow: &Shadow, measured: &Observation) -> Option<Both> {
     let open = (real_open + shadow.tasks_behind).max(0.0);
     let of = |tasks: f64, cores: f64| fluid(tasks, shadow.cores_per_task, cores);
     let real = of(real_open, f64::from(measured.ready_cores()));
-    Some(Both { real, shadow: of(open, cores(&shadow.ready, measured)), open })
+    Some(Both { real, shadow: of(open, cores(&shadow.ready, measured)), open, cores_per_task: shadow.cores_per_task })
 }
 
 /// Tasks that would wait.
@@ -65,9 +67,17 @@ fn with_load(o: Observation, both: &Both, queue: f64, read: &Read<'_>) -> Observ
     let busier = both.shadow.utilisation - both.real.utilisation;
     let cpu = |share: Option<f64>| share.map(|share| (share + busier).clamp(0.0, 1.0));
     let memory = |share: Option<f64>| share.map(|share| (share * ratio(both)).clamp(0.0, 1.0));
+    let running = (both.open.round() - queue_depth).max(0.0);
+    let more_running = running - o.running.map_or(running, f64::from);
+    let work = o.work.map(|work| Work {
+        queue_cores: moved_by(work.queue_cores, (queue_depth - queue) * both.cores_per_task),
+        running_cores: moved_by(work.running_cores, more_running * both.cores_per_task),
+        ..of_fleet(&work, &o, read.measured, busier)
+    });
     Observation {
         queue_depth: Some(queue_depth as u32),
-        running: Some((both.open.round() - queue_depth).max(0.0) as u32),
+        running: Some(running as u32),
+        work,
         cpu_util_avg: cpu(o.cpu_util_avg),
         cpu_util_p90: cpu(o.cpu_util_p90),
         mem_util_avg: memory(o.mem_util_avg),
@@ -77,6 +87,30 @@ fn with_load(o: Observation, both: &Both, queue: f64, read: &Read<'_>) -> Observ
         oldest_wait_s: o.oldest_wait_s.map(|age_s| moved.oldest_wait_s(age_s)),
         ..o
     }
+}
+
+fn moved_by(cores: u32, more: f64) -> u32 {
+    (f64::from(cores) + more).round().max(0.0) as u32
+}
+
+/// What stops would do to the shadow's own machines: as many of them are idle as its share of busy cores says. Where one
+/// would lose work, and none of that size does in reality, its tasks are as old as tasks are.
+fn of_fleet(work: &Work, shadow: &Observation, real: &Observation, busier: f64) -> Work {
+    let idle: [u32; SIZE_COUNT] = std::array::from_fn(|size| {
+        let (of, ready) = (f64::from(shadow.fleet[size].ready), f64::from(real.fleet[size].ready));
+        let idle = if ready > 0.0 { f64::from(work.idle[size]) / ready } else { 1.0 - work.busy_share(real) };
+        ((idle - busier).clamp(0.0, 1.0) * of).round() as u32
+    });
+    let stop_loss_core_s = std::array::from_fn(|size| {
+        let (own, there) = (shadow.fleet[size], real.fleet[size]);
+        let loses = |idle: u32, booting: u32, ready: u32| idle == 0 && booting == 0 && ready > 0;
+        match (loses(idle[size], own.booting, own.ready), loses(work.idle[size], there.booting, there.ready)) {
+            (false, _) => 0.0,
+            (true, true) => work.stop_loss_core_s[size],
+            (true, false) => work.running_age_s * f64::from(shadow.cores[size]),
+        }
+    });
+    Work { idle, stop_loss_core_s, ..*work }
 }
 
 /// How much fuller the shadow's machines are. Memory is what running tasks use; where none runs, the measurement stays.

@@ -2,6 +2,7 @@
 
 use contract::capacity::Counts;
 use contract::decision::Verdict;
+use contract::observation::Work;
 use proptest::prelude::*;
 
 use super::*;
@@ -23,6 +24,7 @@ fn measured(waiting: u32, running: u32) -> Observation {
         wait_ratio_recent: Some(0.0),
         queue_depth: Some(waiting),
         running: Some(running),
+        work: Some(Work { queue_cores: waiting, running_cores: running, running_age_s: 50.0, ..Work::default() }),
         oldest_wait_s: Some(if waiting > 0 { 30.0 } else { 0.0 }),
         arrivals: Some(0),
         since_arrival_s: Some(10.0),
@@ -49,10 +51,16 @@ impl Books {
 
     /// What is seen at a tick, and the ledger, before any action.
     fn look(&self, tick: u64, measured: &Observation) -> (Shadow, Observation) {
-        let cores_wanted = fluid::open_tasks(measured).map(|open| open * self.task_cores);
+        let scaled = |cores: u32| (f64::from(cores) * self.task_cores) as u32;
+        let work = measured.work.map(|work| Work {
+            queue_cores: scaled(work.queue_cores),
+            running_cores: scaled(work.running_cores),
+            ..work
+        });
+        let measured = &Observation { work, ..measured.clone() };
         let arrivals_ms = Some(self.arrivals_ms.as_slice());
         let Self { config, head, policy, .. } = self;
-        let read = Read { tick, config, measured, head, cores_wanted, arrivals_ms, policy: *policy };
+        let read = Read { tick, config, measured, head, arrivals_ms, policy: *policy };
         at_tick(self.last.as_ref(), &read)
     }
 
@@ -242,7 +250,7 @@ fn another_policy_another_mode_or_a_long_gap_begin_a_new_ledger() {
 fn tasks_that_cannot_be_read_leave_the_queue_unknown_and_uncharged() {
     let mut books = Books::new();
     books.tick(TICK, &measured(0, 14), Action::Stop(1, 1));
-    let dark = Observation { queue_depth: None, running: None, cpu_util_avg: None, ..measured(0, 14) };
+    let dark = Observation { queue_depth: None, running: None, work: None, cpu_util_avg: None, ..measured(0, 14) };
     let d = books.tick(TICK + 60, &dark, Action::Nothing);
     assert_eq!((d.observation.queue_depth, d.observation.running, d.observation.cpu_util_avg), (None, None, None));
     assert_eq!(paper(&d).shadow.waiting_usd, 0.0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contract::capacity::Counts;
-use contract::observation::encode;
+use contract::observation::{Work, encode};
 use contract::{Action, Observation};
 use proptest::prelude::*;
 use twin::boot::LaunchFailures;
@@ -46,6 +46,7 @@ fn the_observation_of_a_batch_by_hand() {
         wait_ratio_recent: Some(0.72),
         queue_depth: Some(36),
         running: Some(14),
+        work: Some(Work { queue_cores: 36, running_cores: 14, ..Work::default() }),
         oldest_wait_s: Some(0.0),
         arrivals: Some(50),
         since_arrival_s: Some(0.0),
@@ -56,6 +57,12 @@ fn the_observation_of_a_batch_by_hand() {
     let next = Observation {
         fleet: [one, one, Counts { ready: 1, booting: 1 }],
         wait_ratio_recent: Some(0.0),
+        // one minute of every core; of the largest size a machine boots, and would go first
+        work: Some(Work {
+            running_age_s: 60.0,
+            stop_loss_core_s: [120.0, 240.0, 0.0],
+            ..start.work.unwrap()
+        }),
         oldest_wait_s: Some(60.0),
         arrivals: Some(0),
         since_arrival_s: Some(60.0),

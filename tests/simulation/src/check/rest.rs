@@ -99,7 +99,7 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
     nothing_unsettled(scene, &decisions)?;
     records_and_machines_agree(scene)?;
     nothing_drains_for_ever(scene)?;
-    nothing_boots_for_ever(scene)?;
+    nothing_boots_for_ever(scene, &decisions)?;
     within_bounds(scene)?;
     queue_has_fallen(scene)?;
     let open = scene.meddling.promotions.open();
@@ -195,12 +195,26 @@ fn nothing_drains_for_ever(scene: Scene<'_>) -> Checked {
 
 /// I13: a machine that never takes tasks makes room for another one; but people changed what it says to be, and nobody knows
 /// what it is.
-fn nothing_boots_for_ever(scene: Scene<'_>) -> Checked {
-    let boots = |r: &InstanceRecord| r.terminated_ms.is_none() && r.ready_ms.is_none();
-    let old = |r: &InstanceRecord| r.launched_ms + REPLACED_MS < scene.now_ms;
+fn nothing_boots_for_ever(scene: Scene<'_>, decisions: &[Decision]) -> Checked {
+    let boots = |r: &InstanceRecord| r.terminated_ms.is_none() && r.ready_ms.is_none() && r.drain.is_none();
+    let drained_ms = |r: &InstanceRecord| {
+        let told = decisions.iter().filter_map(|d| drain_until_ms(d, &r.instance_id));
+        told.max().unwrap_or_default()
+    };
+    let old = |r: &InstanceRecord| r.launched_ms.max(drained_ms(r)) + REPLACED_MS < scene.now_ms;
     let mut stuck = scene.world.instances().into_iter().filter(|r| boots(r) && old(r));
     let found = stuck.find(|r| !scene.meddling.retagged.contains(&r.instance_id));
     ensure(found.is_none(), "I13", || format!("it never came up, and nobody replaced it: {found:?}"))
+}
+
+/// When a machine goes at the latest that a decision told to drain; until then nobody asks whether it takes tasks.
+fn drain_until_ms(decision: &Decision, instance_id: &str) -> Option<u64> {
+    match decision.intent.as_ref()?.plan.as_ref()? {
+        Plan::Terminate { instance_ids, drain_until_ms, .. } if instance_ids.iter().any(|id| id == instance_id) => {
+            *drain_until_ms
+        }
+        _ => None,
+    }
 }
 
 /// I13: the fleet is within its bounds; machines that people gave us may be above them.
