@@ -5,11 +5,14 @@
 //! Generated loads are drawn with seeds that no training uses. A line has the best rule, and of each policy the mean cost
 //! and its difference from that rule, paired by episode, with its 95 % interval (Student's t).
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use backtest::interval::interval_95;
 use backtest::play::{Contender, outcomes};
+use backtest::rules::Rule;
 use clap::Parser;
 use traces::Width;
 use twin::arrivals::{Daily, Mmpp, MmppState, daily, mmpp};
@@ -35,6 +38,9 @@ struct Arguments {
     /// Only the twins whose name contains this, for example "EC2" or "up to 4"
     #[arg(long, default_value = "")]
     twin: String,
+    /// Rules found by an earlier run are taken from this file, and others added to it
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,6 +57,35 @@ impl FromStr for Log {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, file) = text.split_once('=').ok_or("give NAME=FILE")?;
         Ok(Self { name: name.into(), file: file.parse::<LoadName>().map_err(|e| e.to_string())? })
+    }
+}
+
+/// The best rules of rows, by twin and name.
+struct Rules {
+    file: Option<PathBuf>,
+    known: BTreeMap<String, String>,
+}
+
+impl Rules {
+    fn read(file: Option<PathBuf>) -> Self {
+        let bytes = file.as_ref().and_then(|file| std::fs::read(file).ok());
+        let known = bytes.map(|bytes| serde_json::from_slice(&bytes).expect("a file of rules")).unwrap_or_default();
+        Self { file, known }
+    }
+
+    /// The known rule of a row, or the best that can be found on its first episodes.
+    fn of(&mut self, twin: &str, row: &Row) -> Rule {
+        let name = format!("{twin}: {}", row.name);
+        if let Some(rule) = self.known.get(&name) {
+            return rule.parse().expect("a rule");
+        }
+        let rule = best_of(&tuned_rules(&row.name, &row.spec, &row.seeds[..row.seeds.len().min(TUNED_ON)])).rule;
+        self.known.insert(name, rule.to_string());
+        if let Some(file) = &self.file {
+            let text = serde_json::to_vec_pretty(&self.known).expect("it is text");
+            std::fs::write(file, text).expect("a file that can be written");
+        }
+        rule
     }
 }
 
@@ -149,6 +184,7 @@ fn main() {
     let arguments = Arguments::parse();
     let named: Vec<Named> = arguments.policies.iter().map(|p| Named::File(p.clone())).collect();
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); named.len()];
+    let mut rules = Rules::read(arguments.rules.clone());
     for (is_ec2, machines) in [(false, 1), (false, 4), (true, 1), (true, 4)] {
         let twin = format!("{}, up to {machines} machines an action", if is_ec2 { "EC2" } else { "published twin" });
         if !twin.contains(&arguments.twin) {
@@ -156,9 +192,9 @@ fn main() {
         }
         println!("{twin}");
         for row in rows(&arguments, is_ec2, machines) {
-            let tuned = best_of(&tuned_rules(&row.name, &row.spec, &row.seeds[..row.seeds.len().min(TUNED_ON)]));
-            let rule = usd(&tuned.rule, &row);
-            let mut line = format!("| {} | `{}` {:.3} |", row.name, tuned.rule, mean(&rule));
+            let best = rules.of(&twin, &row);
+            let rule = usd(&best, &row);
+            let mut line = format!("| {} | `{best}` {:.3} |", row.name, mean(&rule));
             for (named, shares) in named.iter().zip(&mut all) {
                 let policy = named.contender(&row.spec, &row.seeds).expect("a policy that can be used");
                 let (text, share) = compared(&usd(policy.as_ref(), &row), &rule);

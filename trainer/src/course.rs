@@ -8,7 +8,7 @@ use backtest::tune::{Tuned, far_apart};
 use contract::{Action, Mask, Observation};
 use rayon::prelude::*;
 use twin::env::{Environment, Seen, Step};
-use twin::{BootModel, EnvSpec, Outcome, TwinEnv};
+use twin::{BootModel, EnvSpec, TwinEnv};
 
 use crate::compare::{best_of, tuned_rules};
 use crate::ppo::gae::{advantages, mean_and_deviation};
@@ -60,17 +60,19 @@ pub struct Course {
 pub struct Lot {
     /// The rule that teaches what to do with it.
     pub teacher: Rule,
-    /// What an episode costs its teacher beyond the rent of the smallest fleet that is allowed: what there is to decide.
-    pub at_stake_usd: f64,
-    /// The standard deviation of the waste to come, discounted, under its teacher.
+    /// What an episode costs its teacher.
+    pub usd: f64,
+    /// The discount a step: what an action did is felt for about as long as tasks run, for a machine that is taken for them is
+    /// kept until they end.
+    pub discount: f64,
+    /// The standard deviation of the waste to come, discounted, under its teacher; at least what one machine too many costs.
     pub waste_deviation_usd: f64,
 }
 
-/// The discount of [`Lot::waste_deviation_usd`]: about that of learning.
-const WASTE_DISCOUNT: f64 = 0.95;
-
-/// Share of the teacher's cost that is at stake at least, so that a load without anything to decide counts no more than that.
-const AT_STAKE_MIN: f64 = 0.02;
+/// The discount of [`Lot::waste_deviation_usd`] at least: that of learning.
+const WASTE_DISCOUNT: f64 = 0.93;
+/// Steps that learning looks ahead at most: what is to come in more than three hours has too many causes to learn from.
+const HORIZON_STEPS_MAX: f64 = 200.0;
 
 /// The lot of one workload. A few workloads have all been tuned on; of many, each gets the cheapest rule at hand.
 fn lot(spec: &Arc<EnvSpec>, workload: u64, rules: &[Tuned], teacher: &Tuned) -> Lot {
@@ -81,8 +83,11 @@ fn lot(spec: &Arc<EnvSpec>, workload: u64, rules: &[Tuned], teacher: &Tuned) -> 
         let at_hand = rules.iter().map(|tuned| tuned.rule).chain(far_apart());
         (cheapest(at_hand, spec, &[workload]).unwrap_or(teacher.rule), vec![workload])
     };
-    let (at_stake_usd, waste_deviation_usd) = sizes_usd(spec, &teacher, &seeds);
-    Lot { teacher, at_stake_usd, waste_deviation_usd }
+    let played = outcomes(&teacher, spec, &seeds).expect("a rule never fails");
+    let usd = played.iter().map(|o| o.total_usd).sum::<f64>() / played.len() as f64;
+    let discount = 1.0 - 1.0 / run_steps(spec, workload as usize).clamp(1.0, HORIZON_STEPS_MAX);
+    let waste_deviation_usd = waste_deviation_usd(spec, &teacher, &seeds, discount.max(WASTE_DISCOUNT));
+    Lot { teacher, usd, discount, waste_deviation_usd }
 }
 
 fn cheapest(rules: impl Iterator<Item = Rule>, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Option<Rule> {
@@ -96,19 +101,22 @@ fn cheapest(rules: impl Iterator<Item = Rule>, spec: &Arc<EnvSpec>, seeds: &[u64
     rule
 }
 
-/// What is at stake in an episode, and how much the waste to come varies.
-fn sizes_usd(spec: &Arc<EnvSpec>, teacher: &Rule, seeds: &[u64]) -> (f64, f64) {
-    let played = outcomes(teacher, spec, seeds).expect("a rule never fails");
-    let mean = |of: fn(&Outcome) -> f64| played.iter().map(of).sum::<f64>() / played.len() as f64;
-    let usd_per_hour: f64 = spec.config().types.iter().map(|t| f64::from(t.bounds.min()) * t.usd_per_hour).sum();
-    let usd = mean(|o| o.total_usd);
-    let at_stake_usd = (usd - mean(|o| o.hours) * usd_per_hour).max(AT_STAKE_MIN * usd);
-    let (_, deviation) = mean_and_deviation(waste_to_come_usd(spec, teacher, seeds).into_iter());
-    // a load that never wastes anything has nothing to foresee
-    (at_stake_usd, deviation.max(1e-6))
+/// Steps that tasks run for in the mean, each weighted by its work.
+fn run_steps(spec: &EnvSpec, workload: usize) -> f64 {
+    let jobs = spec.workloads()[workload].jobs();
+    let of = |power: i32| jobs.iter().map(|job| f64::from(job.cores) * (job.runtime_ms as f64).powi(power)).sum::<f64>();
+    of(2) / of(1) / spec.config().step_ms as f64
 }
 
-fn waste_to_come_usd(spec: &Arc<EnvSpec>, teacher: &Rule, seeds: &[u64]) -> Vec<f64> {
+/// At least what the largest machine costs for as long as the discount looks ahead: on a load that is small beside that, the
+/// teacher wastes hardly anything, and one mistake of the student would outweigh all others.
+fn waste_deviation_usd(spec: &Arc<EnvSpec>, teacher: &Rule, seeds: &[u64], discount: f64) -> f64 {
+    let (_, deviation) = mean_and_deviation(waste_to_come_usd(spec, teacher, seeds, discount).into_iter());
+    let usd_per_hour = spec.config().types.iter().map(|t| t.usd_per_hour).fold(0.0, f64::max);
+    deviation.max(usd_per_hour * spec.config().step_ms as f64 / 3_600_000.0 / (1.0 - discount))
+}
+
+fn waste_to_come_usd(spec: &Arc<EnvSpec>, teacher: &Rule, seeds: &[u64], discount: f64) -> Vec<f64> {
     let mut env = TwinEnv::new(spec.clone());
     let to_come = seeds.iter().flat_map(|seed| {
         let (mut rewards, mut worked, mut player) = (Vec::new(), 0.0, teacher.player());
@@ -120,7 +128,7 @@ fn waste_to_come_usd(spec: &Arc<EnvSpec>, teacher: &Rule, seeds: &[u64]) -> Vec<
             worked = env.work_usd();
         }
         let n = rewards.len();
-        advantages(&rewards, &vec![0.0; n + 1], &vec![false; n], WASTE_DISCOUNT, 1.0)
+        advantages(&rewards, &vec![0.0; n + 1], &vec![discount; n], 1.0)
     });
     to_come.collect()
 }
@@ -159,10 +167,10 @@ pub fn to_learn(courses: &[Course], n: usize, are_taught: bool) -> Vec<Box<dyn E
     (0..n).map(|i| Box::new(of(i)) as Box<dyn Environment>).collect()
 }
 
-/// Environments to evaluate in, all alike: seed s is an episode of course s mod n, and the same is at stake in an episode of
-/// each.
+/// Environments to evaluate in, all alike: seed s is an episode of course s mod n, and a percent of what its teacher pays
+/// counts the same in each.
 pub fn to_evaluate(courses: &[Course], n: usize) -> Vec<Box<dyn Environment>> {
-    let weights = weights(courses, |lot| lot.at_stake_usd);
+    let weights = weights(courses, |lot| lot.usd);
     (0..n).map(|_| Box::new(CoursesEnv::new(courses, &weights, false)) as Box<dyn Environment>).collect()
 }
 
@@ -180,16 +188,17 @@ type Player = Box<dyn FnMut(&Observation, &Mask) -> Action + Send>;
 /// One of the courses.
 struct Place {
     env: TwinEnv,
-    /// The teacher of each of its workloads, and what a dollar counts there.
-    lots: Vec<(Rule, f64)>,
+    /// Its workloads, and what a dollar counts in each.
+    lots: Vec<(Lot, f64)>,
 }
 
 /// An environment that takes turns with several courses, with a teacher that watches if it is wanted.
 struct CoursesEnv {
     places: Vec<Place>,
     at: usize,
-    /// What a dollar counts in this episode.
+    /// What a dollar counts in this episode, and its discount.
     weight: f64,
+    discount: f64,
     player: Option<Player>,
     is_taught: bool,
     advice: Option<Action>,
@@ -199,10 +208,10 @@ impl CoursesEnv {
     fn new(courses: &[Course], weights: &[Vec<f64>], is_taught: bool) -> Self {
         let place = |(course, weights): (&Course, &Vec<f64>)| Place {
             env: TwinEnv::new(course.spec.clone()),
-            lots: course.lots.iter().map(|lot| lot.teacher).zip(weights.iter().copied()).collect(),
+            lots: course.lots.iter().copied().zip(weights.iter().copied()).collect(),
         };
         let places = courses.iter().zip(weights).map(place).collect();
-        Self { places, at: 0, weight: 1.0, player: None, is_taught, advice: None }
+        Self { places, at: 0, weight: 1.0, discount: 0.0, player: None, is_taught, advice: None }
     }
 
     fn watch(&mut self, seen: &Seen) {
@@ -218,9 +227,9 @@ impl Environment for CoursesEnv {
         let place = &mut self.places[self.at];
         let seed = seed / n;
         let seen = place.env.reset(seed);
-        let (teacher, weight) = place.lots[(seed % place.lots.len() as u64) as usize];
-        self.weight = weight;
-        self.player = self.is_taught.then(|| Box::new(teacher.player()) as Player);
+        let (lot, weight) = place.lots[(seed % place.lots.len() as u64) as usize];
+        (self.weight, self.discount) = (weight, lot.discount);
+        self.player = self.is_taught.then(|| Box::new(lot.teacher.player()) as Player);
         self.watch(&seen);
         seen
     }
@@ -239,6 +248,10 @@ impl Environment for CoursesEnv {
 
     fn work_usd(&self) -> f64 {
         self.places[self.at].env.work_usd() * self.weight
+    }
+
+    fn discount(&self) -> f64 {
+        self.discount
     }
 }
 
@@ -259,6 +272,42 @@ mod tests {
         assert_eq!((lasting(&[45.0; 2]), lasting(&[45.0; 9])), (2, 4));
     }
 
+    /// One-core tasks of a run time, evenly over four hours.
+    fn evenly(tasks: u64, runtime_s: u64) -> Arc<Workload> {
+        let submit_ms = |i: u64| i * 4 * 3_600_000 / tasks;
+        let job = |i| Job {
+            id: i as i64,
+            submit_ms: submit_ms(i),
+            runtime_ms: 1000 * runtime_s,
+            cores: 1,
+            memory_mb: 0,
+        };
+        Arc::new(Workload::new((0..tasks).map(job).collect()))
+    }
+
+    #[test]
+    fn each_of_many_workloads_has_the_teacher_that_is_best_for_it_and_a_horizon_of_its_tasks() {
+        let workloads = vec![evenly(2000, 60), evenly(40, 3600), evenly(2, 60), evenly(1000, 30), evenly(12, 20_000)];
+        let spec = Arc::new(EnvSpec::new(SimConfig::default(), workloads).unwrap().with_time_enough());
+        let course = Course::new("many", spec.clone(), spec.clone()).unwrap();
+        let usd = |rule: &Rule, workload: u64| outcomes(rule, &spec, &[workload]).unwrap()[0].total_usd;
+        for (i, lot) in course.lots.iter().enumerate() {
+            assert_eq!(lot.usd, usd(&lot.teacher, i as u64));
+            assert!(course.rules.iter().all(|rule| lot.usd <= usd(&rule.rule, i as u64)), "{i}: {lot:?}");
+        }
+        let discounts: Vec<f64> = course.lots.iter().map(|lot| lot.discount).collect();
+        assert_eq!(discounts, [0.0, 1.0 - 1.0 / 60.0, 0.0, 0.0, 1.0 - 1.0 / 200.0]);
+        // two short tasks waste nothing, but a machine too many would cost its price for a quarter of an hour
+        let one_too_many = course.spec.config().types[2].usd_per_hour / 60.0 / 0.07;
+        assert!((course.lots[2].waste_deviation_usd - one_too_many).abs() < 1e-9, "{:?}", course.lots[2]);
+        let mut learner = to_learn(std::slice::from_ref(&course), 1, false).remove(0);
+        let mut discount_of = |seed: u64| {
+            learner.reset(seed);
+            learner.discount()
+        };
+        assert_eq!((discount_of(0), discount_of(6)), (0.0, 1.0 - 1.0 / 60.0));
+    }
+
     #[test]
     fn courses_take_turns_and_count_alike() {
         let dear = Arc::new(
@@ -270,7 +319,7 @@ mod tests {
             spec,
             rules: Vec::new(),
             teacher: Tuned { rule: Rule::Nothing, usd },
-            lots: vec![Lot { teacher: Rule::Nothing, at_stake_usd: usd, waste_deviation_usd: usd / 200.0 }; 2],
+            lots: vec![Lot { teacher: Rule::Nothing, usd, discount: 0.9, waste_deviation_usd: usd / 200.0 }; 2],
         };
         let courses = [course("a", Arc::new(EnvSpec::published()), 10.0), course("b", dear, 30.0)];
         let first_step = |env: &mut dyn Environment, seed: u64| {

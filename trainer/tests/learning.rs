@@ -79,7 +79,7 @@ fn a_network_without_memory_says_the_same_to_the_same_whatever_was_before() {
     collector.collect(&weights, Actor::Policy).unwrap();
     // the last step of an episode looks the same in all of them
     let values = |track: &Track| {
-        let last = (0..track.steps()).filter(|&t| track.done[t]);
+        let last = (0..track.steps()).filter(|&t| track.discounts[t] == 0.0);
         last.map(|t| track.values[t]).collect::<Vec<_>>()
     };
     let values: Vec<f32> = collector.tracks().iter().flat_map(|track| values(track)).collect();

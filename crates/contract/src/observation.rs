@@ -248,6 +248,12 @@ const DAY: Scale = Scale::Log { max: 86_400.0 };
 /// The largest machine at work for a day, about.
 const LOSS: Scale = Scale::Log { max: 1e6 };
 
+/// Cores beyond those that tasks want, booting ones included; negative if they are too few. Of a large fleet the shares say
+/// nothing of one machine more or less.
+fn spare_cores(o: &Observation, work: &Work) -> f64 {
+    f64::from(o.billed_cores()) - f64::from(work.wanted_cores())
+}
+
 fn queue_per_core(o: &Observation) -> Option<f64> {
     o.work.map(|work| f64::from(work.queue_cores) / f64::from(o.ready_cores().max(1)))
 }
@@ -278,7 +284,9 @@ pub const FEATURES: [Feature; FEATURE_COUNT] = [
     feature("queue_depth", TASKS, 0.0, |o| count(o.queue_depth)),
     feature("queue_per_core", Scale::Log { max: 100.0 }, 0.0, queue_per_core),
     feature("running", TASKS, 0.0, |o| count(o.running)),
-    feature("running_per_core", RATIO, 0.5, |o| o.work.map(|work| work.busy_share(o))),
+    feature("free_cores", TASKS, 0.0, |o| o.work.map(|work| f64::from(o.ready_cores()) - f64::from(work.running_cores))),
+    feature("short_cores", TASKS, 0.0, |o| o.work.map(|work| -spare_cores(o, &work))),
+    feature("spare_cores", TASKS, 0.0, |o| o.work.map(|work| spare_cores(o, &work))),
     feature("running_age_s", DAY, 0.0, |o| o.work.map(|work| work.running_age_s)),
     feature("idle_s", FLEET, 0.0, |o| idle(o, 0)),
     feature("idle_m", FLEET, 0.0, |o| idle(o, 1)),
@@ -304,7 +312,7 @@ pub const FEATURES: [Feature; FEATURE_COUNT] = [
 ];
 
 /// How many inputs the network has.
-pub const FEATURE_COUNT: usize = 39;
+pub const FEATURE_COUNT: usize = 41;
 
 /// The network's input: one number in [0, 1] for each row of [`FEATURES`].
 pub type Features = [f32; FEATURE_COUNT];
@@ -365,7 +373,8 @@ mod tests {
         assert_eq!(x[at("booting_s")], log(1.0, 1000.0));
         assert_eq!(x[at("queue_depth")], log(99.0, 10_000.0));
         assert_eq!(x[at("queue_per_core")], log(198.0 / 12.0, 100.0));
-        assert_eq!(x[at("running_per_core")], 6.0 / 12.0);
+        assert_eq!(x[at("free_cores")], log(6.0, 10_000.0));
+        assert_eq!((x[at("short_cores")], x[at("spare_cores")]), (log(190.0, 10_000.0), 0.0));
         assert_eq!(x[at("running_age_s")], log(59.0, 86_400.0));
         assert_eq!((x[at("idle_s")], x[at("idle_m")]), (log(1.0, 1000.0), 0.0));
         assert_eq!((x[at("stop_loss_m")], x[at("stop_loss_l")]), (0.0, log(120.0, 1e6)));
@@ -378,7 +387,7 @@ mod tests {
         let mut old = serde_json::to_value(complete()).unwrap();
         old.as_object_mut().unwrap().remove("work");
         let read: Observation = serde_json::from_value(old).unwrap();
-        assert_eq!((read.work, read.missing().len(), read.missing()[0]), (None, 9, "queue_per_core"));
+        assert_eq!((read.work, read.missing().len(), read.missing()[0]), (None, 11, "queue_per_core"));
     }
 
     #[test]

@@ -51,6 +51,10 @@ pub trait Environment: Send {
     fn work_usd(&self) -> f64 {
         0.0
     }
+    /// The discount a step that fits the time for which what an action did is felt in this episode; 0 if that is not known.
+    fn discount(&self) -> f64 {
+        0.0
+    }
 }
 
 /// The twin as an environment: the engine, seen through the contract's observation and the production guard.

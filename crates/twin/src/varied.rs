@@ -13,7 +13,7 @@ const HOUR_S: f64 = 3600.0;
 /// What kind of load it is; apart from the stream of its jobs.
 const DRAW_STREAM: u64 = 1;
 /// More tasks an hour than this make an episode slow and say nothing new: then the tasks are longer.
-const TASKS_PER_HOUR_MAX: f64 = 4000.0;
+const TASKS_PER_HOUR_MAX: f64 = 3000.0;
 
 /// How tasks arrive.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,12 +44,12 @@ pub fn shape(seed: u64) -> Shape {
     let runtime_s_mean = between(20.0, 7200.0, &mut rng).max(busy_cores * HOUR_S / TASKS_PER_HOUR_MAX);
     let rate_per_hour = busy_cores * HOUR_S / runtime_s_mean;
     match seed % 4 {
-        0 => Shape::Even { rate_per_hour, hours: 24.0, runtime_s_mean },
+        0 => Shape::Even { rate_per_hour, hours: 12.0, runtime_s_mean },
         1 => Shape::Daily(Daily {
             base_per_hour: rate_per_hour,
             amplitude: between(0.3, 0.95, &mut rng),
             peak_hour: 24.0 * rng.random::<f64>(),
-            hours: 48.0,
+            hours: 24.0,
             runtime_s_mean,
         }),
         2 => Shape::Bursts(bursts(rate_per_hour, runtime_s_mean, &mut rng)),
@@ -70,7 +70,7 @@ fn bursts(rate_per_hour: f64, runtime_s_mean: f64, rng: &mut ChaCha8Rng) -> Mmpp
     let calm_rate = rate_per_hour * (calm_s + burst_s) / (calm_s + times * burst_s);
     let calm = MmppState { rate_per_hour: calm_rate, dwell_s_mean: calm_s };
     let burst = MmppState { rate_per_hour: times * calm_rate, dwell_s_mean: burst_s };
-    Mmpp { states: vec![calm, burst], hours: 48.0, runtime_s_mean }
+    Mmpp { states: vec![calm, burst], hours: 24.0, runtime_s_mean }
 }
 
 fn between(low: f64, high: f64, rng: &mut ChaCha8Rng) -> f64 {
@@ -106,8 +106,8 @@ mod tests {
         for seed in 0..400 {
             let (rate_per_hour, hours, runtime_s) = of(seed);
             let busy_cores = rate_per_hour * runtime_s / HOUR_S;
-            assert!((1.9..150.1).contains(&busy_cores) && rate_per_hour < 4001.0, "{seed}: {busy_cores}");
-            assert!((20.0..=7200.0).contains(&runtime_s) && (8.0..=48.0).contains(&hours), "{seed}: {runtime_s}");
+            assert!((1.9..150.1).contains(&busy_cores) && rate_per_hour < 3001.0, "{seed}: {busy_cores}");
+            assert!((20.0..=7200.0).contains(&runtime_s) && (8.0..=24.0).contains(&hours), "{seed}: {runtime_s}");
             runtimes_s.push(runtime_s);
         }
         let longest = runtimes_s.iter().copied().fold(0.0, f64::max);

@@ -284,7 +284,7 @@ mod tests {
         let (early, late) = (NOW_MS - 100_000, NOW_MS - 40_000);
         let machine = |id: &str, size: usize, ready: bool| InstanceRecord {
             ready_ms: ready.then_some(early),
-            ..builders::record("p", id, size, early)
+            ..builders::instance("p", id, size, early)
         };
         let draining = InstanceRecord {
             drain: Some(Drain { until_ms: NOW_MS, why: DrainReason::Stop, since_ms: None }),

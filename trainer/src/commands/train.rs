@@ -1,7 +1,7 @@
 //! `twinscaler train`: a policy from nothing, on one or more loads, into a directory.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::contender::Learned;
 use crate::course::{Course, CourseError, with_drawn_boots};
 use crate::device::{DeviceError, described, select};
 use crate::learn::learn;
-use crate::load::{Load, LoadError, LoadName, LoadOptions, PERTURBATION, load};
+use crate::load::{Generator, Load, LoadError, LoadName, LoadOptions, PERTURBATION, load};
 use crate::parity::Origin;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::train::{Start, Trained};
@@ -32,11 +32,16 @@ use crate::watch::{Log, Point};
 use crate::{parity, ppo};
 
 /// Seeds of the final comparison; apart from those of training and of its own evaluations.
-const HELD_OUT_SEEDS: std::ops::Range<u64> = 9_000_000..9_000_032;
-/// Seeds that episodes of generated loads are drawn with, to learn from.
-const LEARNED_DRAWS: std::ops::Range<u64> = 0..64;
+const HELD_OUT_SEEDS: Range<u64> = 9_000_000..9_000_032;
+/// Seeds that episodes of generated loads are drawn with, to learn from: the more, the more they differ.
+const fn learned_draws(generator: Generator) -> Range<u64> {
+    match generator {
+        Generator::Varied => 0..128,
+        _ => 0..64,
+    }
+}
 /// The same, to be compared on.
-const HELD_OUT_DRAWS: std::ops::Range<u64> = 1000..1032;
+const HELD_OUT_DRAWS: Range<u64> = 1000..1032;
 /// The policy's file.
 const POLICY: &str = "policy.onnx";
 /// Different workloads of a load that bounds are computed for at most.
@@ -95,13 +100,9 @@ impl TrainArgs {
     /// If it cannot be read.
     pub fn lesson(&self, name: &LoadName) -> Result<Lesson, LoadError> {
         let options = self.load_options();
-        let lesson = Lesson::from(load(name, &options, LEARNED_DRAWS)?);
-        match name {
-            LoadName::Generated(_) => {
-                Ok(Lesson { held_out: Some(load(name, &options, HELD_OUT_DRAWS)?.spec), ..lesson })
-            }
-            _ => Ok(lesson),
-        }
+        let LoadName::Generated(generator) = name else { return Ok(load(name, &options, 0..1)?.into()) };
+        let lesson = Lesson::from(load(name, &options, learned_draws(*generator))?);
+        Ok(Lesson { held_out: Some(load(name, &options, HELD_OUT_DRAWS)?.spec), ..lesson })
     }
 }
 

@@ -43,7 +43,7 @@ pub fn clone_teacher(
         if round == 0 {
             set_reward_scale(&mut learner.weights, &mut tracks, config);
         }
-        estimate(&mut tracks, &learner.weights, config.gamma, 1.0);
+        estimate(&mut tracks, &learner.weights, 1.0);
         losses.push(learner.learn(&tracks, &schedule(cloning, config, done))?);
     }
     Ok((learner.weights, losses))

@@ -2,16 +2,15 @@
 
 /// Advantages of one environment's steps.
 ///
-/// `values` has one entry more than `rewards`: the value of the state after the last step. `done[t]` says that the
-/// episode ended with step t, so that nothing after it counts. With δ(t) = r(t) + γ V(t+1) − V(t), the advantage is
-/// A(t) = δ(t) + γ λ A(t+1).
-pub fn advantages(rewards: &[f64], values: &[f64], done: &[bool], gamma: f64, lambda: f64) -> Vec<f64> {
+/// `values` has one entry more than `rewards`: the value of the state after the last step. `discounts[t]` is what the state
+/// after step t counts: γ(t), or 0 if the episode ended with step t. With δ(t) = r(t) + γ(t) V(t+1) − V(t), the advantage is
+/// A(t) = δ(t) + γ(t) λ A(t+1).
+pub fn advantages(rewards: &[f64], values: &[f64], discounts: &[f64], lambda: f64) -> Vec<f64> {
     let mut advantages = vec![0.0; rewards.len()];
     let mut next = 0.0;
     for t in (0..rewards.len()).rev() {
-        let goes_on = if done[t] { 0.0 } else { 1.0 };
-        let delta = rewards[t] + gamma * values[t + 1] * goes_on - values[t];
-        next = delta + gamma * lambda * goes_on * next;
+        let delta = rewards[t] + discounts[t] * values[t + 1] - values[t];
+        next = delta + discounts[t] * lambda * next;
         advantages[t] = next;
     }
     advantages
@@ -41,21 +40,27 @@ mod tests {
     fn three_steps_by_hand() {
         // gamma 0.5, lambda 0.5: delta = [1 + 0.5·2 − 1, 2 + 0.5·4 − 2, 3 + 0.5·8 − 4] = [1, 2, 3]
         // A2 = 3, A1 = 2 + 0.25·3 = 2.75, A0 = 1 + 0.25·2.75 = 1.6875
-        let a = advantages(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0, 8.0], &[false; 3], 0.5, 0.5);
+        let a = advantages(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0, 8.0], &[0.5; 3], 0.5);
         assert_eq!(a, [1.6875, 2.75, 3.0]);
     }
 
     #[test]
     fn nothing_after_the_end_of_an_episode_counts() {
         // delta1 = 2 − 2 = 0 and A1 = 0 whatever comes after; A0 = 1 + 0.25·0
-        let a = advantages(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0, 8.0], &[false, true, false], 0.5, 0.5);
+        let a = advantages(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0, 8.0], &[0.5, 0.0, 0.5], 0.5);
         assert_eq!(a, [1.0, 0.0, 3.0]);
     }
 
     #[test]
     fn with_lambda_one_the_advantage_is_the_return_less_the_value() {
-        let a = advantages(&[1.0, 1.0], &[5.0, 7.0, 16.0], &[false; 2], 0.5, 1.0);
+        let a = advantages(&[1.0, 1.0], &[5.0, 7.0, 16.0], &[0.5; 2], 1.0);
         assert_eq!(a, [1.0 + 0.5 + 0.25 * 16.0 - 5.0, 1.0 + 0.5 * 16.0 - 7.0]);
+    }
+
+    #[test]
+    fn each_step_has_its_own_discount() {
+        // delta = [1 + 0.5·2 − 1, 2 + 0.25·4 − 2] = [1, 1]; A0 = 1 + 0.5·1·1
+        assert_eq!(advantages(&[1.0, 2.0], &[1.0, 2.0, 4.0], &[0.5, 0.25], 1.0), [1.5, 1.0]);
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Slot {
         let step = self.env.step(Action::at(taken));
         let worked_usd = self.worked(how.waste_only);
         self.track.rewards.push(step.reward + worked_usd);
-        self.track.done.push(step.done);
+        self.track.discounts.push(if step.done { 0.0 } else { how.gamma.max(self.env.discount()) });
         self.running.reward += step.reward;
         self.running.steps += 1;
         self.seen = step.seen;
@@ -220,6 +220,7 @@ struct How {
     masked: bool,
     waste_only: bool,
     memory: bool,
+    gamma: f64,
 }
 
 /// Steps the environments and remembers where their episodes are between rollouts.
@@ -248,8 +249,8 @@ impl Collector {
             groups.push(Group::new(slots, weights, device));
             slots = rest;
         }
-        let (steps, sequence_steps, waste_only) = (config.rollout_steps, config.sequence_steps, config.waste_only);
-        Self { groups, how: How { steps, sequence_steps, masked, waste_only, memory: weights.memory } }
+        let PpoConfig { rollout_steps: steps, sequence_steps, waste_only, gamma, .. } = *config;
+        Self { groups, how: How { steps, sequence_steps, masked, waste_only, memory: weights.memory, gamma } }
     }
 
     /// Lets every environment do a rollout's steps with these weights; [`Collector::tracks`] has them then.

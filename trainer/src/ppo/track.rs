@@ -25,8 +25,8 @@ pub struct Track {
     pub values: Vec<f32>,
     /// Reward of each step as it is learned from, dollars.
     pub rewards: Vec<f64>,
-    /// Whether the episode ended with the step.
-    pub done: Vec<bool>,
+    /// What the state after each step counts: its discount, or 0 if the episode ended with the step.
+    pub discounts: Vec<f64>,
     /// State before each sequence, `[sequences, layers · cells]`, h and c.
     pub first: [Vec<f32>; 2],
     /// Advantage of each step, in the scale of learning.
@@ -50,7 +50,7 @@ impl Track {
         self.log_probs.clear();
         self.values.clear();
         self.rewards.clear();
-        self.done.clear();
+        self.discounts.clear();
         self.first.iter_mut().for_each(Vec::clear);
     }
 
@@ -94,10 +94,10 @@ impl Track {
     }
 
     /// Sets advantages and returns; rewards are multiplied by `scale`.
-    pub fn estimate(&mut self, scale: f32, gamma: f64, lambda: f64) {
+    pub fn estimate(&mut self, scale: f32, lambda: f64) {
         let rewards: Vec<f64> = self.rewards.iter().map(|r| r * f64::from(scale)).collect();
         let values: Vec<f64> = self.values.iter().map(|&v| f64::from(v)).collect();
-        let advantages = gae::advantages(&rewards, &values, &self.done, gamma, lambda);
+        let advantages = gae::advantages(&rewards, &values, &self.discounts, lambda);
         self.returns.clear();
         self.returns.extend(advantages.iter().zip(&values).map(|(a, v)| (a + v) as f32));
         self.advantages.clear();
@@ -105,7 +105,7 @@ impl Track {
     }
 
     /// Discounted rewards to come of each step, dollars, as if nothing came after the last.
-    pub fn rewards_to_come(&self, gamma: f64) -> Vec<f64> {
-        gae::advantages(&self.rewards, &vec![0.0; self.steps() + 1], &self.done, gamma, 1.0)
+    pub fn rewards_to_come(&self) -> Vec<f64> {
+        gae::advantages(&self.rewards, &vec![0.0; self.steps() + 1], &self.discounts, 1.0)
     }
 }

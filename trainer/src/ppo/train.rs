@@ -191,7 +191,7 @@ fn rollout_and_learn(
     if first {
         set_reward_scale(&mut learner.weights, &mut tracks, config);
     }
-    estimate(&mut tracks, &learner.weights, config.gamma, config.gae_lambda);
+    estimate(&mut tracks, &learner.weights, config.gae_lambda);
     let explained_variance = explained_variance(&tracks);
     if config.normalise_advantages {
         gae::normalise(tracks.iter_mut().map(|track| track.advantages.as_mut_slice()));
@@ -225,8 +225,8 @@ fn schedule(config: &PpoConfig, done: f64) -> Schedule {
 }
 
 /// Sets advantages and discounted rewards to come, in the scale of learning.
-pub(super) fn estimate(tracks: &mut [&mut Track], weights: &Weights, gamma: f64, lambda: f64) {
-    tracks.iter_mut().for_each(|track| track.estimate(weights.reward_scale, gamma, lambda));
+pub(super) fn estimate(tracks: &mut [&mut Track], weights: &Weights, lambda: f64) {
+    tracks.iter_mut().for_each(|track| track.estimate(weights.reward_scale, lambda));
 }
 
 /// Sets the scale of the rewards after the first rollout, as the settings say; the value head and what it said are
@@ -236,7 +236,7 @@ pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &mut [&mut Track],
     match config.reward_scale {
         RewardScale::Fixed(scale) => weights.set_reward_scale(scale as f32),
         RewardScale::Named(_) if weights.reward_scale == 1.0 => {
-            weights.set_reward_scale(measured_scale(tracks, config.gamma));
+            weights.set_reward_scale(measured_scale(tracks));
         }
         RewardScale::Named(_) => {}
     }
@@ -244,8 +244,8 @@ pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &mut [&mut Track],
     tracks.iter_mut().flat_map(|track| &mut track.values).for_each(|value| *value *= factor);
 }
 
-fn measured_scale(tracks: &[&mut Track], gamma: f64) -> f32 {
-    let to_come: Vec<f64> = tracks.iter().flat_map(|track| track.rewards_to_come(gamma)).collect();
+fn measured_scale(tracks: &[&mut Track]) -> f32 {
+    let to_come: Vec<f64> = tracks.iter().flat_map(|track| track.rewards_to_come()).collect();
     let (_, deviation) = gae::mean_and_deviation(to_come.iter().copied());
     if deviation > 1e-9 { (1.0 / deviation) as f32 } else { 1.0 }
 }
