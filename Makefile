@@ -81,8 +81,8 @@ fmt: ## format the code
 	cargo fmt --all
 
 train: build ## train the policy that new pools start with, again
-	$(TARGET)/debug/twinscaler train --workload paper:both application bursts bags --machines-per-action 1,4 \
-	  --also-ec2 --steps 12000000 --seed 2 --device cpu --out policies/initial
+	$(TARGET)/debug/twinscaler train --workload paper:both application bags varied --machines-per-action 1,4 --also-ec2 \
+	  --config trainer/settings/shipped.toml --seed 2 --device cpu --out policies/initial
 
 functions: tools ## build both functions for AWS, arm64, as zips
 	PATH="$(TOOLS)/cloud/bin:$$PATH" cargo-lambda lambda build --release --arm64 --output-format zip \

@@ -1,11 +1,14 @@
-//! Policies on loads, beside the best rule that can be had by searching on the very episodes that are compared:
-//! `cargo bench -p twinscaler --profile dev --bench unseen -- --policy DIR … --log NAME=FILE …`.
+//! Policies on loads that they have not seen, beside the best rule for each load:
+//! `cargo bench -p twinscaler --profile dev --bench unseen -- --policy DIR … --log NAME=FILE[,PAST] …`.
 //!
 //! Each load is played in the published twin and in the EC2 profile, with one and with up to four machines an action.
-//! Generated loads are drawn with seeds that no training uses. A line has the best rule, and of each policy the mean cost
-//! and its difference from that rule, paired by episode, with its 95 % interval (Student's t).
+//! Generated loads are drawn with seeds that no training uses. The rule is the cheapest that a search of five families finds on
+//! other days of the same load (of a log, on its PAST); with `--hindsight`, or of a log without a past, on the very episodes
+//! that are compared. A line has the rule, and of each policy the mean cost and its difference from that rule, paired by
+//! episode, with its 95 % interval (Student's t).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -29,9 +32,12 @@ struct Arguments {
     /// Directories of policies
     #[arg(long = "policy", required = true, num_args = 1..)]
     policies: Vec<String>,
-    /// Logs, each with the name it has in the table
-    #[arg(long = "log", num_args = 1.., value_name = "NAME=FILE")]
+    /// Logs, each with the name it has in the table, and another one that its rules are tuned on
+    #[arg(long = "log", num_args = 1.., value_name = "NAME=FILE[,PAST]")]
     logs: Vec<Log>,
+    /// Tune the rules on the very episodes that are compared
+    #[arg(long)]
+    hindsight: bool,
     /// Only the loads whose name contains this
     #[arg(long, default_value = "")]
     only: String,
@@ -50,13 +56,19 @@ struct Arguments {
 struct Log {
     name: String,
     file: LoadName,
+    past: Option<LoadName>,
 }
 
 impl FromStr for Log {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, file) = text.split_once('=').ok_or("give NAME=FILE")?;
-        Ok(Self { name: name.into(), file: file.parse::<LoadName>().map_err(|e| e.to_string())? })
+        let (name, files) = text.split_once('=').ok_or("give NAME=FILE or NAME=FILE,PAST")?;
+        let load = |file: &str| file.parse::<LoadName>().map_err(|e| e.to_string());
+        let (file, past) = match files.split_once(',') {
+            Some((file, past)) => (file, Some(load(past)?)),
+            None => (files, None),
+        };
+        Ok(Self { name: name.into(), file: load(file)?, past })
     }
 }
 
@@ -79,7 +91,8 @@ impl Rules {
         if let Some(rule) = self.known.get(&name) {
             return rule.parse().expect("a rule");
         }
-        let rule = best_of(&tuned_rules(&row.name, &row.spec, &row.seeds[..row.seeds.len().min(TUNED_ON)])).rule;
+        let (spec, seeds) = &row.tuned_on;
+        let rule = best_of(&tuned_rules(&row.name, spec, seeds)).rule;
         self.known.insert(name, rule.to_string());
         if let Some(file) = &self.file {
             let text = serde_json::to_vec_pretty(&self.known).expect("it is text");
@@ -90,9 +103,11 @@ impl Rules {
 }
 
 /// Draws of generated loads: apart from those that are learned from and those that training is compared on.
-const DRAWS: std::ops::Range<u64> = 5000..5016;
-/// Episodes that rules are searched on, the first of those compared.
-const TUNED_ON: usize = 8;
+const DRAWS: Range<u64> = 5000..5016;
+/// Other days of the same loads, that rules are searched on.
+const OTHER_DRAWS: Range<u64> = 4000..4008;
+/// Episodes that rules are searched on.
+const TUNED_ON: u64 = 8;
 const GENERATED: [&str; 3] = ["application", "bursts", "bags"];
 
 /// A load of no generator that is learned from, or of one with other numbers.
@@ -115,11 +130,30 @@ const SHAPES: [Shape; 5] = [
     }),
 ];
 
-/// A load with the seeds of its episodes.
+/// A load with the seeds of its episodes, and what rules are searched on.
 struct Row {
     name: String,
     spec: Arc<EnvSpec>,
     seeds: Vec<u64>,
+    tuned_on: (Arc<EnvSpec>, Vec<u64>),
+}
+
+impl Row {
+    /// Of a load that has no other days: other boots are all that can differ.
+    fn alone(name: &str, spec: Arc<EnvSpec>, episodes: u64) -> Self {
+        let tuned_on = (spec.clone(), (0..episodes.min(TUNED_ON)).map(|i| 1000 + i).collect());
+        Self { name: name.into(), spec, seeds: (0..episodes).collect(), tuned_on }
+    }
+
+    fn drawn(name: &str, of: impl Fn(Range<u64>) -> Arc<EnvSpec>) -> Self {
+        let tuned_on = (of(OTHER_DRAWS), (0..TUNED_ON).collect());
+        Self { name: name.into(), spec: of(DRAWS), seeds: (0..DRAWS.end - DRAWS.start).collect(), tuned_on }
+    }
+
+    fn with_hindsight(self) -> Self {
+        let tuned_on = (self.spec.clone(), self.seeds.iter().copied().take(TUNED_ON as usize).collect());
+        Self { tuned_on, ..self }
+    }
 }
 
 fn options(is_ec2: bool, machines: u16) -> LoadOptions {
@@ -127,41 +161,34 @@ fn options(is_ec2: bool, machines: u16) -> LoadOptions {
 }
 
 fn rows(arguments: &Arguments, is_ec2: bool, machines: u16) -> Vec<Row> {
-    let spec = |name: &LoadName| load(name, &options(is_ec2, machines), DRAWS).expect("a load that can be played").spec;
+    let spec = |name: &LoadName, draws| load(name, &options(is_ec2, machines), draws).expect("a load to play").spec;
     let named = |name: &str| name.parse::<LoadName>().expect("a load's name");
-    let seeds = |n: u64| (0..n).collect::<Vec<u64>>();
-    let paper = spec(&named("paper:both"));
-    let mut rows = vec![];
-    if !is_ec2 {
-        rows.push(Row { name: "paper:both, boot 71 s".into(), spec: paper.clone(), seeds: seeds(2) });
-        rows.push(Row {
-            name: "paper:both, boots drawn".into(),
-            spec: Arc::new(with_drawn_boots(&paper)),
-            seeds: seeds(32),
-        });
-    } else {
-        rows.push(Row { name: "paper:both".into(), spec: paper, seeds: seeds(32) });
-    }
-    rows.extend(GENERATED.map(|name| Row {
-        name: name.into(),
-        spec: spec(&named(name)),
-        seeds: seeds(DRAWS.end - DRAWS.start),
-    }));
+    let paper = spec(&named("paper:both"), 0..1);
+    let mut rows = match is_ec2 {
+        true => vec![Row::alone("paper:both", paper.clone(), 32)],
+        false => vec![
+            Row::alone("paper:both, boot 71 s", paper.clone(), 2),
+            Row::alone("paper:both, boots drawn", Arc::new(with_drawn_boots(&paper)), 32),
+        ],
+    };
+    rows.extend(GENERATED.map(|name| Row::drawn(name, |draws| spec(&named(name), draws))));
     rows.extend(SHAPES.map(|(name, jobs)| {
-        let workloads = DRAWS.map(|seed| Arc::new(Workload::new(jobs(seed)))).collect();
-        let base = load(&named("paper"), &options(is_ec2, machines), 0..1).expect("the published load").spec;
-        let spec =
-            EnvSpec::new(base.config().as_ref().clone(), workloads).expect("a load that fits").with_time_enough();
-        Row { name: name.into(), spec: Arc::new(spec), seeds: seeds(DRAWS.end - DRAWS.start) }
+        Row::drawn(name, |draws| {
+            let workloads = draws.map(|seed| Arc::new(Workload::new(jobs(seed)))).collect();
+            let spec = EnvSpec::new(paper.config().as_ref().clone(), workloads).expect("a load that fits");
+            Arc::new(spec.with_time_enough())
+        })
     }));
     let episodes = if is_ec2 { 2 } else { 1 };
-    rows.extend(arguments.logs.iter().map(|log| Row {
-        name: log.name.clone(),
-        spec: spec(&log.file),
-        seeds: seeds(episodes),
+    rows.extend(arguments.logs.iter().map(|log| {
+        let row = Row::alone(&log.name, spec(&log.file, 0..1), episodes);
+        match &log.past {
+            Some(past) => Row { tuned_on: (spec(past, 0..1), row.tuned_on.1.clone()), ..row },
+            None => row.with_hindsight(),
+        }
     }));
     rows.retain(|row| row.name.contains(&arguments.only));
-    rows
+    if arguments.hindsight { rows.into_iter().map(Row::with_hindsight).collect() } else { rows }
 }
 
 fn usd(contender: &dyn Contender, row: &Row) -> Vec<f64> {

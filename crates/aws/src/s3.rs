@@ -51,8 +51,7 @@ impl PolicyBucket {
     }
 
     fn write(&self, key: &str, bytes: Vec<u8>) -> PutObjectFluentBuilder {
-        let kind = if key.ends_with(".json") { "application/json" } else { "application/octet-stream" };
-        self.client.put_object().bucket(&self.bucket).key(key).content_type(kind).body(ByteStream::from(bytes))
+        self.client.put_object().bucket(&self.bucket).key(key).content_type(kind(key)).body(ByteStream::from(bytes))
     }
 
     /// Whether the object at `key` holds exactly these bytes.
@@ -62,6 +61,15 @@ impl PolicyBucket {
             Err(e) if e.code == TOO_LARGE => Ok(false),
             Err(e) => Err(e),
         }
+    }
+}
+
+/// What a browser that opens the object is to make of it.
+fn kind(key: &str) -> &'static str {
+    match key.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("json") => "application/json",
+        Some("html") => "text/html; charset=utf-8",
+        _ => "application/octet-stream",
     }
 }
 
@@ -160,5 +168,17 @@ impl Runs for PolicyBucket {
             Err(e) if e.kind == Kind::NotFound && e.code != "NoSuchBucket" => Ok(None),
             Err(e) => Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_opens_as_a_page() {
+        let kinds = ["policies/1/report.html", "policies/1/manifest.json", "policies/1/policy.onnx", "checkpoint"].map(kind);
+        assert_eq!(&kinds[..2], ["text/html; charset=utf-8", "application/json"]);
+        assert!(kinds[2..].iter().all(|kind| *kind == "application/octet-stream"));
     }
 }

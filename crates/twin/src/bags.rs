@@ -45,7 +45,7 @@ impl Bags {
     /// The largest bag, also as a share of all work so that no bag is the whole load, and the longest task.
     const BAG_TASKS_MAX: f64 = 500.0;
     const BAG_SHARE_MAX: f64 = 0.1;
-    const RUNTIME_S_MAX: f64 = 12.0 * HOUR_S;
+    const RUNTIME_S_MAX: f64 = 36.0 * HOUR_S;
     const PEAK_HOUR: f64 = 14.0;
 
     /// A cluster of the kind: three days, 4 to 40 busy cores, bags with a median of 2 to 16 tasks and of one minute to
