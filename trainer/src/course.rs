@@ -104,7 +104,8 @@ fn cheapest(rules: impl Iterator<Item = Rule>, spec: &Arc<EnvSpec>, seeds: &[u64
 /// Steps that tasks run for in the mean, each weighted by its work.
 fn run_steps(spec: &EnvSpec, workload: usize) -> f64 {
     let jobs = spec.workloads()[workload].jobs();
-    let of = |power: i32| jobs.iter().map(|job| f64::from(job.cores) * (job.runtime_ms as f64).powi(power)).sum::<f64>();
+    let of =
+        |power: i32| jobs.iter().map(|job| f64::from(job.cores) * (job.runtime_ms as f64).powi(power)).sum::<f64>();
     of(2) / of(1) / spec.config().step_ms as f64
 }
 
@@ -275,13 +276,8 @@ mod tests {
     /// One-core tasks of a run time, evenly over four hours.
     fn evenly(tasks: u64, runtime_s: u64) -> Arc<Workload> {
         let submit_ms = |i: u64| i * 4 * 3_600_000 / tasks;
-        let job = |i| Job {
-            id: i as i64,
-            submit_ms: submit_ms(i),
-            runtime_ms: 1000 * runtime_s,
-            cores: 1,
-            memory_mb: 0,
-        };
+        let job =
+            |i| Job { id: i as i64, submit_ms: submit_ms(i), runtime_ms: 1000 * runtime_s, cores: 1, memory_mb: 0 };
         Arc::new(Workload::new((0..tasks).map(job).collect()))
     }
 

@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_report_opens_as_a_page() {
-        let kinds = ["policies/1/report.html", "policies/1/manifest.json", "policies/1/policy.onnx", "checkpoint"].map(kind);
+        let kinds =
+            ["policies/1/report.html", "policies/1/manifest.json", "policies/1/policy.onnx", "checkpoint"].map(kind);
         assert_eq!(&kinds[..2], ["text/html; charset=utf-8", "application/json"]);
         assert!(kinds[2..].iter().all(|kind| *kind == "application/octet-stream"));
     }

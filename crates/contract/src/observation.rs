@@ -80,6 +80,17 @@ pub struct Observation {
     pub cooldown_left_s: f64,
     /// Sizes whose launches failed for lack of capacity and are not tried again yet.
     pub no_capacity: [bool; SIZE_COUNT],
+    /// Machines that one action may move at most, by the pool's configuration.
+    #[serde(default = "one")]
+    pub machines_per_action_max: u16,
+    /// Whether a stopped machine works off its tasks, likewise.
+    #[serde(default)]
+    pub drains: bool,
+}
+
+/// What all pools had when the first version was written.
+fn one() -> u16 {
+    1
 }
 
 impl Observation {
@@ -105,6 +116,8 @@ impl Observation {
             since_action_s: 0.0,
             cooldown_left_s: 0.0,
             no_capacity: [false; SIZE_COUNT],
+            machines_per_action_max: 1,
+            drains: false,
         }
     }
 
@@ -284,7 +297,9 @@ pub const FEATURES: [Feature; FEATURE_COUNT] = [
     feature("queue_depth", TASKS, 0.0, |o| count(o.queue_depth)),
     feature("queue_per_core", Scale::Log { max: 100.0 }, 0.0, queue_per_core),
     feature("running", TASKS, 0.0, |o| count(o.running)),
-    feature("free_cores", TASKS, 0.0, |o| o.work.map(|work| f64::from(o.ready_cores()) - f64::from(work.running_cores))),
+    feature("free_cores", TASKS, 0.0, |o| {
+        o.work.map(|work| f64::from(o.ready_cores()) - f64::from(work.running_cores))
+    }),
     feature("short_cores", TASKS, 0.0, |o| o.work.map(|work| -spare_cores(o, &work))),
     feature("spare_cores", TASKS, 0.0, |o| o.work.map(|work| spare_cores(o, &work))),
     feature("running_age_s", DAY, 0.0, |o| o.work.map(|work| work.running_age_s)),
@@ -309,10 +324,12 @@ pub const FEATURES: [Feature; FEATURE_COUNT] = [
     feature("no_capacity_s", RATIO, 0.0, |o| flag(o.no_capacity[0])),
     feature("no_capacity_m", RATIO, 0.0, |o| flag(o.no_capacity[1])),
     feature("no_capacity_l", RATIO, 0.0, |o| flag(o.no_capacity[2])),
+    feature("machines_per_action_max", MACHINES, 1.0, |o| Some(f64::from(o.machines_per_action_max))),
+    feature("drains", RATIO, 0.0, |o| flag(o.drains)),
 ];
 
 /// How many inputs the network has.
-pub const FEATURE_COUNT: usize = 41;
+pub const FEATURE_COUNT: usize = 43;
 
 /// The network's input: one number in [0, 1] for each row of [`FEATURES`].
 pub type Features = [f32; FEATURE_COUNT];
@@ -380,12 +397,17 @@ mod tests {
         assert_eq!((x[at("stop_loss_m")], x[at("stop_loss_l")]), (0.0, log(120.0, 1e6)));
         assert_eq!(x[at("last_nothing")], 1.0);
         assert_eq!(x[at("last_launch_m")], 0.0);
+        assert_eq!((x[at("machines_per_action_max")], x[at("drains")]), (0.25, 0.0));
+        let of_pool = encode(&Observation { machines_per_action_max: 4, drains: true, ..complete() });
+        assert_eq!((of_pool[at("machines_per_action_max")], of_pool[at("drains")]), (1.0, 1.0));
     }
 
     #[test]
     fn a_record_of_the_first_version_can_be_read() {
         let mut old = serde_json::to_value(complete()).unwrap();
-        old.as_object_mut().unwrap().remove("work");
+        for later in ["work", "machines_per_action_max", "drains"] {
+            old.as_object_mut().unwrap().remove(later);
+        }
         let read: Observation = serde_json::from_value(old).unwrap();
         assert_eq!((read.work, read.missing().len(), read.missing()[0]), (None, 11, "queue_per_core"));
     }

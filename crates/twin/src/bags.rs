@@ -7,14 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, LogNormal};
 
 use crate::job::Job;
-use crate::random::stream;
+use crate::random::{SHAPE_STREAM, log_uniform, stream};
 use crate::units::ms_from_s;
 
 const HOUR_S: f64 = 3600.0;
 const DAY_S: f64 = 24.0 * HOUR_S;
-
-/// What kind of cluster it is; apart from the stream of its jobs.
-const DRAW_STREAM: u64 = 1;
 
 /// How wide tasks are: cores, and the share of bags with such tasks.
 const WIDTHS: [(u32, f64); 4] = [(1, 0.6), (2, 0.15), (4, 0.15), (8, 0.1)];
@@ -45,14 +42,14 @@ impl Bags {
     /// The largest bag, also as a share of all work so that no bag is the whole load, and the longest task.
     const BAG_TASKS_MAX: f64 = 500.0;
     const BAG_SHARE_MAX: f64 = 0.1;
-    const RUNTIME_S_MAX: f64 = 36.0 * HOUR_S;
+    const RUNTIME_S_MAX: f64 = 12.0 * HOUR_S;
     const PEAK_HOUR: f64 = 14.0;
 
     /// A cluster of the kind: three days, 4 to 40 busy cores, bags with a median of 2 to 16 tasks and of one minute to
     /// an hour and a half, each drawn evenly on a logarithmic scale.
     pub fn drawn(seed: u64) -> Self {
-        let mut rng = stream(seed, DRAW_STREAM);
-        let mut between = |low: f64, high: f64| low * (high / low).powf(rng.random::<f64>());
+        let mut rng = stream(seed, SHAPE_STREAM);
+        let mut between = |low: f64, high: f64| log_uniform(low, high, &mut rng);
         Self {
             busy_cores_mean: between(4.0, 40.0),
             hours: 72.0,

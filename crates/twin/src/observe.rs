@@ -24,7 +24,8 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub fn new(config: &SimConfig, cores: [u32; SIZE_COUNT]) -> Self {
-        let observation = Observation::empty(cores);
+        let (machines_per_action_max, drains) = (config.machines_per_action_max, config.drain);
+        let observation = Observation { machines_per_action_max, drains, ..Observation::empty(cores) };
         Self { observation, window_first: 0, shares: Vec::new(), late: LateMetrics::new(config) }
     }
 

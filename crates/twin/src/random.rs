@@ -29,6 +29,8 @@ pub(crate) const LOAD_STREAM: u64 = JOBS_STREAM + 6;
 pub(crate) const BOOT_FACTOR_STREAM: u64 = JOBS_STREAM + 7;
 /// The common factor of outages.
 pub(crate) const OUTAGE_FACTOR_STREAM: u64 = JOBS_STREAM + 8;
+/// What kind of load a generator draws; apart from the stream of its jobs, which is 0.
+pub(crate) const SHAPE_STREAM: u64 = 1;
 
 /// One stream of the generator of `seed`.
 pub(crate) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
@@ -67,4 +69,9 @@ pub(crate) fn exponential_ms(mean_s: f64, rng: &mut ChaCha8Rng) -> u64 {
 pub(crate) fn factor(log_sigma: f64, rng: &mut ChaCha8Rng) -> f64 {
     let normal: f64 = StandardNormal.sample(rng);
     (log_sigma * normal).exp()
+}
+
+/// A number from `low` to `high`, evenly on a logarithmic scale.
+pub(crate) fn log_uniform(low: f64, high: f64, rng: &mut ChaCha8Rng) -> f64 {
+    low * (high / low).powf(rng.random::<f64>())
 }

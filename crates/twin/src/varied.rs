@@ -5,13 +5,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::arrivals::{Daily, Mmpp, MmppState, daily, mmpp};
 use crate::job::Job;
-use crate::random::stream;
+use crate::random::{SHAPE_STREAM, log_uniform, stream};
 use crate::workload::{Application, poisson};
 
 const HOUR_S: f64 = 3600.0;
 
-/// What kind of load it is; apart from the stream of its jobs.
-const DRAW_STREAM: u64 = 1;
 /// More tasks an hour than this make an episode slow and say nothing new: then the tasks are longer.
 const TASKS_PER_HOUR_MAX: f64 = 3000.0;
 
@@ -39,15 +37,15 @@ pub enum Shape {
 /// average, run times of 20 seconds to two hours, bursts of five minutes to two hours at 5 to 50 times the rate of the
 /// calm between them, which lasts one to eight hours, 8 to 128 generations in eight hours.
 pub fn shape(seed: u64) -> Shape {
-    let mut rng = stream(seed, DRAW_STREAM);
-    let busy_cores = between(2.0, 150.0, &mut rng);
-    let runtime_s_mean = between(20.0, 7200.0, &mut rng).max(busy_cores * HOUR_S / TASKS_PER_HOUR_MAX);
+    let mut rng = stream(seed, SHAPE_STREAM);
+    let busy_cores = log_uniform(2.0, 150.0, &mut rng);
+    let runtime_s_mean = log_uniform(20.0, 7200.0, &mut rng).max(busy_cores * HOUR_S / TASKS_PER_HOUR_MAX);
     let rate_per_hour = busy_cores * HOUR_S / runtime_s_mean;
     match seed % 4 {
         0 => Shape::Even { rate_per_hour, hours: 12.0, runtime_s_mean },
         1 => Shape::Daily(Daily {
             base_per_hour: rate_per_hour,
-            amplitude: between(0.3, 0.95, &mut rng),
+            amplitude: log_uniform(0.3, 0.95, &mut rng),
             peak_hour: 24.0 * rng.random::<f64>(),
             hours: 24.0,
             runtime_s_mean,
@@ -56,7 +54,7 @@ pub fn shape(seed: u64) -> Shape {
         _ => {
             let hours = 8.0;
             let tasks = (rate_per_hour * hours).round().max(1.0) as usize;
-            let generations = between(8.0, 128.0, &mut rng).round() as usize;
+            let generations = log_uniform(8.0, 128.0, &mut rng).round() as usize;
             Shape::Application(Application { tasks, generations, runtime_s_mean, span_s: hours * HOUR_S })
         }
     }
@@ -64,17 +62,13 @@ pub fn shape(seed: u64) -> Shape {
 
 /// Bursts and calm that have this rate in the long run.
 fn bursts(rate_per_hour: f64, runtime_s_mean: f64, rng: &mut ChaCha8Rng) -> Mmpp {
-    let times = between(5.0, 50.0, rng);
-    let calm_s = between(HOUR_S, 8.0 * HOUR_S, rng);
-    let burst_s = between(300.0, 2.0 * HOUR_S, rng);
+    let times = log_uniform(5.0, 50.0, rng);
+    let calm_s = log_uniform(HOUR_S, 8.0 * HOUR_S, rng);
+    let burst_s = log_uniform(300.0, 2.0 * HOUR_S, rng);
     let calm_rate = rate_per_hour * (calm_s + burst_s) / (calm_s + times * burst_s);
     let calm = MmppState { rate_per_hour: calm_rate, dwell_s_mean: calm_s };
     let burst = MmppState { rate_per_hour: times * calm_rate, dwell_s_mean: burst_s };
     Mmpp { states: vec![calm, burst], hours: 24.0, runtime_s_mean }
-}
-
-fn between(low: f64, high: f64, rng: &mut ChaCha8Rng) -> f64 {
-    low * (high / low).powf(rng.random::<f64>())
 }
 
 /// The jobs of [`shape`]; at least one.

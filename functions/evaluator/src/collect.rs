@@ -218,6 +218,8 @@ fn observe(
         since_action_s: if head.generation == 0 { 0.0 } else { seconds_since(head.last_action_ms) },
         cooldown_left_s: head.next_allowed_ms.saturating_sub(now_ms) as f64 / 1000.0,
         no_capacity: without_capacity(config, &no_capacity, now_ms),
+        machines_per_action_max: config.machines_per_action_max,
+        drains: config.drain_s.is_some(),
         ..Observation::empty(config.cores())
     }
 }

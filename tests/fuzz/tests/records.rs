@@ -52,8 +52,7 @@ fn whole_decision() -> Decision {
 fn ledger(last: Option<&Decision>, tick: u64) -> Shadow {
     let (config, measured, head) = (pool_config("p"), observation(), Head::default());
     let arrivals_ms = Some(&[(TICK - 30) * 1000, TICK * 1000 + 5][..]);
-    let read =
-        Read { tick, config: &config, measured: &measured, head: &head, arrivals_ms, policy: None };
+    let read = Read { tick, config: &config, measured: &measured, head: &head, arrivals_ms, policy: None };
     let (mut shadow, seen) = shadow::at_tick(last, &read);
     assert!(encode(&seen).iter().all(|x| (0.0..=1.0).contains(x)));
     shadow::act(&mut shadow, Action::Launch(1, 1), tick, &config);

@@ -102,14 +102,7 @@ fn a_pool_that_observes_reports_its_books_and_what_was_measured() {
     let mut observed = held("observe; the policy would stop S");
     let (config, head, measured) = (crate::samples::config(), Default::default(), observed.observation.clone());
     let (arrivals_ms, policy) = (None, None);
-    let read = crate::shadow::Read {
-        tick: 60,
-        config: &config,
-        measured: &measured,
-        head: &head,
-        arrivals_ms,
-        policy,
-    };
+    let read = crate::shadow::Read { tick: 60, config: &config, measured: &measured, head: &head, arrivals_ms, policy };
     let (mut shadow, _) = crate::shadow::at_tick(None, &read);
     shadow.real = contract::shadow::Account { machines_usd: 7.0, waiting_usd: 0.5 };
     shadow.shadow = contract::shadow::Account { machines_usd: 5.5, waiting_usd: 1.0 };

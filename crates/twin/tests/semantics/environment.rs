@@ -58,11 +58,7 @@ fn the_observation_of_a_batch_by_hand() {
         fleet: [one, one, Counts { ready: 1, booting: 1 }],
         wait_ratio_recent: Some(0.0),
         // one minute of every core; of the largest size a machine boots, and would go first
-        work: Some(Work {
-            running_age_s: 60.0,
-            stop_loss_core_s: [120.0, 240.0, 0.0],
-            ..start.work.unwrap()
-        }),
+        work: Some(Work { running_age_s: 60.0, stop_loss_core_s: [120.0, 240.0, 0.0], ..start.work.unwrap() }),
         oldest_wait_s: Some(60.0),
         arrivals: Some(0),
         since_arrival_s: Some(60.0),
