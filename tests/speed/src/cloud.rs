@@ -267,9 +267,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_has_a_decision_of_three_kilobytes_each_minute() {
+    fn the_log_has_a_decision_of_four_kilobytes_each_minute() {
         let held = held();
-        assert!((2_800..3_800).contains(&held.bytes), "{}", held.bytes);
+        assert!((3_500..4_096).contains(&held.bytes), "{}", held.bytes);
         let rows = log(&held, TICK + 1, TICK + 180);
         assert_eq!(rows.len(), 3);
         for (row, tick) in rows.iter().zip([TICK + 60, TICK + 120, TICK + 180]) {
