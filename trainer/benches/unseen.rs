@@ -85,7 +85,7 @@ impl Rules {
         Self { file, known }
     }
 
-    /// The known rule of a row, or the best that can be found on its first episodes.
+    /// The known rule of a row, or the best that can be found on what its rules are tuned on.
     fn of(&mut self, twin: &str, row: &Row) -> Rule {
         let name = format!("{twin}: {}", row.name);
         if let Some(rule) = self.known.get(&name) {

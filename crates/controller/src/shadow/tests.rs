@@ -247,6 +247,18 @@ fn another_policy_another_mode_or_a_long_gap_begin_a_new_ledger() {
 }
 
 #[test]
+fn what_a_stop_would_do_to_the_shadow_is_by_its_own_machines() {
+    let mut books = Books::new();
+    let work = Work { stop_loss_core_s: [100.0, 0.0, 0.0], idle: [0, 1, 1], ..measured(0, 6).work.unwrap() };
+    let o = Observation { work: Some(work), ..measured(0, 6) };
+    books.tick(TICK, &o, Action::Stop(2, 1));
+    let seen = books.look(TICK + 60, &o).1.work.unwrap();
+    // 6 busy cores of 6 instead of 14: the L is gone, the M is idle no more, and its 4 cores have worked for 50 s
+    assert_eq!((seen.idle, seen.stop_loss_core_s), ([0; 3], [100.0, 200.0, 0.0]));
+    assert_eq!((seen.queue_cores, seen.running_cores, seen.running_age_s), (0, 6, 50.0));
+}
+
+#[test]
 fn tasks_that_cannot_be_read_leave_the_queue_unknown_and_uncharged() {
     let mut books = Books::new();
     books.tick(TICK, &measured(0, 14), Action::Stop(1, 1));
