@@ -222,6 +222,7 @@ mod tests {
     #[test]
     fn what_was_done_shows_some_time_after_it_could_be_done_last() {
         assert_eq!(look_back_s(&config()), 3600 + 300);
+        assert_eq!(look_back_s(&PoolConfig { drain_s: Some(600), ..config() }), 3600 + 300 + 600);
         assert!(may_be_unseen(TICK, &config(), SHOWN_MS - 1));
         assert!(!may_be_unseen(TICK, &config(), SHOWN_MS));
     }
@@ -256,6 +257,15 @@ mod tests {
             assert_eq!(unseen(intent.clone(), TICK * 1000, &[], &[machine(&shown)]), 0, "{intent:?}");
             assert_eq!(unseen(intent, TICK * 1000, std::slice::from_ref(&other), &[machine(&other)]), 1);
         }
+    }
+
+    #[test]
+    fn a_machine_that_its_launchs_answer_named_shows_without_the_tag_of_its_decision() {
+        let untagged = record("i-1", 0, TICK * 1000);
+        let named = settled(a_launch(), launched());
+        assert_eq!(unseen(named.clone(), TICK * 1000, std::slice::from_ref(&untagged), &[]), 0);
+        assert_eq!(unseen(named, TICK * 1000, &[], &[machine(&untagged)]), 0);
+        assert_eq!(unseen(pending(a_launch()), TICK * 1000, &[untagged], &[]), 1, "it may be any machine");
     }
 
     #[test]

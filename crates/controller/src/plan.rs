@@ -207,6 +207,26 @@ mod tests {
     }
 
     #[test]
+    fn a_stopped_machine_may_work_until_the_pools_time_to_drain_is_over() {
+        let records = [record("i-1", 0, 10)];
+        let cloud = [machine(&records[0])];
+        let inventory = Inventory {
+            stack: "s",
+            now_ms: 9000,
+            records: &records,
+            cloud: &cloud,
+            tasks: &[],
+            earlier: &[],
+            no_capacity: None,
+        };
+        let config = PoolConfig { drain_s: Some(600), ..config() };
+        let Ok(Plan::Terminate { drain_until_ms, .. }) = plan(Action::Stop(0, 1), 60, &config, &inventory) else {
+            panic!("a stop")
+        };
+        assert_eq!(drain_until_ms, Some(609_000));
+    }
+
+    #[test]
     fn several_machines_are_the_ones_that_lose_least_or_all_there_are() {
         let records = [record("i-old", 0, 10), record("i-idle", 0, 20), record("i-new", 0, 30)];
         let cloud: Vec<_> = records.iter().map(machine).collect();

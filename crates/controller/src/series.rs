@@ -131,6 +131,13 @@ mod tests {
     }
 
     #[test]
+    fn each_cause_has_a_word_that_people_read() {
+        let causes = [Cause::Late, Cause::NotFinite, Cause::Absurd, Cause::NoPoint, Cause::SourceFailed];
+        let words = causes.map(|cause| cause.to_string());
+        assert_eq!(words, ["late", "not finite", "absurd", "no point", "source failed"]);
+    }
+
+    #[test]
     fn a_bad_point_counts_where_it_is_looked_at_and_nowhere_else() {
         for (value, cause) in [(f64::NAN, Cause::NotFinite), (7.0, Cause::Absurd)] {
             let series = points([(60, 0.5), (120, value), (300, f64::NAN)]);

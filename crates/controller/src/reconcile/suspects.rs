@@ -311,7 +311,28 @@ mod tests {
         let (_, seen) = of.at(NOW, &Suspects::default());
         let over_ms = NOW + ORPHAN_GRACE_S_MIN * 1000;
         assert_eq!(of.at(over_ms - 1, &seen).0, [Step::Orphan("i-1".into())]);
-        assert_eq!(of.at(over_ms, &seen).0.len(), 2);
+        let (steps, after) = of.at(over_ms, &seen);
+        assert_eq!((steps.len(), after.machines["i-1"].ended_ms), (2, Some(over_ms)));
+    }
+
+    #[test]
+    fn a_machine_of_no_size_of_the_pool_is_an_orphan_at_second_sight_whatever_explains_it() {
+        for size in [None, Some(config().sizes.len())] {
+            let cloud = [CloudInstance { size, ..stray(Some(600))[0].clone() }];
+            let explained = BTreeSet::from([600]);
+            let of = Look { unreadable: &explained, ..look(&[], &cloud) };
+            let (steps, seen) = of.at(NOW, &Suspects::default());
+            assert_eq!((steps, seen.machines["i-1"].why), (vec![], Suspicion::Orphan));
+            assert_eq!(of.at(NOW + 1, &seen).0, [Step::Orphan("i-1".into())]);
+        }
+    }
+
+    #[test]
+    fn tasks_are_needed_for_a_machine_that_drains_and_for_one_that_should_have_taken_some() {
+        let needed = |record: InstanceRecord| needs_tasks(&config(), &[record], NOW);
+        assert!(!needed(record("i-1", 0, 1)) && needed(booting("i-1")));
+        let drain = Some(Drain { until_ms: NOW, why: DrainReason::Stop, since_ms: None });
+        assert!(needed(InstanceRecord { drain, ..record("i-1", 0, 1) }));
     }
 
     #[test]
