@@ -16,7 +16,7 @@ use twinscaler::ppo::rollout::{Actor, Collector};
 use twinscaler::ppo::update::{Minibatch, Objective, composed, loss_and_gradient};
 use twinscaler::ppo::{Job, PpoConfig, Start, Tape, Weights, train};
 
-const BY: Coefficients = Coefficients { clip: 0.2, value: 0.5, entropy: 0.01 };
+const BY: Coefficients = Coefficients { clip: 0.2, value: 0.5, entropy: 0.01, advice: 0.0 };
 const CELLS: usize = 128;
 /// Steps that the published system trains for.
 const STEPS: f64 = 250_000.0;
@@ -28,6 +28,7 @@ fn minibatch(steps: usize, sequences: usize) -> Minibatch {
         keep: vec![1.0; n],
         first: [vec![0.1; sequences * CELLS], vec![0.1; sequences * CELLS]],
         action: (0..n * ACTION_COUNT).map(|i| f32::from(i % ACTION_COUNT == 0)).collect(),
+        advice: vec![0.0; n * ACTION_COUNT],
         penalty: vec![0.0; n * ACTION_COUNT],
         old_log_prob: vec![-2.0; n],
         advantage: vec![0.5; n],

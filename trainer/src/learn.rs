@@ -35,7 +35,7 @@ pub fn learn(
         start => start,
     };
     let job = Job {
-        envs: to_learn(courses, config.n_envs, false),
+        envs: to_learn(courses, config.n_envs, config.advice_coefficient > 0.0),
         evaluation: to_evaluate(courses, rayon::current_num_threads()),
         start,
         device: device.clone(),

@@ -26,6 +26,7 @@ fn minibatch(rng: &mut ChaCha8Rng, (steps, sequences, width): Shape) -> Minibatc
         keep,
         first: [numbers(sequences * width, -0.5, 0.5), numbers(sequences * width, -0.5, 0.5)],
         action,
+        advice: (0..n).flat_map(|i| (0..ACTION_COUNT).map(move |a| f32::from(a == i % 2))).collect(),
         penalty: refused.collect(),
         old_log_prob: numbers(n, -2.2, -1.7),
         advantage: numbers(n, -1.0, 1.0),
@@ -44,7 +45,7 @@ fn has_the_slope_as_its_gradient(layers: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let (steps, sequences, cells) = SMALL;
     let minibatch = minibatch(&mut rng, (steps, sequences, layers * cells));
-    let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1 };
+    let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1, advice: 0.3 };
     let config = PpoConfig { lstm_cells: cells, lstm_layers: layers, ..PpoConfig::default() };
     let mut weights = Weights::fresh(&config, 9);
     // a head that matters
@@ -88,7 +89,7 @@ fn agrees_with_burn(shape: Shape) {
     // as large as trained ones; what comes in at a gate does not grow with the number of cells
     let most = 0.8 * (3.0 / shape.2 as f32).sqrt();
     weights.values.iter_mut().for_each(|w| *w = rng.random_range(-most..most));
-    let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1 };
+    let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1, advice: 0.3 };
     let (losses, ours) = loss_and_gradient(&weights, &minibatch, Objective::Ppo, by, &device, &mut Tape::default());
     let (theirs, burns) = composed(&weights, &minibatch, Objective::Ppo, by, &device);
     assert!((losses.total - theirs.total).abs() < 1e-5, "{shape:?}: {losses:?} {theirs:?}");

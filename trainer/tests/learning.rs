@@ -136,7 +136,7 @@ fn replayed(config: &PpoConfig) {
             (track.advantages, track.returns) = (vec![0.0; n], track.values[..n].to_vec());
         }
         let minibatch = Minibatch::pick(&collector.tracks(), &sequences);
-        let by = Coefficients { clip: 0.2, value: 1.0, entropy: 0.0 };
+        let by = Coefficients { clip: 0.2, value: 1.0, entropy: 0.0, advice: 0.0 };
         let (losses, _) = loss_and_gradient(&weights, &minibatch, Objective::Ppo, by, &device, &mut Tape::default());
         assert!(losses.kl.abs() < 1e-8 && losses.value < 1e-8, "{losses:?}");
     }

@@ -21,9 +21,20 @@ impl Drop for Run {
 
 /// A run of so many steps into `out`.
 fn start(dir: &Path, steps: &str, options: &[&str]) -> Run {
+    start_by(Command::new(env!("CARGO_BIN_EXE_twinscaler")), dir, steps, options)
+}
+
+/// The same where no file may grow beyond so many blocks of 512 bytes: writes fail, as on a disk that is full.
+fn start_on_a_full_disk(dir: &Path, blocks: &str, steps: &str, options: &[&str]) -> Run {
+    let mut shell = Command::new("sh");
+    let script = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
+    shell.args(["-c", script, "sh", blocks, env!("CARGO_BIN_EXE_twinscaler")]);
+    start_by(shell, dir, steps, options)
+}
+
+fn start_by(mut command: Command, dir: &Path, steps: &str, options: &[&str]) -> Run {
     let config = dir.join("small.toml");
     std::fs::write(&config, SETTINGS).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twinscaler"));
     command.args(["train", "--workload", "paper", "--exact", "--device", "cpu", "--steps", steps]).args(options);
     command.arg("--config").arg(config).arg("--out").arg(dir.join("out"));
     Run(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
@@ -99,4 +110,22 @@ fn a_run_that_was_killed_goes_on_with_every_step_once() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(steps(dir.path()), (1..=256).map(|k| 256 * k).collect::<Vec<u64>>());
     assert!(!dir.path().join("out/state").exists(), "it is finished");
+}
+
+#[test]
+fn a_disk_that_is_full_is_named_and_costs_nothing_that_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = start(dir.path(), "65536", &[]);
+    wait_for_updates(dir.path());
+    run.0.kill().unwrap();
+    run.0.wait().unwrap();
+    let state = dir.path().join("out/state");
+    let before = std::fs::read(&state).unwrap();
+    let blocks = (before.len() / 512 - 1).to_string();
+    let (code, said) = end(start_on_a_full_disk(dir.path(), &blocks, "65536", &["--resume"]));
+    assert!(code == Some(1) && said.contains("File too large") && said.contains("out"), "{code:?} {said}");
+    assert_eq!(std::fs::read(&state).unwrap(), before, "the state that could be written last");
+    let (code, said) = end(start(dir.path(), "65536", &["--resume"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(steps(dir.path()), (1..=256).map(|k| 256 * k).collect::<Vec<u64>>());
 }

@@ -66,7 +66,7 @@ pub fn tune(family: Family, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Tuned {
 /// A few settings, far apart, of each family that looks at the load and knows no number of cores: what to try on a load
 /// that is not worth a search of its own.
 pub fn far_apart() -> Vec<Rule> {
-    let per_core = Axis::real(&[0.1, 0.3, 0.6, 0.9, 1.2, 2.0]);
+    let per_core = Axis::real(&[0.1, 0.2, 0.4, 0.6, 0.9, 1.2, 1.8, 2.5, 3.2, 4.5]);
     let threshold =
         [Axis::whole(&[0.0, 2.0]), Axis::real(&[4.0, 10.0, 25.0]), Axis::real(&[0.7, 0.8, 0.9, 0.97])].to_vec();
     let backlog = vec![per_core.clone(), Axis::whole(&[1.0]), Axis::whole(&[1.0, 6.0])];

@@ -52,7 +52,7 @@ pub fn clone_teacher(
 fn schedule(cloning: &CloningConfig, config: &PpoConfig, done: f64) -> Schedule {
     Schedule {
         objective: Objective::Cloning,
-        by: Coefficients { clip: config.clip, value: cloning.value_coefficient, entropy: 0.0 },
+        by: Coefficients { clip: config.clip, value: cloning.value_coefficient, entropy: 0.0, advice: 0.0 },
         epochs: cloning.epochs,
         minibatch_sequences: cloning.minibatch_sequences,
         learning_rate: cloning.learning_rate * (1.0 - 0.9 * done),

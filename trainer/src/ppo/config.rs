@@ -46,9 +46,15 @@ pub struct PpoConfig {
     pub entropy_coefficient: f32,
     /// Share of the entropy bonus that is left at the end; it falls linearly.
     pub entropy_end: f32,
+    /// Weight of the cross entropy to the teacher's action, which holds the policy to it wherever the rewards do not say otherwise.
+    /// 0 learns from rewards alone.
+    pub advice_coefficient: f32,
     /// Largest Euclidean norm of the gradient. Low enough to stop a burst, high enough that the value's gradient, which is
     /// the larger one, does not shrink the policy's all the time.
     pub grad_norm_max: f32,
+    /// Updates that the weights which are evaluated and exported are the average of, exponentially: what the last minibatches
+    /// did to them by chance is left out. Learning goes on from the weights themselves. 1 takes these.
+    pub average_updates: usize,
     /// Whether the work itself is left out of the reward ([`Environment::work_usd`](twin::Environment::work_usd)): what
     /// remains is waste, which actions can change.
     pub waste_only: bool,
@@ -138,7 +144,9 @@ impl Default for PpoConfig {
             value_coefficient: 0.5,
             entropy_coefficient: 0.01,
             entropy_end: 0.0,
+            advice_coefficient: 0.0,
             grad_norm_max: 5.0,
+            average_updates: 10,
             waste_only: true,
             reward_scale: RewardScale::Named(Auto::Auto),
             normalise_advantages: true,
@@ -190,11 +198,13 @@ impl PpoConfig {
             (self.learning_rate > 0.0 && self.learning_rate.is_finite(), "learning_rate must be a number above 0"),
             ((0.0..=1.0).contains(&self.learning_rate_end), "learning_rate_end must be between 0 and 1"),
             (self.grad_norm_max > 0.0, "grad_norm_max must be above 0"),
+            (self.average_updates > 0, "average_updates must be at least 1"),
             (
                 !matches!(self.reward_scale, RewardScale::Fixed(s) if !(s > 0.0 && s.is_finite())),
                 "reward_scale must be above 0",
             ),
             (self.entropy_coefficient >= 0.0, "entropy_coefficient must be at least 0"),
+            (self.advice_coefficient >= 0.0, "advice_coefficient must be at least 0"),
             (self.value_coefficient >= 0.0, "value_coefficient must be at least 0"),
             (self.cloning.epochs > 0, "cloning.epochs must be at least 1"),
             (self.cloning.minibatch_sequences > 0, "cloning.minibatch_sequences must be at least 1"),

@@ -7,6 +7,8 @@ use burn::tensor::activation::log_softmax;
 pub struct Targets {
     /// 1 at the action that was taken (or that a teacher would take), `[n, ACTIONS]`.
     pub action: Tensor<2>,
+    /// 1 at the action that a teacher would take, nothing where there is none, `[n, ACTIONS]`.
+    pub advice: Tensor<2>,
     /// Added to the logits: 0 for an allowed action, very low for a refused one, `[n, ACTIONS]`.
     pub penalty: Tensor<2>,
     /// Logarithm of the action's probability when it was taken, `[n, 1]`.
@@ -26,6 +28,8 @@ pub struct Coefficients {
     pub value: f32,
     /// Of the entropy.
     pub entropy: f32,
+    /// Of the cross entropy to the teacher's action, while learning by PPO.
+    pub advice: f32,
 }
 
 /// The loss and its parts, each a mean over the steps.
@@ -42,27 +46,30 @@ pub struct Loss {
     pub kl: Tensor<1>,
 }
 
-/// PPO: the clipped surrogate, the value's error, the entropy bonus.
+/// PPO: the clipped surrogate, the value's error, the entropy bonus, and what departs from the teacher's actions (kickstarting,
+/// Schmitt et al. 2018).
 pub fn ppo(logits: Tensor<2>, value: Tensor<2>, targets: &Targets, by: Coefficients) -> Loss {
     let log_probs = log_softmax(logits + targets.penalty.clone(), 1);
-    let log_ratio = of_action(&log_probs, targets) - targets.old_log_prob.clone();
+    let log_ratio = of_action(&log_probs, &targets.action) - targets.old_log_prob.clone();
     let ratio = log_ratio.clone().exp();
     let clipped = ratio.clone().clamp(1.0 - by.clip, 1.0 + by.clip);
     let surrogate = (ratio.clone() * targets.advantage.clone()).min_pair(clipped * targets.advantage.clone());
     let kl = (ratio.sub_scalar(1.0) - log_ratio).mean();
-    total(surrogate.neg().mean(), value, log_probs, kl, targets, by)
+    let departs = of_action(&log_probs, &targets.advice).mean().neg();
+    let loss = total(surrogate.neg().mean(), value, log_probs, kl, targets, by);
+    Loss { total: loss.total + departs.mul_scalar(by.advice), ..loss }
 }
 
 /// Behaviour cloning: the cross entropy to the teacher's action, the value's error on the side.
 pub fn cloning(logits: Tensor<2>, value: Tensor<2>, targets: &Targets, by: Coefficients) -> Loss {
     let log_probs = log_softmax(logits + targets.penalty.clone(), 1);
-    let log_prob = of_action(&log_probs, targets);
+    let log_prob = of_action(&log_probs, &targets.action);
     let kl = (log_prob.clone() - targets.old_log_prob.clone()).mean();
     total(log_prob.neg().mean(), value, log_probs, kl, targets, by)
 }
 
-fn of_action(log_probs: &Tensor<2>, targets: &Targets) -> Tensor<2> {
-    (log_probs.clone() * targets.action.clone()).sum_dim(1)
+fn of_action(log_probs: &Tensor<2>, action: &Tensor<2>) -> Tensor<2> {
+    (log_probs.clone() * action.clone()).sum_dim(1)
 }
 
 fn total(
@@ -87,7 +94,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    const BY: Coefficients = Coefficients { clip: 0.2, value: 0.5, entropy: 0.01 };
+    const BY: Coefficients = Coefficients { clip: 0.2, value: 0.5, entropy: 0.01, advice: 0.0 };
 
     /// Two steps, two allowed actions with logits 0 (probability ½ each), the rest refused.
     fn example(old: [f32; 2], advantage: [f32; 2]) -> (Tensor<2>, Tensor<2>, Targets) {
@@ -96,6 +103,7 @@ mod tests {
         let two = |x: [f32; 2]| rows(x.to_vec(), 1, &device);
         let targets = Targets {
             action: rows([seven([1.0, 0.0], 0.0), seven([0.0, 1.0], 0.0)].concat(), 7, &device),
+            advice: rows([seven([0.0, 1.0], 0.0), seven([0.0, 0.0], 0.0)].concat(), 7, &device),
             penalty: rows(seven([0.0, 0.0], -REFUSED).repeat(2), 7, &device),
             old_log_prob: two(old.map(f32::ln)),
             advantage: two(advantage),
@@ -118,7 +126,11 @@ mod tests {
         near(loss.value.clone(), 0.5 * (1.0 + 4.0) / 2.0);
         near(loss.entropy.clone(), 2f32.ln());
         near(loss.kl, (1.0 - 2f32.ln()) / 2.0);
-        near(loss.total, 0.9 + 0.5 * 1.25 - 0.01 * 2f32.ln());
+        let total = 0.9 + 0.5 * 1.25 - 0.01 * 2f32.ln();
+        near(loss.total, total);
+        // advice for the first step alone, probability ½
+        let (logits, value, targets) = example([0.25, 0.5], [1.0, -3.0]);
+        near(ppo(logits, value, &targets, Coefficients { advice: 0.1, ..BY }).total, total + 0.1 * 2f32.ln() / 2.0);
     }
 
     #[test]

@@ -78,13 +78,15 @@ impl Slot {
         let mask = if how.masked { self.seen.mask } else { [true; ACTION_COUNT] };
         let probabilities = probabilities(&head[..ACTION_COUNT], &mask);
         let drawn = draw(&probabilities, &mut self.rng);
+        let advice = self.env.advice().map(|action| self.allowed(action));
         let (action, taken) = match actor {
             Actor::Policy => (drawn, drawn),
             Actor::Teacher(student_share) => {
-                let label = self.label();
+                let label = advice.unwrap_or(0);
                 (label, if self.rng.random_bool(student_share) { drawn } else { label })
             }
         };
+        self.track.advice.push(advice);
         let log_prob = probabilities[action].max(f32::MIN_POSITIVE).ln();
         self.track.push(&self.seen.features, self.forgets(how), mask, action, log_prob);
         self.track.values.push(head[ACTION_COUNT]);
@@ -116,10 +118,9 @@ impl Slot {
         self.work_usd - before
     }
 
-    /// What the teacher would do; nothing if that is refused or there is none.
-    fn label(&self) -> usize {
-        let advised = self.env.advice().and_then(Action::index);
-        advised.filter(|action| self.seen.mask[*action]).unwrap_or(0)
+    /// An action, or nothing if that is refused.
+    fn allowed(&self, action: Action) -> usize {
+        action.index().filter(|action| self.seen.mask[*action]).unwrap_or(0)
     }
 
     fn restart(&mut self) {

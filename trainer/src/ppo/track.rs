@@ -19,6 +19,8 @@ pub struct Track {
     pub masks: Vec<Mask>,
     /// The action to learn about: the one taken, or the teacher's.
     pub actions: Vec<usize>,
+    /// What a teacher would have done, where there is one.
+    pub advice: Vec<Option<usize>>,
     /// Logarithm of its probability.
     pub log_probs: Vec<f32>,
     /// Value predicted before each step, and one more for the state after the last one.
@@ -47,6 +49,7 @@ impl Track {
         self.keep.clear();
         self.masks.clear();
         self.actions.clear();
+        self.advice.clear();
         self.log_probs.clear();
         self.values.clear();
         self.rewards.clear();

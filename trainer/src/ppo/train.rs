@@ -122,12 +122,13 @@ pub fn train(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Re
     let mut collector = Collector::new(job.envs, config, &start.last, config.mask_refused, seed ^ steps, &job.device);
     let mut learner = Learner::new(start, generator(seed ^ steps, 1), &job.device);
     judge.look(&learner.weights, steps)?;
-    let (mut first, mut curve) = (true, Vec::new());
+    let (mut average, mut curve) = (None, Vec::new());
     while steps < config.steps {
         let how = schedule(config, steps as f64 / config.steps as f64);
-        let learned = rollout_and_learn(&mut collector, &mut learner, config, &how, std::mem::take(&mut first))?;
+        let learned = rollout_and_learn(&mut collector, &mut learner, config, &how, average.is_none())?;
         steps += learned.steps;
-        let evaluation = judge.look_if_due(&learner.weights, steps, steps >= config.steps)?;
+        let average = follow(&mut average, &learner.weights, config.average_updates);
+        let evaluation = judge.look_if_due(average, steps, steps >= config.steps)?;
         let outcomes = collector.take_finished();
         let now = Progress {
             steps,
@@ -141,11 +142,11 @@ pub fn train(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Re
         };
         curve.push(now);
         if watch(&now, &Snapshot { learner: &learner, judge: &judge, steps }).is_break() {
-            judge.look(&learner.weights, steps)?;
+            judge.look(average, steps)?;
             break;
         }
     }
-    let (best, best_reward) = judge.verdict(&learner.weights);
+    let (best, best_reward) = judge.verdict(average.as_ref().unwrap_or(&learner.weights));
     Ok(Trained { best, best_reward, last: learner.weights, steps, curve })
 }
 
@@ -208,6 +209,14 @@ fn explained_variance(tracks: &[&mut Track]) -> f64 {
     if whole > 0.0 { 1.0 - (missed / whole).powi(2) } else { 0.0 }
 }
 
+/// Moves the average towards the weights after an update by one part in `updates`; it begins with the first ones.
+fn follow<'a>(average: &'a mut Option<Weights>, weights: &Weights, updates: usize) -> &'a Weights {
+    let share = 1.0 / updates as f32;
+    let average = average.get_or_insert_with(|| weights.clone());
+    average.values.iter_mut().zip(&weights.values).for_each(|(mean, &now)| *mean += share * (now - *mean));
+    average
+}
+
 fn schedule(config: &PpoConfig, done: f64) -> Schedule {
     let falling = |end: f64| 1.0 + (end - 1.0) * done;
     Schedule {
@@ -216,6 +225,7 @@ fn schedule(config: &PpoConfig, done: f64) -> Schedule {
             clip: config.clip,
             value: config.value_coefficient,
             entropy: config.entropy_coefficient * falling(f64::from(config.entropy_end)) as f32,
+            advice: config.advice_coefficient,
         },
         epochs: config.epochs,
         minibatch_sequences: config.minibatch_sequences,
@@ -296,5 +306,20 @@ impl Judge {
             Some((reward, weights)) => (weights, Some(reward)),
             None => (last.clone(), None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_begins_with_the_first_weights_and_follows_by_one_part_in_its_updates() {
+        let weights = |values: [f32; 2]| Weights { values: values.to_vec(), ..Weights::new(1, 0) };
+        let mut average = None;
+        assert_eq!(follow(&mut average, &weights([1.0, 4.0]), 4).values, [1.0, 4.0]);
+        assert_eq!(follow(&mut average, &weights([5.0, 0.0]), 4).values, [2.0, 3.0]);
+        assert_eq!(follow(&mut average, &weights([2.0, 7.0]), 4).values, [2.0, 4.0]);
+        assert_eq!(follow(&mut average, &weights([9.0, 9.0]), 1).values, [9.0, 9.0]);
     }
 }

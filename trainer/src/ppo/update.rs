@@ -90,6 +90,8 @@ pub struct Minibatch {
     pub first: [Vec<f32>; 2],
     /// One at the action, `[n, ACTIONS]`.
     pub action: Vec<f32>,
+    /// One at the teacher's action, `[n, ACTIONS]`.
+    pub advice: Vec<f32>,
     /// Penalty on the logits, `[n, ACTIONS]`.
     pub penalty: Vec<f32>,
     /// Logarithm of the action's probability when it was taken.
@@ -125,6 +127,7 @@ impl Minibatch {
         self.x.extend_from_slice(row_of(&track.x, step, track.steps()));
         self.keep.push(track.keep[step]);
         self.action.extend((0..ACTION_COUNT).map(|a| f32::from(a == track.actions[step])));
+        self.advice.extend((0..ACTION_COUNT).map(|a| f32::from(Some(a) == track.advice[step])));
         self.penalty.extend(track.penalty(step));
         self.old_log_prob.push(track.log_probs[step]);
         self.advantage.push(track.advantages[step]);
@@ -139,6 +142,7 @@ impl Minibatch {
     fn targets(&self, device: &Device) -> Targets {
         Targets {
             action: rows(self.action.clone(), ACTION_COUNT, device),
+            advice: rows(self.advice.clone(), ACTION_COUNT, device),
             penalty: rows(self.penalty.clone(), ACTION_COUNT, device),
             old_log_prob: rows(self.old_log_prob.clone(), 1, device),
             advantage: rows(self.advantage.clone(), 1, device),
