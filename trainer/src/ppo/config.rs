@@ -146,7 +146,7 @@ impl Default for PpoConfig {
             entropy_end: 0.0,
             advice_coefficient: 0.0,
             grad_norm_max: 5.0,
-            average_updates: 10,
+            average_updates: 1,
             waste_only: true,
             reward_scale: RewardScale::Named(Auto::Auto),
             normalise_advantages: true,
