@@ -52,3 +52,15 @@ fn setup() -> (World, OverWorld) {
     let executor = over(&world);
     (world, executor)
 }
+
+/// A pool whose machines have ten minutes to work off their tasks, two of size S, and a task that runs on the first.
+async fn with_drain() -> (World, OverWorld) {
+    let world = World::with_pool(&PoolConfig { drain_s: Some(600), machines_per_action_max: 2, ..pool_config("p") });
+    let executor = over(&world);
+    decided(&world, TICK, Action::Launch(0, 2)).await;
+    executor.execute("p", TICK).await.unwrap();
+    let id = world.machines()[0].instance_id.clone();
+    let runs = TaskRecord { started_ms: Some(TICK * 1000), instance_id: Some(id), ..task("p", "t", TICK * 1000) };
+    world.put(&runs).await.unwrap();
+    (world, executor)
+}
