@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn rules_far_apart_all_differ() {
         let rules = far_apart();
-        assert_eq!(rules.len(), 2 * 3 * 4 + 6 * 2 + 6 * 2 + 6);
+        assert_eq!(rules.len(), 2 * 3 * 4 + 10 * 2 + 10 * 2 + 10);
         assert!(rules.iter().enumerate().all(|(i, rule)| !rules[..i].contains(rule)));
     }
 

@@ -213,7 +213,7 @@ fn explained_variance(tracks: &[&mut Track]) -> f64 {
 fn follow<'a>(average: &'a mut Option<Weights>, weights: &Weights, updates: usize) -> &'a Weights {
     let share = 1.0 / updates as f32;
     let average = average.get_or_insert_with(|| weights.clone());
-    average.values.iter_mut().zip(&weights.values).for_each(|(mean, &now)| *mean += share * (now - *mean));
+    average.values.iter_mut().zip(&weights.values).for_each(|(mean, &now)| *mean = share * now + (1.0 - share) * *mean);
     average
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::action::Action;
 use contract::control::Mode;
-use contract::decision::{Decision, Intent, IntentState, Verdict};
+use contract::decision::{Decision, Intent, IntentState, Outcome, Verdict};
 use contract::limits::{BOOT_DEADLINE_S, LATE_TICKS, UNHEALTHY_MACHINES_MIN, UNHEALTHY_SHARE_MAX};
 use contract::plan::{LaunchPlan, Plan, TAG_DECISION, TAG_MANAGED, TAG_POOL, TAG_SIZE, TAG_STACK};
 use contract::record::{DrainReason, InstanceRecord, Suspect, Suspicion, TaskRecord, TaskState};
@@ -84,7 +84,12 @@ impl Checker {
             planned(d) == Some(&Plan::Launch(plan.clone()))
                 && d.action == Action::Launch(plan.size as u16, plan.count as u16)
         };
-        let Some(decision) = scene.world.decisions().into_iter().find(of) else {
+        // a plan that was refused may have named it before, and one that failed
+        let intent = |d: &Decision| d.intent.clone();
+        let is_refused = |d: &Decision| matches!(intent(d).and_then(|i| i.outcome), Some(Outcome::Refused { .. }));
+        let generation = |d: &Decision| intent(d).map(|i| i.generation);
+        let asking = scene.world.decisions().into_iter().filter(|d| of(d) && !is_refused(d));
+        let Some(decision) = asking.max_by_key(generation) else {
             return ensure(false, "I6", || format!("a launch that no stored plan asks for: {plan:?}"));
         };
         let tick = decision.tick;
@@ -162,7 +167,12 @@ impl Checker {
             return ended_without_decision(scene, machine, *suspect);
         }
         let of = |d: &Decision| matches!(planned(d), Some(Plan::Terminate { instance_ids, .. }) if instance_ids.iter().any(|i| i == id));
-        let Some(decision) = scene.world.decisions().into_iter().find(of) else {
+        // a plan that was refused may have named it before, and one that failed
+        let intent = |d: &Decision| d.intent.clone();
+        let is_refused = |d: &Decision| matches!(intent(d).and_then(|i| i.outcome), Some(Outcome::Refused { .. }));
+        let generation = |d: &Decision| intent(d).map(|i| i.generation);
+        let asking = scene.world.decisions().into_iter().filter(|d| of(d) && !is_refused(d));
+        let Some(decision) = asking.max_by_key(generation) else {
             return ensure(false, "I6", || format!("a termination of {id} that no stored plan asks for"));
         };
         let sound = decision.verdict == Verdict::Act && !decision.observation.is_doubtful();
