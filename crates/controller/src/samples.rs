@@ -8,6 +8,7 @@ use contract::record::{InstanceRecord, Suspect, Suspects, Suspicion, TaskRecord}
 use contract::{Action, Observation};
 
 use crate::ports::CloudInstance;
+use crate::reconcile::Scene;
 
 /// An unclaimed decision to stop a small machine.
 pub fn decided(tick: u64) -> Decision {
@@ -98,6 +99,33 @@ pub fn running(id: &str, on: &str, started_ms: u64) -> TaskRecord {
 
 /// No decision that cannot be read.
 pub static READABLE: BTreeSet<u64> = BTreeSet::new();
+
+/// Nothing that is suspected.
+static NO_SUSPECTS: Suspects = Suspects { version: 0, machines: BTreeMap::new() };
+
+/// What a reconciliation looks at: a pool that may act, of whose tasks, decisions and suspects nothing is known.
+pub fn scene<'a>(
+    config: &'a PoolConfig,
+    records: &'a [InstanceRecord],
+    cloud: &'a [CloudInstance],
+    now_ms: u64,
+) -> Scene<'a> {
+    Scene {
+        stack: "s",
+        config,
+        may_launch: true,
+        may_stop: true,
+        records,
+        cloud,
+        tasks: None,
+        ended: None,
+        terminated: &[],
+        decisions: &[],
+        unreadable: &READABLE,
+        suspects: &NO_SUSPECTS,
+        now_ms,
+    }
+}
 
 /// What a reconciliation a millisecond ago suspected, if it saw the same: every machine of which one side knows nothing, and
 /// as stuck all others.

@@ -53,7 +53,8 @@ pub struct PpoConfig {
     /// the larger one, does not shrink the policy's all the time.
     pub grad_norm_max: f32,
     /// Updates that the weights which are evaluated and exported are the average of, exponentially: what the last minibatches
-    /// did to them by chance is left out. Learning goes on from the weights themselves. 1 takes these.
+    /// did to them by chance is left out. Learning goes on from the weights themselves, and a run that is resumed
+    /// begins a new average. 1 takes the weights.
     pub average_updates: usize,
     /// Whether the work itself is left out of the reward ([`Environment::work_usd`](twin::Environment::work_usd)): what
     /// remains is waste, which actions can change.

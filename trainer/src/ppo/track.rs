@@ -19,10 +19,10 @@ pub struct Track {
     pub masks: Vec<Mask>,
     /// The action to learn about: the one taken, or the teacher's.
     pub actions: Vec<usize>,
-    /// What a teacher would have done, where there is one.
-    pub advice: Vec<Option<usize>>,
     /// Logarithm of its probability.
     pub log_probs: Vec<f32>,
+    /// What a teacher would have done, where there is one.
+    pub advice: Vec<Option<usize>>,
     /// Value predicted before each step, and one more for the state after the last one.
     pub values: Vec<f32>,
     /// Reward of each step as it is learned from, dollars.

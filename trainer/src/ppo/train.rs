@@ -127,8 +127,8 @@ pub fn train(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Re
         let how = schedule(config, steps as f64 / config.steps as f64);
         let learned = rollout_and_learn(&mut collector, &mut learner, config, &how, average.is_none())?;
         steps += learned.steps;
-        let average = follow(&mut average, &learner.weights, config.average_updates);
-        let evaluation = judge.look_if_due(average, steps, steps >= config.steps)?;
+        let averaged = follow(&mut average, &learner.weights, config.average_updates);
+        let evaluation = judge.look_if_due(averaged, steps, steps >= config.steps)?;
         let outcomes = collector.take_finished();
         let now = Progress {
             steps,
@@ -142,7 +142,7 @@ pub fn train(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Re
         };
         curve.push(now);
         if watch(&now, &Snapshot { learner: &learner, judge: &judge, steps }).is_break() {
-            judge.look(average, steps)?;
+            judge.look(averaged, steps)?;
             break;
         }
     }

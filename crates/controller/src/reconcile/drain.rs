@@ -40,7 +40,7 @@ mod tests {
     use super::*;
     use crate::ports::CloudInstance;
     use crate::reconcile::reconcile;
-    use crate::samples::{READABLE, config, machine, record, seen_before};
+    use crate::samples::{config, machine, record, scene, seen_before};
 
     const NOW: u64 = 10_000_000;
 
@@ -70,19 +70,10 @@ mod tests {
     ) -> Vec<Step> {
         let config = config();
         reconcile(&Scene {
-            stack: "s",
-            config: &config,
-            may_launch: true,
             may_stop,
-            records,
-            cloud,
             tasks,
-            ended: None,
-            terminated: &[],
-            decisions: &[],
-            unreadable: &READABLE,
             suspects: &seen_before(records, cloud, NOW),
-            now_ms: NOW,
+            ..scene(&config, records, cloud, NOW)
         })
     }
 

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::ports::CloudInstance;
     use crate::reconcile::{Step, reconcile};
-    use crate::samples::{READABLE, claimed, config, machine, record, seen_before};
+    use crate::samples::{claimed, config, machine, record, scene, seen_before};
     use contract::Action;
     use contract::pool::PoolConfig;
     use contract::record::{Drain, DrainReason, InstanceRecord};
@@ -238,19 +238,11 @@ mod tests {
         let asked = to_look_up(&decisions, NOW);
         let terminated: Vec<String> = asked.into_iter().filter(|id| stop.gone.contains(&id.as_str())).collect();
         reconcile(&Scene {
-            stack: "s",
-            config: &config,
-            may_launch: true,
             may_stop: stop.may_stop,
-            records: &records,
-            cloud: &cloud,
-            tasks: None,
-            ended: None,
             terminated: &terminated,
             decisions: &decisions,
-            unreadable: &READABLE,
             suspects: &seen_before(&records, &cloud, NOW),
-            now_ms: NOW,
+            ..scene(&config, &records, &cloud, NOW)
         })
     }
 

@@ -133,7 +133,7 @@ pub fn suspects_after(steps: &[Step], scene: &Scene<'_>) -> Suspects {
 mod tests {
     use super::*;
     use crate::reconcile::reconcile;
-    use crate::samples::{READABLE, claimed, config, machine, record, running, seen_before};
+    use crate::samples::{READABLE, claimed, config, machine, record, running, scene, seen_before};
     use contract::Action;
     use contract::limits::ORPHAN_GRACE_S_MIN;
     use contract::record::{Drain, DrainReason, TaskRecord};
@@ -159,21 +159,8 @@ mod tests {
         /// The steps, and what is written down.
         fn at(&self, now_ms: u64, suspects: &Suspects) -> (Vec<Step>, Suspects) {
             let Self { config, records, cloud, tasks, decisions, unreadable } = self;
-            let scene = Scene {
-                stack: "s",
-                config,
-                may_launch: true,
-                may_stop: true,
-                records,
-                cloud,
-                tasks: *tasks,
-                terminated: &[],
-                ended: None,
-                decisions,
-                unreadable,
-                suspects,
-                now_ms,
-            };
+            let scene =
+                Scene { tasks: *tasks, decisions, unreadable, suspects, ..scene(config, records, cloud, now_ms) };
             let steps = reconcile(&scene);
             let after = suspects_after(&steps, &scene);
             (steps, after)

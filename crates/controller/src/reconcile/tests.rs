@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::earlier::UNSEEN_S_MAX;
-use crate::samples::{READABLE, config, decided, machine, record, seen_before};
+use crate::samples::{config, decided, machine, record, scene, seen_before};
 use contract::Action;
 use contract::decision::IntentState;
 use contract::limits::{LATE_TICKS, PENDING_S_MAX};
@@ -14,21 +14,7 @@ const NOW: u64 = 10_000_000;
 
 fn steps(records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
     let config = config();
-    reconcile(&Scene {
-        stack: "s",
-        config: &config,
-        may_launch: true,
-        may_stop: true,
-        records,
-        cloud,
-        tasks: None,
-        ended: None,
-        terminated: &[],
-        decisions: &[],
-        unreadable: &READABLE,
-        suspects: &seen_before(records, cloud, NOW),
-        now_ms: NOW,
-    })
+    reconcile(&Scene { suspects: &seen_before(records, cloud, NOW), ..scene(&config, records, cloud, NOW) })
 }
 
 #[test]
@@ -62,21 +48,7 @@ fn a_machine_is_adopted_at_the_price_of_the_type_that_its_own_launch_asked_for()
         claimed_ago(NOW / 1000 - tick, Action::Launch(0, 1), Some(plan))
     };
     let decisions = [(9000, Some("a")), (9060, Some("b")), (9120, None)].map(launch_of);
-    let scene = Scene {
-        stack: "s",
-        config: &config,
-        may_launch: true,
-        may_stop: true,
-        records: &[],
-        cloud: &[],
-        tasks: None,
-        ended: None,
-        terminated: &[],
-        decisions: &decisions,
-        unreadable: &READABLE,
-        suspects: &Suspects::default(),
-        now_ms: NOW,
-    };
+    let scene = Scene { decisions: &decisions, ..scene(&config, &[], &[], NOW) };
     let usd_per_hour = |tick| {
         let stray = CloudInstance { decision: Some(tick), ..machine(&record("i-1", 0, 1)) };
         adopted(&stray, &scene).unwrap().usd_per_hour
@@ -100,19 +72,10 @@ fn a_machine_that_is_gone_is_marked_but_not_while_ec2_may_not_show_it_yet() {
 fn resumed(tick: u64, may_stop: bool, records: &[InstanceRecord], cloud: &[CloudInstance], is_gone: bool) -> Resume {
     let (config, i_1) = (config(), ["i-1".to_owned()]);
     let scene = Scene {
-        stack: "s",
-        config: &config,
-        may_launch: true,
         may_stop,
-        records,
-        cloud,
-        tasks: None,
-        ended: None,
         terminated: &i_1[..usize::from(is_gone)],
-        decisions: &[],
-        unreadable: &READABLE,
         suspects: &seen_before(records, cloud, NOW),
-        now_ms: NOW,
+        ..scene(&config, records, cloud, NOW)
     };
     let plan = Plan::Terminate { instance_ids: i_1.to_vec(), size: 0, drain_until_ms: None };
     resume(&decided(tick), &plan, &scene)
@@ -152,21 +115,7 @@ fn an_interrupted_launch_is_carried_out_only_while_there_is_money_for_it() {
         };
         let decision = Decision { action: Action::Launch(0, 1), ..decided(NOW / 1000 - 200) };
         let plan = crate::plan::plan(decision.action, decision.tick, &config, &none).unwrap();
-        let scene = Scene {
-            stack: "s",
-            config: &config,
-            may_launch: true,
-            may_stop: true,
-            records: &[],
-            cloud: &[],
-            tasks: None,
-            ended,
-            terminated: &[],
-            decisions: &[],
-            unreadable: &READABLE,
-            suspects: &seen_before(&[], &[], NOW),
-            now_ms: NOW,
-        };
+        let scene = Scene { ended, suspects: &seen_before(&[], &[], NOW), ..scene(&config, &[], &[], NOW) };
         match resume(&decision, &plan, &scene) {
             Resume::Settle(Outcome::Failed { error }) => error,
             other => format!("{other:?}").chars().take(5).collect(),
@@ -183,21 +132,7 @@ fn a_decision_that_nobody_claimed_is_settled_once_it_is_late() {
     let fresh = decided(NOW / 1000 - 60);
     let old = decided(NOW / 1000 - 3600);
     let decisions = [fresh, old.clone()];
-    let scene = Scene {
-        stack: "s",
-        config: &config,
-        may_launch: true,
-        may_stop: true,
-        records: &[],
-        ended: None,
-        terminated: &[],
-        cloud: &[],
-        tasks: None,
-        decisions: &decisions,
-        unreadable: &READABLE,
-        suspects: &seen_before(&[], &[], NOW),
-        now_ms: NOW,
-    };
+    let scene = Scene { decisions: &decisions, suspects: &seen_before(&[], &[], NOW), ..scene(&config, &[], &[], NOW) };
     let found = reconcile(&scene);
     let [Step::Release(released, Outcome::Refused { .. })] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(released.tick, old.tick);
@@ -219,21 +154,7 @@ fn an_interrupted_plan_is_not_carried_out_while_most_machines_are_unhealthy() {
 fn steps_for(decision: Decision, records: &[InstanceRecord], cloud: &[CloudInstance]) -> Vec<Step> {
     let (config, decisions) = (config(), [decision]);
     let decisions = decisions.as_slice();
-    let scene = Scene {
-        stack: "s",
-        config: &config,
-        may_launch: true,
-        may_stop: true,
-        records,
-        cloud,
-        tasks: None,
-        ended: None,
-        terminated: &[],
-        decisions,
-        unreadable: &READABLE,
-        suspects: &seen_before(records, cloud, NOW),
-        now_ms: NOW,
-    };
+    let scene = Scene { decisions, suspects: &seen_before(records, cloud, NOW), ..scene(&config, records, cloud, NOW) };
     reconcile(&scene)
 }
 
@@ -301,19 +222,10 @@ fn an_interrupted_plan_needs_the_right_to_do_what_it_does() {
         let config = config();
         let (records, cloud) = (two.as_slice(), cloud.as_slice());
         let scene = Scene {
-            stack: "s",
-            config: &config,
             may_launch,
             may_stop,
-            records,
-            cloud,
-            tasks: None,
-            ended: None,
-            terminated: &[],
-            decisions: &[],
-            unreadable: &READABLE,
             suspects: &seen_before(records, cloud, NOW),
-            now_ms: NOW,
+            ..scene(&config, records, cloud, NOW)
         };
         matches!(resume(&decided(NOW / 1000 - 200), plan, &scene), Resume::Again(_))
     };

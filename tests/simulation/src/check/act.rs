@@ -166,13 +166,7 @@ impl Checker {
             self.ended.insert(id.to_owned(), scene.now_ms);
             return ended_without_decision(scene, machine, *suspect);
         }
-        let of = |d: &Decision| matches!(planned(d), Some(Plan::Terminate { instance_ids, .. }) if instance_ids.iter().any(|i| i == id));
-        // a plan that was refused may have named it before, and one that failed
-        let intent = |d: &Decision| d.intent.clone();
-        let is_refused = |d: &Decision| matches!(intent(d).and_then(|i| i.outcome), Some(Outcome::Refused { .. }));
-        let generation = |d: &Decision| intent(d).map(|i| i.generation);
-        let asking = scene.world.decisions().into_iter().filter(|d| of(d) && !is_refused(d));
-        let Some(decision) = asking.max_by_key(generation) else {
+        let Some(decision) = stopping(scene, id) else {
             return ensure(false, "I6", || format!("a termination of {id} that no stored plan asks for"));
         };
         let sound = decision.verdict == Verdict::Act && !decision.observation.is_doubtful();
@@ -256,6 +250,16 @@ fn stops(plan: &Plan) -> &[String] {
         Plan::Launch(_) => &[],
         Plan::Terminate { instance_ids, .. } => instance_ids,
     }
+}
+
+/// The decision whose plan ends a machine: the last one claimed, as an earlier one may have failed. A plan that was refused may
+/// name it as well, and ends nothing.
+fn stopping(scene: Scene<'_>, id: &str) -> Option<Decision> {
+    let names = |d: &Decision| planned(d).is_some_and(|plan| stops(plan).iter().any(|i| i == id));
+    let is_refused = |intent: &Intent| matches!(intent.outcome, Some(Outcome::Refused { .. }));
+    let ends = |d: &Decision| names(d) && !d.intent.as_ref().is_some_and(is_refused);
+    let ending = scene.world.decisions().into_iter().filter(ends);
+    ending.max_by_key(|d| d.intent.as_ref().map(|intent| intent.generation))
 }
 
 fn planned(decision: &Decision) -> Option<&Plan> {
