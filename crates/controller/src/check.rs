@@ -4,8 +4,10 @@ use contract::limits::CLIENT_TOKEN_LEN_MAX;
 use contract::money::Cap;
 use contract::plan::{LaunchPlan, Plan, TAG_DECISION};
 use contract::pool::PoolConfig;
+use contract::record::InstanceRecord;
 
 use crate::earlier::{launches_of_last_hour, stops_of_last_hour, stops_without_plan, unseen_launches};
+use crate::health::is_overdue;
 use crate::money::NanoUsd;
 use crate::offering::{Offering, offerings};
 use crate::plan::{Inventory, stoppable, tags};
@@ -34,9 +36,11 @@ pub enum Note {
         max: u32,
     },
     /// The stop would pass the minimum.
-    #[error("{have} machines of the size are there, fewer are planned, and {min} is the minimum")]
+    #[error(
+        "{have} machines of the size are there that work or still may, fewer are to stay, and {min} is the minimum"
+    )]
     BelowMin {
-        /// Machines counted.
+        /// Machines counted: without those that never took tasks by their deadline.
         have: u32,
         /// The minimum.
         min: u32,
@@ -142,7 +146,9 @@ fn check_terminate(ids: &[String], size: usize, config: &PoolConfig, inventory: 
         }
     }
     let have = at_least(size, config, inventory);
-    if !bounds.may_shrink(have, stops) {
+    let is_stopped = |r: &InstanceRecord| ids.contains(&r.instance_id);
+    let lost = in_service(size, config, inventory).filter(|r| is_stopped(r)).count() as u32;
+    if !bounds.may_shrink(have, lost) {
         notes.push(Note::BelowMin { have, min: bounds.min() });
     }
     let have = stops_of_last_hour(inventory.earlier, inventory.now_ms);
@@ -164,10 +170,20 @@ fn at_most(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
     (of_records + without_record) as u32 + unseen_launches(size, config, inventory)
 }
 
-/// Machines of a size that exist for certain once all earlier claims have done what they will.
+/// Machines of a size that exist for certain once all earlier claims have done what they will, and that work or may still.
 fn at_least(size: usize, config: &PoolConfig, inventory: &Inventory<'_>) -> u32 {
-    let there = stoppable(size, config, inventory).count() as u32;
+    let there = in_service(size, config, inventory).count() as u32;
     there.saturating_sub(stops_without_plan(size, inventory))
+}
+
+/// Machines that may be stopped, without those that never took tasks by their deadline: a reconciliation may be ending one
+/// at this very moment, and what is left must then be the minimum.
+fn in_service<'a>(
+    size: usize,
+    config: &PoolConfig,
+    inventory: &Inventory<'a>,
+) -> impl Iterator<Item = &'a InstanceRecord> {
+    stoppable(size, config, inventory).filter(|r| !is_overdue(r, config, inventory.now_ms))
 }
 
 #[cfg(test)]
@@ -177,7 +193,6 @@ mod tests {
     use crate::samples::{config, machine, record};
     use contract::Action;
     use contract::plan::{TAG_MANAGED, TAG_POOL, TAG_SIZE, TAG_STACK};
-    use contract::record::InstanceRecord;
 
     #[test]
     fn a_plan_within_the_bounds_has_no_notes() {
@@ -413,6 +428,28 @@ mod tests {
         };
         let launch = plan::plan(Action::Launch(0, 1), 60, &config(), &inventory).unwrap();
         assert_eq!(check(&launch, &config(), &inventory), [Note::AboveMax { have: 3, max: 3 }]);
+    }
+
+    #[test]
+    fn a_machine_that_never_took_tasks_is_not_what_is_left_when_another_one_stops() {
+        let booting = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
+        let noted = |records: &[InstanceRecord], ids: &[&str], now_ms: u64| {
+            let cloud: Vec<_> = records.iter().map(machine).collect();
+            let (cloud, tasks, earlier) = (cloud.as_slice(), &[], &[]);
+            let inventory = Inventory { stack: "s", now_ms, records, cloud, tasks, earlier, no_capacity: None };
+            let instance_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+            let stop = Plan::Terminate { instance_ids, size: 0, drain_until_ms: None };
+            check(&stop, &PoolConfig { machines_per_action_max: 2, ..config() }, &inventory)
+        };
+        let two = [record("i-1", 0, 1), booting("i-stuck")];
+        // Five ticks to be launched in, and ten minutes to boot.
+        assert_eq!(noted(&two, &["i-1"], 900_000), [], "it may come up");
+        assert_eq!(noted(&two, &["i-1"], 900_002), [Note::BelowMin { have: 1, min: 1 }]);
+        assert_eq!(noted(&two, &["i-stuck"], 900_002), [], "what works is left");
+        assert_eq!(noted(&two[1..], &["i-stuck"], 900_002), [Note::BelowMin { have: 0, min: 1 }]);
+        let three = [record("i-1", 0, 1), record("i-2", 0, 2), booting("i-stuck")];
+        assert_eq!(noted(&three, &["i-2", "i-stuck"], 900_002), []);
+        assert_eq!(noted(&three, &["i-1", "i-2"], 900_002), [Note::BelowMin { have: 2, min: 1 }]);
     }
 
     #[test]
