@@ -123,19 +123,35 @@ pub fn unread_launches(records: &[InstanceRecord], cloud: &[CloudInstance], deci
 ///
 /// Decisions claimed less than [`contract::limits::PENDING_S_MAX`] ago are left to their executor.
 pub fn reconcile(scene: &Scene<'_>) -> Vec<Step> {
-    // Records first: a decision that is settled as launched has its record by then.
-    let alive = scene.cloud.iter().filter(|m| m.alive);
-    let mut steps: Vec<Step> = alive.filter_map(|m| unrecorded(m, scene)).collect();
+    // Records first: a decision that is settled as launched has its record by then, and all that follows counts them.
+    let mut steps = of_strays(scene);
+    let records = with_adopted(&steps, scene.records);
+    let scene = &Scene { records: &records, ..*scene };
     steps.extend(scene.decisions.iter().filter_map(|d| unsettled(d, scene)));
     let lost =
         scene.records.iter().filter(|r| is_lost(r, scene) && is_seen_again(&r.instance_id, Suspicion::Lost, scene));
     steps.extend(lost.cloned().map(Step::MarkLost));
-    let may_stop = scene.may_stop && !health_of(scene).must_hold();
+    let may_stop = scene.may_stop && !health_by_records(scene).must_hold();
     steps.extend(scene.records.iter().filter_map(|r| drained(r, may_stop, scene)));
     if may_stop {
         steps.extend(ends(scene));
     }
     steps
+}
+
+/// The steps for machines of ours without a record.
+fn of_strays(scene: &Scene<'_>) -> Vec<Step> {
+    let alive = scene.cloud.iter().filter(|m| m.alive);
+    alive.filter_map(|m| unrecorded(m, scene)).collect()
+}
+
+/// The records as they are once these steps are taken.
+fn with_adopted(steps: &[Step], records: &[InstanceRecord]) -> Vec<InstanceRecord> {
+    let adopted = steps.iter().filter_map(|step| match step {
+        Step::Adopt(record) => Some(record),
+        _ => None,
+    });
+    records.iter().chain(adopted).cloned().collect()
 }
 
 fn unsettled(decision: &Decision, scene: &Scene<'_>) -> Option<Step> {
@@ -219,8 +235,12 @@ fn is_being_stopped(machine: &CloudInstance, scene: &Scene<'_>) -> bool {
     scene.decisions.iter().filter_map(|d| Some((d, d.intent.as_ref()?))).any(stops)
 }
 
-/// The health of the pool's machines before any step is taken.
+/// The health of the pool's machines, those that this reconciliation adopts included, before any other step is taken.
 pub fn health_of(scene: &Scene<'_>) -> Health {
+    health_by_records(&Scene { records: &with_adopted(&of_strays(scene), scene.records), ..*scene })
+}
+
+fn health_by_records(scene: &Scene<'_>) -> Health {
     let earlier: Vec<&Decision> = scene.decisions.iter().collect();
     let Scene { stack, now_ms, records, cloud, .. } = *scene;
     health(scene.config, &Inventory { stack, now_ms, records, cloud, tasks: &[], earlier: &earlier, no_capacity: None })

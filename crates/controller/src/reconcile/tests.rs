@@ -127,6 +127,23 @@ fn an_interrupted_launch_is_carried_out_only_while_there_is_money_for_it() {
 }
 
 #[test]
+fn a_machine_that_is_adopted_counts_for_the_health_of_what_follows() {
+    let booting = |id: &str| InstanceRecord { ready_ms: None, ..record(id, 0, 1) };
+    let whole = |r: &InstanceRecord| CloudInstance { decision: Some(600), ..machine(r) };
+    let records = [record("i-1", 0, 1), booting("i-stuck"), record("i-gone", 0, 2)];
+    let cloud = [whole(&records[0]), whole(&records[1]), whole(&booting("i-stray"))];
+    let config = config();
+    let ended = |cloud: &[CloudInstance]| {
+        let suspects = seen_before(&records, cloud, NOW);
+        let scene = Scene { tasks: Some(&[]), suspects: &suspects, ..scene(&config, &records, cloud, NOW) };
+        let steps = reconcile(&scene);
+        (steps.iter().filter_map(Step::ends).count(), health_of(&scene).unhealthy())
+    };
+    assert_eq!(ended(&cloud[..2]), (1, 2), "two of three are not most of many");
+    assert_eq!(ended(&cloud), (0, 3), "three of four are");
+}
+
+#[test]
 fn a_decision_that_nobody_claimed_is_settled_once_it_is_late() {
     let config = config();
     let fresh = decided(NOW / 1000 - 60);
