@@ -1,6 +1,7 @@
 //! The records of machines, by launch, with a sparse index of those that were not terminated.
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -43,14 +44,9 @@ impl InstanceTable {
         Self { client, table: table.into() }
     }
 
-    /// Machines launched in `[from_ms, to_ms)`. Whoever counts them to stay below a cap must not count too few: one that
-    /// cannot be read, or more than `rows_max`, are an error.
-    async fn launched_up_to(&self, rows_max: usize, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
-        if from_ms >= to_ms {
-            return Ok(Vec::new());
-        }
-        let query = self
-            .client
+    /// The question for machines launched in `[from_ms, to_ms)`, where that is any time at all.
+    fn launches(&self, pool: &str, from_ms: u64, to_ms: u64) -> QueryFluentBuilder {
+        self.client
             .query()
             .table_name(&self.table)
             .key_condition_expression("#p = :p AND #t BETWEEN :from AND :to")
@@ -58,8 +54,7 @@ impl InstanceTable {
             .expression_attribute_names("#t", "launched_instance")
             .expression_attribute_values(":p", s(pool))
             .expression_attribute_values(":from", s(time_key(from_ms)))
-            .expression_attribute_values(":to", s(time_key(to_ms)));
-        every(all_rows(query, rows_max, row).await?)
+            .expression_attribute_values(":to", s(time_key(to_ms)))
     }
 
     /// Makes a whole record of a row that is none: a worker that reported itself before the launch was recorded has made
@@ -117,7 +112,7 @@ fn row(item: Item) -> Row {
     record("launched_instance", item)
 }
 
-/// All records, or the first row that is none.
+/// All records, or the first row that is none: whoever counts them to stay below a cap must not count too few.
 fn every(rows: Vec<Row>) -> Port<Vec<InstanceRecord>> {
     let unreadable = |problem| PortError::unreadable("Query", format!("a machine's record cannot be read: {problem}"));
     rows.into_iter().map(|row| row.map_err(unreadable)).collect()
@@ -151,11 +146,15 @@ impl Instances for InstanceTable {
     }
 
     async fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> Port<Vec<InstanceRecord>> {
-        self.launched_up_to(LAUNCHES_MAX, pool, from_ms, to_ms).await
+        if from_ms >= to_ms {
+            return Ok(Vec::new());
+        }
+        let query = self.launches(pool, from_ms, to_ms).consistent_read(true);
+        every(all_rows(query, LAUNCHES_MAX, row).await?)
     }
 
     async fn since(&self, pool: &str, from_ms: u64) -> Port<Vec<InstanceRecord>> {
-        let mut records = self.launched_up_to(MONTH_MACHINES_MAX, pool, from_ms, TIME_MS_MAX).await?;
+        let mut records = every(all_rows(self.launches(pool, from_ms, TIME_MS_MAX), MONTH_MACHINES_MAX, row).await?)?;
         records.extend(self.ended(pool, from_ms, TIME_MS_MAX).await?);
         Ok(records)
     }

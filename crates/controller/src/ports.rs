@@ -115,7 +115,8 @@ pub trait Instances: Send + Sync {
     /// Machines that were not terminated yet, by launch time. One whose record cannot be read is left out: EC2 shows it, and
     /// no record has it.
     fn alive(&self, pool: &str) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
-    /// Machines launched in `[from_ms, to_ms)`, by launch time; more than [`contract::limits::LAUNCHES_MAX`] are an error.
+    /// Machines launched in `[from_ms, to_ms)`, by launch time and a consistent read; more than
+    /// [`contract::limits::LAUNCHES_MAX`] are an error.
     fn launched(&self, pool: &str, from_ms: u64, to_ms: u64) -> impl Future<Output = Port<Vec<InstanceRecord>>> + Send;
     /// Machines terminated in `[from_ms, to_ms]`, by that time; more than [`contract::limits::MONTH_MACHINES_MAX`] are an
     /// error.

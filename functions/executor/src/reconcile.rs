@@ -35,7 +35,8 @@ pub struct Reconciled {
     pub finished: u32,
     /// Decisions that were settled without having been carried out.
     pub released: u32,
-    /// Machines that are recorded as alive and never took tasks or are gone, before any step.
+    /// Machines that are recorded as alive (those that are adopted now included) and never took tasks or are gone, before
+    /// any other step.
     pub unhealthy: u32,
     /// Whether there are so many of them that nothing is launched or stopped.
     pub held: bool,
@@ -217,12 +218,7 @@ where
                 let is_ended = self.end(&config.pool, &instance, "an orphan whose time is over").await?;
                 done.orphans_ended += u32::from(is_ended);
             }
-            Step::EndStuck(record) => {
-                if self.end(&record.pool, &record.instance_id, "it never took tasks").await? {
-                    self.ports.instances.mark_terminated(&record, now_ms, Ended::Stuck).await?;
-                    done.stuck_ended += 1;
-                }
-            }
+            Step::EndStuck(record) => done.stuck_ended += u32::from(self.end_stuck(&record, now_ms).await?),
             Step::MarkLost(record) => {
                 tracing::warn!(pool = record.pool, instance = record.instance_id, "lost: EC2 no longer reports it");
                 self.ports.instances.mark_terminated(&record, now_ms, Ended::Lost).await?;
@@ -245,6 +241,22 @@ where
             Step::Release(decision, outcome) => self.release(&decision, outcome, now_ms, done).await?,
         }
         Ok(())
+    }
+
+    /// Ends a machine that never took tasks, unless its worker has said by now that it does: the index of machines alive may
+    /// be behind, and the record itself, by a consistent read, is not.
+    async fn end_stuck(&self, record: &InstanceRecord, now_ms: u64) -> Port<bool> {
+        let (pool, instance) = (record.pool.as_str(), record.instance_id.as_str());
+        let of_launch = self.ports.instances.launched(pool, record.launched_ms, record.launched_ms + 1).await?;
+        if of_launch.iter().any(|stored| stored.instance_id == instance && stored.ready_ms.is_some()) {
+            tracing::info!(pool, instance, "it takes tasks by now, and stays");
+            return Ok(false);
+        }
+        let is_ended = self.end(pool, instance, "it never took tasks").await?;
+        if is_ended {
+            self.ports.instances.mark_terminated(record, now_ms, Ended::Stuck).await?;
+        }
+        Ok(is_ended)
     }
 
     /// Terminates a machine without a decision; whether it went. One that EC2 does not let go (somebody protected it) is left

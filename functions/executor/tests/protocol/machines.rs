@@ -155,6 +155,17 @@ async fn a_machine_that_never_takes_tasks_is_ended_at_second_sight_and_makes_roo
 }
 
 #[tokio::test]
+async fn a_machine_that_took_tasks_at_last_stays_although_the_index_is_behind() {
+    let (world, executor) = setup();
+    never_ready(&world, 1).await;
+    assert_eq!(stuck_ended(&executor).await, [0]);
+    world.set_alive_index_behind(true);
+    world.mark_ready(&world.instances()[0], TICK * 1000).await.unwrap();
+    let done = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
+    assert_eq!((done.unhealthy, done.stuck_ended, world.count(op::TERMINATE)), (1, 0, 0));
+}
+
+#[tokio::test]
 async fn of_several_stuck_machines_one_goes_at_a_time_and_none_of_a_pool_that_is_held() {
     for (machines, ended) in [(2, [0, 1, 1]), (3, [0, 0, 0])] {
         let (world, executor) = setup();
