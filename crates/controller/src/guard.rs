@@ -66,6 +66,8 @@ pub enum Refusal {
     Doubtful,
     /// A money cap leaves no room for the launch.
     Money(Cap),
+    /// What is left of a budget or below a cap is needed to bring other types back to their minimum.
+    KeptForMin,
 }
 
 impl fmt::Display for Refusal {
@@ -82,6 +84,7 @@ impl fmt::Display for Refusal {
             Refusal::Budget => "launch budget",
             Refusal::StopBudget => "stop budget",
             Refusal::Doubtful => "doubtful data",
+            Refusal::KeptForMin => "kept for another size's minimum",
         })
     }
 }
@@ -104,7 +107,8 @@ pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
         refuse_if(!bounds.may_grow(counts.total().saturating_add(draining), machines), Refusal::AtMax)?;
         refuse_if(s.no_capacity.get(size).copied().unwrap_or(false), Refusal::NoCapacity)?;
         refuse_if(s.launches_left.is_some_and(|left| left < machines), Refusal::Budget)?;
-        s.money.and_then(|room| room.refuses(size, machines)).map_or(Ok(()), |cap| Err(Refusal::Money(cap)))
+        s.money.and_then(|room| room.refuses(size, machines)).map_or(Ok(()), |cap| Err(Refusal::Money(cap)))?;
+        refuse_if(takes_what_is_owed(size, machines, s), Refusal::KeptForMin)
     } else {
         refuse_if(!bounds.may_shrink(counts.total(), machines), Refusal::AtMin)?;
         refuse_if(s.stops_left.is_some_and(|left| left < machines), Refusal::StopBudget)?;
@@ -114,6 +118,31 @@ pub fn permit(action: Action, s: &Situation<'_>) -> Result<(), Refusal> {
 
 fn refuse_if(condition: bool, refusal: Refusal) -> Result<(), Refusal> {
     if condition { Err(refusal) } else { Ok(()) }
+}
+
+/// Whether a launch beyond the minimum of its own type uses up launches or money that other types need for theirs. The
+/// minimum is a promise: what the policy would rather have must not put it off for ever.
+fn takes_what_is_owed(size: usize, machines: u32, s: &Situation<'_>) -> bool {
+    let has_limits = s.launches_left.is_some() || s.money.is_some();
+    if !has_limits || s.fleet[size].total().saturating_add(machines) <= s.bounds[size].min() {
+        return false;
+    }
+    let owed = || (0..s.fleet.len()).filter(|other| *other != size).map(|other| (other, owed(other, s)));
+    let launches: u32 = owed().map(|(_, n)| n).sum();
+    let is_over = |room: Room<'_>| !room.has_for(owed().chain([(size, machines)]));
+    launches > 0
+        && (s.launches_left.is_some_and(|left| left < machines.saturating_add(launches))
+            || s.money.is_some_and(is_over))
+}
+
+/// Machines of a type that are missing to its minimum and that may be launched now.
+fn owed(size: usize, s: &Situation<'_>) -> u32 {
+    let (counts, bounds) = (s.fleet[size], s.bounds[size]);
+    let draining = s.draining.get(size).copied().unwrap_or_default();
+    let missing = bounds.min().saturating_sub(counts.total());
+    let may_be_had = !s.no_capacity.get(size).copied().unwrap_or(false)
+        && bounds.may_grow(counts.total().saturating_add(draining), missing);
+    if may_be_had { missing } else { 0 }
 }
 
 /// The verdict on each of the policy's actions, by action number.
@@ -149,6 +178,7 @@ pub fn stop_order(c: &StopCandidate) -> impl Ord + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::NanoUsd;
     use proptest::prelude::*;
 
     fn bounds(min: u32, max: u32) -> [Bounds; 3] {
@@ -194,6 +224,57 @@ mod tests {
         let drain = Situation { mode: Mode::Drain, ..s };
         assert_eq!(permit(Action::Launch(2, 1), &drain), Err(Refusal::Mode));
         assert_eq!(permit(Action::Stop(2, 1), &drain), Ok(()));
+    }
+
+    /// Three types with a minimum of 1: two S, one M and no L.
+    const WITHOUT_L: [Counts; 3] =
+        [Counts { ready: 1, booting: 1 }, Counts { ready: 1, booting: 0 }, Counts { ready: 0, booting: 0 }];
+
+    #[test]
+    fn the_last_launches_are_kept_for_a_missing_minimum() {
+        let b = bounds(1, 3);
+        let s = Situation { machines_per_action_max: 4, ..situation(&WITHOUT_L, &b) };
+        let refused = |action, left| permit(action, &Situation { launches_left: Some(left), ..s }).err();
+        assert_eq!(refused(Action::Launch(0, 1), 1), Some(Refusal::KeptForMin));
+        assert_eq!(refused(Action::Launch(0, 1), 2), None);
+        assert_eq!(refused(Action::Launch(1, 2), 2), Some(Refusal::KeptForMin));
+        assert_eq!(refused(Action::Launch(2, 1), 1), None, "that is what they are kept for");
+        assert_eq!(refused(Action::Stop(0, 1), 0), None);
+        assert_eq!(permit(Action::Launch(0, 1), &s), Ok(()), "nothing runs short");
+        let last = Situation { launches_left: Some(1), ..s };
+        let no_l = Situation { no_capacity: &[false, false, true], ..last };
+        assert_eq!(permit(Action::Launch(0, 1), &no_l), Ok(()), "no L is to be had");
+        let draining = Situation { draining: &[0, 0, 3], ..last };
+        assert_eq!(permit(Action::Launch(0, 1), &draining), Ok(()), "three L still drain");
+    }
+
+    #[test]
+    fn the_last_money_is_kept_for_a_missing_minimum() {
+        let (b, prices) = (bounds(1, 3), [0.2, 0.4, 0.8].map(NanoUsd::of));
+        let s = Situation { machines_per_action_max: 4, ..situation(&WITHOUT_L, &b) };
+        let refused = |action, left: f64| {
+            let room = Room { prices: &prices, left: NanoUsd::of(left), cap: Cap::Hour };
+            permit(action, &Situation { money: Some(room), ..s }).err()
+        };
+        assert_eq!(refused(Action::Launch(0, 1), 0.999), Some(Refusal::KeptForMin));
+        assert_eq!(refused(Action::Launch(0, 1), 1.0), None);
+        assert_eq!(refused(Action::Launch(2, 1), 0.8), None);
+        assert_eq!(refused(Action::Launch(2, 2), 1.6), None, "no other type misses any");
+        assert_eq!(refused(Action::Launch(0, 1), 0.1), Some(Refusal::Money(Cap::Hour)));
+    }
+
+    #[test]
+    fn two_types_below_their_minimum_do_not_wait_for_each_other() {
+        let b = bounds(1, 3);
+        let fleet = [Counts { ready: 1, booting: 0 }, Counts::default(), Counts::default()];
+        let s = Situation { launches_left: Some(1), machines_per_action_max: 4, ..situation(&fleet, &b) };
+        assert_eq!([1, 2].map(|size| permit(Action::Launch(size, 1), &s)), [Ok(()); 2]);
+        let two = Situation { launches_left: Some(2), ..s };
+        assert_eq!(
+            permit(Action::Launch(1, 2), &two),
+            Err(Refusal::KeptForMin),
+            "the second one is beyond its minimum"
+        );
     }
 
     #[test]

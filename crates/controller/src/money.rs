@@ -106,6 +106,12 @@ impl<'a> Room<'a> {
         (!fits).then_some(self.cap)
     }
 
+    /// Whether all of these fit together: so many machines of each type.
+    pub fn has_for(&self, machines: impl IntoIterator<Item = (usize, u32)>) -> bool {
+        let price = |size: usize| self.prices.get(size).copied().unwrap_or_default();
+        machines.into_iter().map(|(size, n)| price(size).times(n)).sum::<NanoUsd>() <= self.left
+    }
+
     /// Whether no machine of any type fits.
     pub fn is_full(&self) -> bool {
         (0..self.prices.len()).all(|size| self.refuses(size, 1).is_some())
