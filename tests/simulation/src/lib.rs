@@ -47,10 +47,18 @@ mod sim;
 mod telling;
 mod versions;
 
+use contract::pool::PoolConfig;
+
 pub use run::{Done, Failure, Summary, replay, run, run_all, timer};
 
 /// A secret in the configuration, as people put them there. It must never stand in a log or a record.
 pub const SECRET: &str = "hunter2-never-log-me";
+
+/// Whether the pool's launches are limited by number or by money.
+fn has_limits(config: &PoolConfig) -> bool {
+    let caps = [config.usd_per_hour_max, config.usd_per_day_max, config.usd_per_month_max];
+    config.launches_per_hour_max.is_some() || caps.iter().any(Option::is_some)
+}
 
 /// The answer of a future that never waits, as all calls of the world's outside are.
 ///

@@ -26,14 +26,14 @@ use crate::neighbour::Neighbour;
 use crate::plant::{Disasters, Plant};
 use crate::profile::{Profile, QUIET, Rates};
 use crate::seen::{Event, Seen};
-use crate::{now, telling, versions};
+use crate::{has_limits, now, telling, versions};
 
 /// Minutes with faults.
 const FAULTY_MINUTES: u64 = 110;
-/// Minutes after them in which everything must be well again: the longest back-off after missing capacity is 30, and
-/// a budget of launches is an hour's.
+/// Minutes after them in which everything must be well again: the longest back-off after missing capacity is 30. A budget of
+/// launches is an hour's, and a few machines below a money cap work off for longer what had piled up.
 const HEALING_MINUTES: u64 = 60;
-const HEALING_MINUTES_WITH_BUDGET: u64 = 110;
+const HEALING_MINUTES_WITH_LIMITS: u64 = 110;
 /// Polls of one minute that no honest run reaches.
 const POLLS_MAX: u32 = 50_000;
 /// Records of one batch of the stream.
@@ -179,18 +179,21 @@ impl Sim {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The whole run.
+    /// The whole run. If something does not hold, the log ends with all machines and records.
     ///
     /// # Errors
     /// The first invariant that does not hold.
     pub fn run(&mut self) -> Checked {
+        self.minutes().inspect_err(|_| telling::still(&self.world).into_iter().for_each(|line| self.journal.line(line)))
+    }
+
+    fn minutes(&mut self) -> Checked {
         for _ in 0..FAULTY_MINUTES {
             self.one_minute()?;
         }
         self.heal();
         let healed_tick = self.minute * 60;
-        let with_budget = self.config.launches_per_hour_max.is_some();
-        for _ in 0..if with_budget { HEALING_MINUTES_WITH_BUDGET } else { HEALING_MINUTES } {
+        for _ in 0..if has_limits(&self.config) { HEALING_MINUTES_WITH_LIMITS } else { HEALING_MINUTES } {
             self.one_minute()?;
         }
         at_rest(self.scene(self.moment), healed_tick)

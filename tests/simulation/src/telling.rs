@@ -8,7 +8,7 @@ use controller::guard::Refusal;
 use controller::reason::Hold;
 use controller::rule;
 use testkit::fate::Happened;
-use testkit::op;
+use testkit::{Machine, World, op};
 
 use crate::invocation::Answer;
 use crate::policies::BAD;
@@ -20,7 +20,8 @@ pub fn line(id: u64, happened: &Happened) -> String {
         Happened::Called { operation, code: None } => format!("  #{id} {operation}"),
         Happened::Called { operation, code: Some(code) } => format!("  #{id} {operation} fails: {code}"),
         Happened::Decided(d) => {
-            format!("  #{id} decided {}: {} {:?} by {}", d.tick, d.action, d.verdict, d.policy_name())
+            let fleet = d.measured().fleet.map(|of| format!("{}+{}", of.ready, of.booting)).join(" ");
+            format!("  #{id} decided {}: {} {:?} by {}, fleet {fleet}", d.tick, d.action, d.verdict, d.policy_name())
         }
         Happened::Claimed { tick, generation, now_ms, .. } => {
             format!("  #{id} claimed {tick} as generation {generation} at {now_ms}")
@@ -35,6 +36,18 @@ pub fn line(id: u64, happened: &Happened) -> String {
             format!("  #{id} moved the pointer to {} as number {}", &after.sha256[..12], after.serial)
         }
     }
+}
+
+/// The machines that run and the records that say so, for whoever has to find out why something does not hold.
+pub fn still(world: &World) -> Vec<String> {
+    let tags = |m: &Machine| m.tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+    let machine = |m: &Machine| {
+        let Machine { instance_id, visible, protected, launch_template, .. } = m;
+        format!("  {instance_id} of {launch_template:?}: visible {visible}, protected {protected}; {}", tags(m))
+    };
+    let (machines, records) = (world.machines(), world.instances());
+    let live = records.iter().filter(|r| r.terminated_ms.is_none()).map(|r| format!("  {r:?}"));
+    machines.iter().filter(|m| m.alive).map(machine).chain(live).collect()
 }
 
 /// A line of the event log about an invocation's end.

@@ -14,12 +14,12 @@ use testkit::Machine;
 
 use super::act::{counted_for_max, counted_for_min};
 use super::{Checked, Scene, ensure, money};
-use crate::now;
 use crate::plant::{Plant, is_of_other_stack, is_ours, true_size};
+use crate::{has_limits, now};
 
-/// How long a task of a feasible load may wait; in a pool that may have used up its launches of an hour, so much longer.
+/// How long a task of a feasible load may wait; in a pool with limits on launches, so much longer.
 const WAIT_MS_MAX: u64 = 600_000;
-const BUDGET_MS: u64 = 3_600_000;
+const LIMITED_MS: u64 = 3_600_000;
 /// For how long an answer without machines may be remembered as a first sight.
 const EMPTIED_MS: u64 = 1_800_000;
 /// Time after its launch in which a machine that never comes up must have been replaced, if no faults are left: its deadline,
@@ -111,7 +111,7 @@ pub fn at_rest(scene: Scene<'_>, healed_tick: u64) -> Checked {
 /// I13: under a load that one machine can keep up with, and that goes on, what had piled up is worked off, and nothing waits
 /// for longer than a machine takes to be decided on, launched and booted, a cooldown included.
 fn queue_has_fallen(scene: Scene<'_>) -> Checked {
-    let wait_ms_max = WAIT_MS_MAX + if scene.config.launches_per_hour_max.is_some() { BUDGET_MS } else { 0 };
+    let wait_ms_max = WAIT_MS_MAX + if has_limits(scene.config) { LIMITED_MS } else { 0 };
     let waiting = Plant::waiting_since(scene.world, &scene.config.pool, scene.now_ms - wait_ms_max);
     ensure(waiting == 0, "I13", || format!("{waiting} tasks have waited for more than {} s", wait_ms_max / 1000))
 }
