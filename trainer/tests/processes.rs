@@ -32,7 +32,7 @@ fn silent_cloud() -> (SocketAddr, Receiver<TcpStream>) {
     (place, receiver)
 }
 
-/// Begins eight candidates, two at a time, and waits until both have called AWS.
+/// Begins eight candidates, two at a time, and waits until AWS was called twice.
 fn begun(store: &tempfile::TempDir) -> (Child, Vec<TcpStream>, Receiver<TcpStream>) {
     let (place, calls) = silent_cloud();
     let parent = improve(place, store, &["--population", "8", "--processes", "2"]).spawn().unwrap();
@@ -73,7 +73,9 @@ fn a_signal_ends_the_candidates_before_the_command_and_begins_no_other() {
     assert!(!signal("0", -i64::from(group)), "nobody outlives it");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("it goes on where it was"), "{}", text(&output));
-    assert_eq!(text(&output).matches("training on the CPU").count(), 3, "the command and two candidates");
+    // both calls may be of one candidate, and the other one may be asked to end before it says what it trains on
+    let begun = text(&output).matches("training on the CPU").count();
+    assert!((2..=3).contains(&begun), "the command and two candidates: {begun}");
     drop((held, calls));
 }
 
