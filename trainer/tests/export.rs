@@ -69,7 +69,7 @@ fn an_improbable_action_must_be_as_improbable_in_the_file() {
     assert!(most > 0.0 && most < PARITY_TOLERANCE, "its probability alone would not tell: {most}");
     let policy = Policy::load(&onnx, &manifest).unwrap();
     let error = parity::check(&with(-12.01), &policy).unwrap_err().to_string();
-    assert!(error.contains(&format!("probability {last} by its logarithm")), "{error}");
+    assert!(error.contains(&format!("logarithm of probability {last}")), "{error}");
 }
 
 #[test]
