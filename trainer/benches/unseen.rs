@@ -6,6 +6,9 @@
 //! other days of the same load (of a log, on its PAST); with `--hindsight`, or of a log without a past, on the very episodes
 //! that are compared. A line has the rule, and of each policy the mean cost and its difference from that rule, paired by
 //! episode, with its 95 % interval (Student's t).
+//!
+//! With `--varied N` also N draws of `varied` that nobody has learned, each beside the cheapest of the rules that teachers are
+//! picked from on that very draw: the mean difference for all of them, and for each kind of arrivals.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,9 +17,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use backtest::interval::interval_95;
-use backtest::play::{Contender, outcomes};
+use backtest::play::{Contender, mean_usd_below, outcomes};
 use backtest::rules::Rule;
+use backtest::tune::far_apart;
 use clap::Parser;
+use rayon::prelude::*;
 use traces::Width;
 use twin::arrivals::{Daily, Mmpp, MmppState, daily, mmpp};
 use twin::workload::{Application, poisson};
@@ -47,6 +52,9 @@ struct Arguments {
     /// Rules found by an earlier run are taken from this file, and others added to it
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// Also this many draws of any shape, each beside the rule that is best on it with hindsight
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    varied: u64,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -106,6 +114,10 @@ impl Rules {
 const DRAWS: Range<u64> = 5000..5016;
 /// Other days of the same loads, that rules are searched on.
 const OTHER_DRAWS: Range<u64> = 4000..4008;
+/// The first draw of `varied` that policies are compared on.
+const VARIED_FROM: u64 = 7000;
+/// How arrivals come in `varied`, by the seed's remainder.
+const KINDS: [&str; 4] = ["even", "daily", "bursts", "generations"];
 /// Episodes that rules are searched on.
 const TUNED_ON: u64 = 8;
 const GENERATED: [&str; 3] = ["application", "bursts", "bags"];
@@ -195,6 +207,33 @@ fn usd(contender: &dyn Contender, row: &Row) -> Vec<f64> {
     outcomes(contender, &row.spec, &row.seeds).expect("it plays").iter().map(|o| o.total_usd).collect()
 }
 
+/// What the cheapest of the rules far apart costs on one draw.
+fn least_usd(spec: &Arc<EnvSpec>, seed: u64) -> f64 {
+    far_apart().iter().fold(f64::INFINITY, |least, rule| {
+        let usd = mean_usd_below(rule, spec, &[seed], least).expect("a rule never fails");
+        usd.map_or(least, |usd| usd.min(least))
+    })
+}
+
+/// Each policy on draws of any shape, beside the rule that is best on each with hindsight.
+fn varied(named: &[Named], n: u64, is_ec2: bool, machines: u16) {
+    let name: LoadName = "varied".parse().expect("a load's name");
+    let draws = VARIED_FROM..VARIED_FROM + n;
+    let spec = load(&name, &options(is_ec2, machines), draws).expect("a load to play").spec;
+    let seeds: Vec<u64> = (0..n).collect();
+    let least: Vec<f64> = seeds.par_iter().map(|seed| least_usd(&spec, *seed)).collect();
+    for policy in named {
+        let policy = policy.contender(&spec, &seeds).expect("a policy that can be used");
+        let played = outcomes(policy.as_ref(), &spec, &seeds).expect("it plays");
+        let shares: Vec<f64> = played.iter().zip(&least).map(|(o, usd)| 100.0 * (o.total_usd / usd - 1.0)).collect();
+        let i = interval_95(&shares).expect("at least one draw");
+        let kind = |k: usize| shares.iter().skip(k).step_by(KINDS.len()).copied().collect::<Vec<f64>>();
+        let kinds: Vec<String> =
+            KINDS.iter().enumerate().map(|(k, of)| format!("{of} {:+.1}", mean(&kind(k)))).collect();
+        println!("| varied, {n} draws | {:+.2} % [{:+.2}, {:+.2}] | {} |", i.mean, i.low, i.high, kinds.join(" | "));
+    }
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -230,8 +269,11 @@ fn main() {
             }
             println!("{line}");
         }
+        if arguments.varied > 0 {
+            varied(&named, arguments.varied, is_ec2, machines);
+        }
     }
-    for (name, shares) in arguments.policies.iter().zip(&all) {
+    for (name, shares) in arguments.policies.iter().zip(&all).filter(|(_, shares)| !shares.is_empty()) {
         let worst = shares.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         println!("{name}: mean {:+.2} %, worst {worst:+.2} % over {} lines", mean(shares), shares.len());
     }
