@@ -1,17 +1,19 @@
 //! What a policy learns in: one or more loads, each with the rule that is best for it.
 
+mod env;
+
 use std::sync::Arc;
 
 use backtest::play::{mean_usd_below, outcomes};
 use backtest::rules::Rule;
 use backtest::tune::{Tuned, far_apart};
-use contract::{Action, Mask, Observation};
 use rayon::prelude::*;
-use twin::env::{Environment, Seen, Step};
+use twin::env::Environment;
 use twin::{BootModel, EnvSpec, TwinEnv};
 
 use crate::compare::{best_of, tuned_rules};
 use crate::ppo::gae::{advantages, mean_and_deviation};
+pub use env::{Teachers, to_evaluate, to_learn};
 
 /// Seeds that rules are tuned on at most.
 const TUNE_SEEDS: [u64; 4] = [1, 2, 3, 4];
@@ -157,105 +159,6 @@ impl Course {
     }
 }
 
-/// Environments to learn in. Each stays with one course, so that all get as many steps, however long their episodes are,
-/// and what is to be foreseen varies as much in each: otherwise the value head sees only the one that varies most.
-pub fn to_learn(courses: &[Course], n: usize, are_taught: bool) -> Vec<Box<dyn Environment>> {
-    let weights = weights(courses, |lot| lot.waste_deviation_usd);
-    let of = |i: usize| {
-        let place = i % courses.len();
-        CoursesEnv::new(&courses[place..=place], &weights[place..=place], are_taught)
-    };
-    (0..n).map(|i| Box::new(of(i)) as Box<dyn Environment>).collect()
-}
-
-/// Environments to evaluate in, all alike: seed s is an episode of course s mod n, and a percent of what its teacher pays
-/// counts the same in each.
-pub fn to_evaluate(courses: &[Course], n: usize) -> Vec<Box<dyn Environment>> {
-    let weights = weights(courses, |lot| lot.usd);
-    (0..n).map(|_| Box::new(CoursesEnv::new(courses, &weights, false)) as Box<dyn Environment>).collect()
-}
-
-/// What a dollar counts in each lot of each course, so that none drowns the others; 1 in a lot that is as large as the mean
-/// course.
-fn weights(courses: &[Course], size: fn(&Lot) -> f64) -> Vec<Vec<f64>> {
-    let mean_of = |course: &Course| course.lots.iter().map(size).sum::<f64>() / course.lots.len() as f64;
-    let mean = courses.iter().map(mean_of).sum::<f64>() / courses.len() as f64;
-    courses.iter().map(|course| course.lots.iter().map(|lot| mean / size(lot)).collect()).collect()
-}
-
-/// The rule, with what it remembers of the episode.
-type Player = Box<dyn FnMut(&Observation, &Mask) -> Action + Send>;
-
-/// One of the courses.
-struct Place {
-    env: TwinEnv,
-    /// Its workloads, and what a dollar counts in each.
-    lots: Vec<(Lot, f64)>,
-}
-
-/// An environment that takes turns with several courses, with a teacher that watches if it is wanted.
-struct CoursesEnv {
-    places: Vec<Place>,
-    at: usize,
-    /// What a dollar counts in this episode, and its discount.
-    weight: f64,
-    discount: f64,
-    player: Option<Player>,
-    is_taught: bool,
-    advice: Option<Action>,
-}
-
-impl CoursesEnv {
-    fn new(courses: &[Course], weights: &[Vec<f64>], is_taught: bool) -> Self {
-        let place = |(course, weights): (&Course, &Vec<f64>)| Place {
-            env: TwinEnv::new(course.spec.clone()),
-            lots: course.lots.iter().copied().zip(weights.iter().copied()).collect(),
-        };
-        let places = courses.iter().zip(weights).map(place).collect();
-        Self { places, at: 0, weight: 1.0, discount: 0.0, player: None, is_taught, advice: None }
-    }
-
-    fn watch(&mut self, seen: &Seen) {
-        let observation = self.places[self.at].env.observation();
-        self.advice = self.player.as_mut().map(|player| player(observation, &seen.mask));
-    }
-}
-
-impl Environment for CoursesEnv {
-    fn reset(&mut self, seed: u64) -> Seen {
-        let n = self.places.len() as u64;
-        self.at = (seed % n) as usize;
-        let place = &mut self.places[self.at];
-        let seed = seed / n;
-        let seen = place.env.reset(seed);
-        let (lot, weight) = place.lots[(seed % place.lots.len() as u64) as usize];
-        (self.weight, self.discount) = (weight, lot.discount);
-        self.player = self.is_taught.then(|| Box::new(lot.teacher.player()) as Player);
-        self.watch(&seen);
-        seen
-    }
-
-    fn step(&mut self, action: Action) -> Step {
-        let place = &mut self.places[self.at];
-        let step = place.env.step(action);
-        let reward = step.reward * self.weight;
-        self.watch(&step.seen);
-        Step { reward, ..step }
-    }
-
-    fn advice(&self) -> Option<Action> {
-        self.advice
-    }
-
-    fn work_usd(&self) -> f64 {
-        self.places[self.at].env.work_usd() * self.weight
-    }
-
-    fn discount(&self) -> f64 {
-        self.discount
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,43 +199,11 @@ mod tests {
         // two short tasks waste nothing, but a machine too many would cost its price for a quarter of an hour
         let one_too_many = course.spec.config().types[2].usd_per_hour / 60.0 / 0.07;
         assert!((course.lots[2].waste_deviation_usd - one_too_many).abs() < 1e-9, "{:?}", course.lots[2]);
-        let mut learner = to_learn(std::slice::from_ref(&course), 1, false).remove(0);
+        let mut learner = to_learn(std::slice::from_ref(&course), 1, Teachers::default()).remove(0);
         let mut discount_of = |seed: u64| {
             learner.reset(seed);
             learner.discount()
         };
         assert_eq!((discount_of(0), discount_of(6)), (0.0, 1.0 - 1.0 / 60.0));
-    }
-
-    #[test]
-    fn courses_take_turns_and_count_alike() {
-        let dear = Arc::new(
-            EnvSpec::published().configured(|c| c.types.iter_mut().for_each(|t| t.usd_per_hour *= 3.0)).unwrap(),
-        );
-        let course = |name: &str, spec: Arc<EnvSpec>, usd: f64| Course {
-            name: name.into(),
-            exact: spec.clone(),
-            spec,
-            rules: Vec::new(),
-            teacher: Tuned { rule: Rule::Nothing, usd },
-            lots: vec![Lot { teacher: Rule::Nothing, usd, discount: 0.9, waste_deviation_usd: usd / 200.0 }; 2],
-        };
-        let courses = [course("a", Arc::new(EnvSpec::published()), 10.0), course("b", dear, 30.0)];
-        let first_step = |env: &mut dyn Environment, seed: u64| {
-            env.reset(seed);
-            (env.step(Action::Launch(2, 1)).reward, env.work_usd())
-        };
-        let mut both = to_evaluate(&courses, 1).remove(0);
-        let (a, b) = (first_step(both.as_mut(), 4), first_step(both.as_mut(), 5));
-        let mut each = to_learn(&courses, 3, true);
-        each[0].reset(2);
-        assert_eq!(each[0].advice(), Some(Action::Nothing));
-        for (i, alike) in [(0, a), (1, b), (2, a)] {
-            let found = first_step(each[i].as_mut(), 2);
-            assert!((found.0 - alike.0).abs() < 1e-12 && (found.1 - alike.1).abs() < 1e-12, "{found:?} {alike:?}");
-        }
-        // waiting costs the same in both, machines three times as much: with weights 2 and 2/3 that is the same
-        assert!(a.0 < 0.0 && b.0 < 0.0 && a.0 < b.0, "{a:?} {b:?}");
-        assert!((a.1 - b.1).abs() < 1e-9, "{a:?} {b:?}");
     }
 }

@@ -2,11 +2,11 @@
 
 use burn::tensor::Device;
 
-use crate::course::{Course, to_evaluate, to_learn};
-use crate::ppo::TrainError;
+use crate::course::{Course, Teachers, to_evaluate, to_learn};
 use crate::ppo::cloning::clone_teacher;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::train::{Job, Start, Trained, Watcher, train};
+use crate::ppo::{TrainError, Weights};
 
 /// Trains on courses from `start`; fresh weights are first taught what the best rules do, for PPO from nothing tends to
 /// settle on always launching.
@@ -28,17 +28,37 @@ pub fn learn(
         ..config.clone()
     };
     let start = match start {
-        Start::Fresh if config.cloning.steps > 0 => {
-            let envs = to_learn(courses, config.n_envs, true);
-            Start::Weights(clone_teacher(envs, config, seed, device)?.0)
-        }
+        Start::Fresh => Start::Weights(first_weights(courses, config, seed, device)?),
         start => start,
     };
+    let teachers = Teachers { advise: config.advice_coefficient > 0.0, compete: is_paired(&start) };
     let job = Job {
-        envs: to_learn(courses, config.n_envs, config.advice_coefficient > 0.0),
+        envs: to_learn(courses, config.n_envs, teachers),
         evaluation: to_evaluate(courses, rayon::current_num_threads()),
         start,
         device: device.clone(),
     };
     train(job, config, seed, watch)
+}
+
+/// What training from nothing begins with: a clone of the best rules, unless the settings want fresh weights.
+fn first_weights(courses: &[Course], config: &PpoConfig, seed: u64, device: &Device) -> Result<Weights, TrainError> {
+    let mut weights = Weights::fresh(config, seed);
+    if config.cloning.steps > 0 {
+        let envs = to_learn(courses, config.n_envs, Teachers { advise: true, compete: false });
+        weights = clone_teacher(envs, config, seed, device)?.0;
+    }
+    if config.paired_rewards {
+        weights.foresee_gains();
+    }
+    Ok(weights)
+}
+
+/// Whether what is learned are gains over a teacher: who goes on from weights goes on with what their value foresees.
+fn is_paired(start: &Start) -> bool {
+    match start {
+        Start::Fresh => false,
+        Start::Weights(weights) => weights.paired,
+        Start::Resume(state) => state.last.paired,
+    }
 }

@@ -152,7 +152,8 @@ pub struct Decision {
     /// The network's probabilities, if a policy chose.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::padded::option")]
     pub probabilities: Option<[f32; ACTION_COUNT]>,
-    /// The network's estimate of the return, in the trainer's scaled units, if a policy chose.
+    /// What the network foresees, in discounted dollars, if a policy chose: minus what will be wasted, or how much less than its
+    /// teacher's waste that is, as it was trained. Nothing acts on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
     /// The chosen action.

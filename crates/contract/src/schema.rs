@@ -9,9 +9,9 @@ use crate::observation::{FEATURES, Scale};
 use crate::reward::REWARD;
 
 /// The canonical text of the guard rails, part of the schema hash: change it with the rules of `controller::guard`.
-pub const GUARD: &str = "guard v3: mode, kill switch, cooldown, machines per action, bounds min/max, no capacity, \
+pub const GUARD: &str = "guard v4: mode, kill switch, cooldown, machines per action, bounds min/max, no capacity, \
                          launches per hour, stops per hour, dollars per hour/day/month, \
-                         no scale-in when doubtful; mask is an input of the network";
+                         the last of them kept for a missing minimum, no scale-in when doubtful; mask is an input of the network";
 
 /// The text that is hashed: one line a feature, one an action, the reward, the guard.
 pub fn canonical_text() -> String {

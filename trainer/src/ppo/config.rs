@@ -59,6 +59,10 @@ pub struct PpoConfig {
     /// Whether the work itself is left out of the reward ([`Environment::work_usd`](twin::Environment::work_usd)): what
     /// remains is waste, which actions can change.
     pub waste_only: bool,
+    /// Whether what the teacher wastes in the same step of the same episode is taken off each reward: what comes by chance cancels.
+    /// The value, also the exported one, then says how much less than its teacher the policy will waste. A policy trained further
+    /// keeps what it has.
+    pub paired_rewards: bool,
     /// What a dollar of reward is multiplied by before learning. The value is exported in dollars whatever this is.
     pub reward_scale: RewardScale,
     /// Whether advantages are brought to mean 0 and deviation 1 over each rollout.
@@ -149,6 +153,7 @@ impl Default for PpoConfig {
             grad_norm_max: 5.0,
             average_updates: 1,
             waste_only: true,
+            paired_rewards: false,
             reward_scale: RewardScale::Named(Auto::Auto),
             normalise_advantages: true,
             mask_refused: true,

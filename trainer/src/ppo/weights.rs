@@ -30,6 +30,8 @@ pub struct Weights {
     pub memory: bool,
     /// What a dollar of reward was multiplied by while learning; the value head gives dollars times this.
     pub reward_scale: f32,
+    /// Whether the value foresees gains over a teacher ([`PpoConfig::paired_rewards`]), and not what is wasted.
+    pub paired: bool,
     /// The numbers.
     pub values: Vec<f32>,
 }
@@ -77,11 +79,13 @@ impl Layout {
 pub(super) struct Shape {
     cells: usize,
     reward_scale: f32,
-    // checkpoints of before have neither
+    // checkpoints of before have none of these
     #[serde(default = "one")]
     layers: usize,
     #[serde(default = "yes")]
     memory: bool,
+    #[serde(default)]
+    paired: bool,
 }
 
 fn one() -> usize {
@@ -123,7 +127,7 @@ impl Weights {
         }
         values.extend((0..head_w).map(|_| uniform(0.1 * bound)));
         values.extend((0..head_b).map(|_| 0.0));
-        Self { cells, layers, memory: config.memory, reward_scale: 1.0, values }
+        Self { cells, layers, memory: config.memory, reward_scale: 1.0, paired: false, values }
     }
 
     /// Which setting makes this a network for comparison only, of which there is no policy file.
@@ -160,6 +164,13 @@ impl Weights {
         self.reward_scale.is_finite() && self.values.iter().all(|x| x.is_finite())
     }
 
+    /// From here on the value is that of gains over a teacher: 0 whatever is seen, in a scale that is still to be measured.
+    pub fn foresee_gains(&mut self) {
+        self.set_reward_scale(0.0);
+        self.reward_scale = 1.0;
+        self.paired = true;
+    }
+
     /// Changes the scale of the rewards; the value head is converted, so that its dollars stay the same.
     pub fn set_reward_scale(&mut self, scale: f32) {
         let factor = scale / self.reward_scale;
@@ -173,13 +184,14 @@ impl Weights {
 
     /// What a checkpoint says of these weights.
     pub(super) fn shape(&self) -> Shape {
-        Shape { cells: self.cells, reward_scale: self.reward_scale, layers: self.layers, memory: self.memory }
+        let &Self { cells, layers, memory, reward_scale, paired, .. } = self;
+        Shape { cells, reward_scale, layers, memory, paired }
     }
 
     /// Weights from what a checkpoint says of them, and their numbers.
     pub(super) fn of(shape: &Shape, values: Vec<f32>) -> Result<Self, TrainError> {
-        let &Shape { cells, reward_scale, layers, memory } = shape;
-        let weights = Self { cells, layers, memory, reward_scale, values };
+        let &Shape { cells, reward_scale, layers, memory, paired } = shape;
+        let weights = Self { cells, layers, memory, reward_scale, paired, values };
         let sane = (1..=1024).contains(&cells) && (1..=LAYERS_MAX).contains(&layers);
         let fits = sane && weights.values.len() == weights.layout().total();
         if fits { Ok(weights) } else { Err(bad("it has another number of weights than its cells need")) }
@@ -204,6 +216,19 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_of_gains_begins_with_nothing_whatever_is_seen_and_nothing_else_changes() {
+        let mut weights = Weights { reward_scale: 0.25, ..Weights::new(3, 7) };
+        let before = weights.clone();
+        weights.foresee_gains();
+        assert!(weights.reward_scale == 1.0 && weights.paired && !before.paired);
+        let [.., head_w, head_b] = weights.layout().split(&weights.values);
+        let rows = head_w.chunks_exact(HEAD_OUTPUTS).chain(head_b.chunks_exact(HEAD_OUTPUTS));
+        assert!(rows.clone().count() == 4 && rows.clone().all(|row| row[ACTION_COUNT] == 0.0));
+        let changed = weights.values.iter().zip(&before.values).filter(|(a, b)| a != b).count();
+        assert_eq!(changed, 3, "the bias was 0 before");
+    }
 
     #[test]
     fn a_checkpoint_gives_the_same_weights_back() {
