@@ -130,9 +130,7 @@ fn takes_what_is_owed(size: usize, machines: u32, s: &Situation<'_>) -> bool {
     let owed = || (0..s.fleet.len()).filter(|other| *other != size).map(|other| (other, owed(other, s)));
     let launches: u32 = owed().map(|(_, n)| n).sum();
     let is_over = |room: Room<'_>| !room.has_for(owed().chain([(size, machines)]));
-    launches > 0
-        && (s.launches_left.is_some_and(|left| left < machines.saturating_add(launches))
-            || s.money.is_some_and(is_over))
+    s.launches_left.is_some_and(|left| left < machines.saturating_add(launches)) || s.money.is_some_and(is_over)
 }
 
 /// Machines of a type that are missing to its minimum and that may be launched now.
