@@ -1,5 +1,6 @@
 //! How fast training is, and where its time goes: `cargo bench -p twinscaler --profile dev --bench ppo`. The published network
-//! (128 cells) on the published load, on the CPU; evaluations are left out.
+//! (128 cells) on the published load, on the CPU; evaluations are left out. With a GPU, beside the CPU of the same machine:
+//! `cargo bench -p twinscaler --features gpu --bench ppo -- gpu`.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -11,8 +12,10 @@ use contract::{ACTION_COUNT, FEATURE_COUNT};
 use twin::Environment;
 use twinscaler::compare::environments;
 use twinscaler::course::published_twin;
+use twinscaler::device::{DeviceChoice, described, select};
 use twinscaler::ppo::loss::Coefficients;
 use twinscaler::ppo::rollout::{Actor, Collector};
+use twinscaler::ppo::runner::is_cpu;
 use twinscaler::ppo::update::{Minibatch, Objective, composed, loss_and_gradient};
 use twinscaler::ppo::{Job, PpoConfig, Start, Tape, Weights, train};
 
@@ -49,6 +52,14 @@ fn speed(name: &str, steps: usize, mut once: impl FnMut()) -> f64 {
     per_second
 }
 
+fn from_burn(steps: usize, sequences: usize, device: &Device) {
+    let (weights, minibatch) = (Weights::new(CELLS, 1), minibatch(steps, sequences));
+    let what = format!("loss and gradient by burn, {sequences} sequences of {steps}");
+    speed(&what, steps * sequences, || {
+        black_box(composed(&weights, &minibatch, Objective::Ppo, BY, device));
+    });
+}
+
 /// One thread's part of an update: what two threads do side by side.
 fn gradients(steps: usize, sequences: usize) {
     let (weights, minibatch, device) = (Weights::new(CELLS, 1), minibatch(steps, sequences), Device::flex());
@@ -65,25 +76,23 @@ fn gradients(steps: usize, sequences: usize) {
     speed(&format!("loss and gradient, {what}"), n, || {
         black_box(loss_and_gradient(&weights, &minibatch, Objective::Ppo, BY, &device, &mut tape));
     });
-    speed(&format!("the same from burn's operations, {what}"), n, || {
-        black_box(composed(&weights, &minibatch, Objective::Ppo, BY, &device));
-    });
+    from_burn(steps, sequences, &device);
 }
 
 fn twins(n: usize) -> Vec<Box<dyn Environment>> {
     environments(&Arc::new(published_twin()), n)
 }
 
-fn rollouts(config: &PpoConfig) {
+fn rollouts(config: &PpoConfig, device: &Device) {
     let weights = Weights::new(CELLS, 1);
-    let mut collector = Collector::new(twins(config.n_envs), config, &weights, true, 1, &Device::flex());
+    let mut collector = Collector::new(twins(config.n_envs), config, &weights, true, 1, device);
     speed(&format!("rollouts of {} twins", config.n_envs), config.n_envs * config.rollout_steps, || {
         collector.collect(&weights, Actor::Policy).expect("a twin's rewards are numbers");
     });
 }
 
-fn whole(name: &str, config: &PpoConfig) {
-    let job = Job { envs: twins(config.n_envs), evaluation: vec![], start: Start::Fresh, device: Device::flex() };
+fn whole(name: &str, config: &PpoConfig, device: &Device) {
+    let job = Job { envs: twins(config.n_envs), evaluation: vec![], start: Start::Fresh, device: device.clone() };
     let start = Instant::now();
     train(job, config, 1, &mut |_, _| ControlFlow::Continue(())).expect("the settings are sound");
     let seconds = start.elapsed().as_secs_f64();
@@ -91,15 +100,39 @@ fn whole(name: &str, config: &PpoConfig) {
     println!("{name:<60} {per_second:9.0} steps/s {:6.2} s for 250 000", STEPS / per_second);
 }
 
+/// Thousands of environments on a GPU, and on the CPU beside it.
+fn with_a_gpu() {
+    let gpu = select(DeviceChoice::Gpu).unwrap_or_else(|error| panic!("{error}"));
+    let config = PpoConfig::from_toml(include_str!("../settings/gpu.toml")).expect("sound settings");
+    let rollout_steps = (config.n_envs * config.rollout_steps) as u64;
+    for (device, rounds) in [(gpu, 8), (Device::flex(), 1)] {
+        println!("{}", described(&device));
+        if !is_cpu(&device) {
+            [128, 1024, 4096].into_iter().for_each(|sequences| from_burn(config.sequence_steps, sequences, &device));
+        }
+        rollouts(&config, &device);
+        whole("training, settings for a GPU", &PpoConfig { steps: rounds * rollout_steps, ..config.clone() }, &device);
+    }
+    whole("training, default settings", &by_default(), &Device::flex());
+}
+
+fn by_default() -> PpoConfig {
+    PpoConfig { steps: STEPS as u64, ..PpoConfig::default() }
+}
+
 fn main() {
-    let default = PpoConfig { steps: STEPS as u64, ..PpoConfig::default() };
+    let (default, cpu) = (by_default(), Device::flex());
+    let asked = |word: &str| std::env::args().any(|argument| argument == word);
     // under `time`, the processor time of one training alone
-    if std::env::args().any(|argument| argument == "whole") {
-        return whole("training, default settings", &default);
+    if asked("whole") {
+        return whole("training, default settings", &default, &cpu);
+    }
+    if asked("gpu") {
+        return with_a_gpu();
     }
     gradients(64, 8);
-    rollouts(&default);
-    whole("training, default settings", &default);
+    rollouts(&default, &cpu);
+    whole("training, default settings", &default, &cpu);
     let published = PpoConfig::from_toml(include_str!("../settings/published.toml")).expect("sound settings");
-    whole("training, published settings", &PpoConfig { steps: 32_768, ..published });
+    whole("training, published settings", &PpoConfig { steps: 32_768, ..published }, &cpu);
 }

@@ -58,10 +58,9 @@ pub fn select(choice: DeviceChoice) -> Result<Device, DeviceError> {
     }
 }
 
-/// What a device is called, for people: which kind, and what it says of itself.
+/// What a device is called, for people.
 pub fn described(device: &Device) -> String {
-    let kind = if is_cpu(device) { "the CPU" } else { "the GPU" };
-    format!("{kind}: {device:?}")
+    if is_cpu(device) { "the CPU".to_owned() } else { format!("the GPU: {}", gpu_name(device)) }
 }
 
 #[cfg(not(feature = "gpu"))]
@@ -74,8 +73,15 @@ fn real_gpu() -> Option<Device> {
     None
 }
 
+#[cfg(not(feature = "gpu"))]
+fn gpu_name(device: &Device) -> String {
+    format!("{device:?}")
+}
+
 #[cfg(feature = "gpu")]
 mod with_gpu {
+    use std::sync::Mutex;
+
     use burn::tensor::{Device, DeviceKind};
 
     use super::DeviceError;
@@ -91,12 +97,29 @@ mod with_gpu {
         real_gpu().map_or_else(|| open(DeviceKind::Cpu).map_err(DeviceError::NotFound), Ok)
     }
 
+    /// What was opened, with its kind and its name: a kind can be opened once in a program.
+    static OPENED: Mutex<Vec<(DeviceKind, Device, String)>> = Mutex::new(Vec::new());
+
     fn open(kind: DeviceKind) -> Result<Device, String> {
-        Device::wgpu_options().device_kind(kind).init().map_err(|e| e.to_string())
+        let mut opened = OPENED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, device, _)) = opened.iter().find(|(other, ..)| *other == kind) {
+            return Ok(device.clone());
+        }
+        let options = Device::wgpu_options().device_kind(kind.clone());
+        let (device, setup) = options.init_with_setup().map_err(|e| e.to_string())?;
+        let info = setup.adapter.get_info();
+        opened.push((kind, device.clone(), format!("{} ({})", info.name, info.backend)));
+        Ok(device)
+    }
+
+    pub fn gpu_name(device: &Device) -> String {
+        let opened = OPENED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = opened.iter().find(|(_, other, _)| other == device);
+        known.map_or_else(|| format!("{device:?}"), |(.., name)| name.clone())
     }
 }
 #[cfg(feature = "gpu")]
-use with_gpu::{gpu, real_gpu};
+use with_gpu::{gpu, gpu_name, real_gpu};
 
 #[cfg(test)]
 mod tests {
@@ -116,6 +139,6 @@ mod tests {
     fn a_gpu_without_gpu_support_names_the_mend() {
         let error = select(DeviceChoice::Gpu).unwrap_err().to_string();
         assert!(error.contains("--features gpu"), "{error}");
-        assert!(described(&select(DeviceChoice::Auto).unwrap()).starts_with("the CPU: "));
+        assert_eq!(described(&select(DeviceChoice::Auto).unwrap()), "the CPU");
     }
 }

@@ -2,14 +2,20 @@
 //! with XDG_RUNTIME_DIR set). Only in builds with `--features gpu`, where a missing driver is a failure.
 #![cfg(feature = "gpu")]
 
+mod sequences;
 mod worlds;
 
 use std::ops::ControlFlow;
 
 use burn::tensor::Device;
-use twinscaler::device::{DeviceChoice, select};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use sequences::{SHAPES, agree, minibatch, trained};
+use twinscaler::device::{DeviceChoice, described, select};
 use twinscaler::parity::package;
-use twinscaler::ppo::{Job, PpoConfig, Start, Trained, train};
+use twinscaler::ppo::loss::Coefficients;
+use twinscaler::ppo::update::{Objective, loss_and_gradient};
+use twinscaler::ppo::{Job, PpoConfig, Start, Tape, Trained, train};
 use worlds::{Recall, many};
 
 fn few_steps(device: Device) -> Trained {
@@ -24,6 +30,29 @@ fn few_steps(device: Device) -> Trained {
     };
     let job = Job { envs: many(&Recall::boxed, 16), evaluation: vec![], start: Start::Fresh, device };
     train(job, &config, 1, &mut |_, _| ControlFlow::Continue(())).unwrap()
+}
+
+#[test]
+fn the_kernels_of_our_own_give_what_the_cpu_gives() {
+    let (gpu, mut rng) = (select(DeviceChoice::Gpu).unwrap(), ChaCha8Rng::seed_from_u64(5));
+    let by = Coefficients { clip: 0.2, value: 0.5, entropy: 0.1, advice: 0.3 };
+    for shape in SHAPES {
+        let (minibatch, weights) = (minibatch(&mut rng, shape), trained(&mut rng, shape));
+        for objective in [Objective::Ppo, Objective::Cloning] {
+            let on = |device: &Device| {
+                loss_and_gradient(&weights, &minibatch, objective, by, device, &mut Tape::default())
+            };
+            agree(shape, &on(&gpu), &on(&Device::flex()), 2e-5);
+        }
+    }
+}
+
+#[test]
+fn a_gpu_has_a_name_and_can_be_asked_for_twice() {
+    let gpu = select(DeviceChoice::Gpu).unwrap();
+    assert_eq!(gpu, select(DeviceChoice::Gpu).unwrap());
+    let name = described(&gpu);
+    assert!(name.starts_with("the GPU: ") && !name.contains("Device"), "{name}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub mod evaluate;
 pub mod gae;
 pub mod loss;
 mod lstm;
+#[cfg(feature = "gpu")]
+mod lstm_gpu;
 pub mod model;
 pub mod rollout;
 pub mod runner;

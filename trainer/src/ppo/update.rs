@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::TrainError;
 use super::loss::{self, Coefficients, Loss, Targets};
 use super::lstm::Tape;
+#[cfg(feature = "gpu")]
+use super::lstm_gpu::Unrolled;
 use super::model::{Model, rows, to_vec};
 use super::runner::is_cpu;
 use super::state::State;
@@ -157,8 +159,8 @@ fn row_of(list: &[f32], row: usize, rows: usize) -> &[f32] {
     &list[row * width..(row + 1) * width]
 }
 
-/// The loss of a minibatch and its gradient with respect to all weights. On the CPU the LSTM is our own operation, and burn
-/// takes over at the hidden states; elsewhere, and for several LSTMs on top of each other, burn does all.
+/// The loss of a minibatch and its gradient with respect to all weights. The LSTM is our own operation, and burn takes over at
+/// the hidden states; for several LSTMs on top of each other burn does all.
 pub fn loss_and_gradient(
     weights: &Weights,
     minibatch: &Minibatch,
@@ -167,21 +169,61 @@ pub fn loss_and_gradient(
     device: &Device,
     tape: &mut Tape,
 ) -> (Losses, Vec<f32>) {
-    if !is_cpu(device) || weights.layers > 1 {
+    if weights.layers > 1 {
         return composed(weights, minibatch, objective, by, device);
     }
-    let model = Model::learning(weights, device);
+    #[cfg(feature = "gpu")]
+    if !is_cpu(device) {
+        return on_gpu(weights, minibatch, objective, by, device);
+    }
     let hidden = tape.forward(weights, &minibatch.x, &minibatch.keep, &minibatch.first);
-    let hidden = rows(hidden.to_vec(), weights.cells, device).autodiff().require_grad();
-    let loss = loss_of(&model, hidden.clone(), minibatch, objective, by, device);
-    let gradients = loss.total.backward();
-    let d_hidden = to_vec(hidden.grad(&gradients).expect("the loss depends on the hidden states"));
-    let mut gradient = model.gradient(&gradients);
-    tape.backward(weights, &minibatch.x, &minibatch.keep, &d_hidden, &mut gradient);
-    (numbers(loss), gradient)
+    let hidden = rows(hidden.to_vec(), weights.cells, device);
+    let above = above(weights, hidden, minibatch, objective, by, device);
+    let mut gradient = above.gradient;
+    tape.backward(weights, &minibatch.x, &minibatch.keep, &to_vec(above.of_hidden), &mut gradient);
+    (above.losses, gradient)
 }
 
-/// The same from burn's operations alone: what a GPU computes, what stacked LSTMs are, and what our own operation is tested against.
+#[cfg(feature = "gpu")]
+fn on_gpu(
+    weights: &Weights,
+    minibatch: &Minibatch,
+    objective: Objective,
+    by: Coefficients,
+    device: &Device,
+) -> (Losses, Vec<f32>) {
+    let unrolled = Unrolled::forward(weights, minibatch, device);
+    let mut above = above(weights, unrolled.hidden(), minibatch, objective, by, device);
+    let of_lstm = unrolled.backward(&above.of_hidden);
+    above.gradient[..of_lstm.len()].copy_from_slice(&of_lstm);
+    (above.losses, above.gradient)
+}
+
+/// What comes above the LSTM: the losses, and their gradient with respect to the hidden states and to the head's weights (zeros
+/// for the LSTM's).
+struct Above {
+    losses: Losses,
+    of_hidden: Tensor<2>,
+    gradient: Vec<f32>,
+}
+
+fn above(
+    weights: &Weights,
+    hidden: Tensor<2>,
+    minibatch: &Minibatch,
+    objective: Objective,
+    by: Coefficients,
+    device: &Device,
+) -> Above {
+    let model = Model::learning(weights, device);
+    let hidden = hidden.autodiff().require_grad();
+    let loss = loss_of(&model, hidden.clone(), minibatch, objective, by, device);
+    let gradients = loss.total.backward();
+    let of_hidden = hidden.grad(&gradients).expect("the loss depends on the hidden states");
+    Above { losses: numbers(loss), of_hidden, gradient: model.gradient(&gradients) }
+}
+
+/// The same from burn's operations alone: what stacked LSTMs are, and what our own operations are tested against.
 pub fn composed(
     weights: &Weights,
     minibatch: &Minibatch,
