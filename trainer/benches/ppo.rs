@@ -52,10 +52,13 @@ fn speed(name: &str, steps: usize, mut once: impl FnMut()) -> f64 {
     per_second
 }
 
-fn from_burn(steps: usize, sequences: usize, device: &Device) {
+fn loss_and_gradients(steps: usize, sequences: usize, device: &Device) {
     let (weights, minibatch) = (Weights::new(CELLS, 1), minibatch(steps, sequences));
-    let what = format!("loss and gradient by burn, {sequences} sequences of {steps}");
-    speed(&what, steps * sequences, || {
+    let (n, mut tape) = (steps * sequences, Tape::default());
+    speed(&format!("loss and gradient, {sequences} sequences of {steps}"), n, || {
+        black_box(loss_and_gradient(&weights, &minibatch, Objective::Ppo, BY, device, &mut tape));
+    });
+    speed(&format!("the same from burn's operations, {sequences} sequences of {steps}"), n, || {
         black_box(composed(&weights, &minibatch, Objective::Ppo, BY, device));
     });
 }
@@ -73,10 +76,7 @@ fn gradients(steps: usize, sequences: usize) {
         tape.forward(&weights, &minibatch.x, &minibatch.keep, &minibatch.first);
         tape.backward(&weights, &minibatch.x, &minibatch.keep, &d_hidden, &mut gradient);
     });
-    speed(&format!("loss and gradient, {what}"), n, || {
-        black_box(loss_and_gradient(&weights, &minibatch, Objective::Ppo, BY, &device, &mut tape));
-    });
-    from_burn(steps, sequences, &device);
+    loss_and_gradients(steps, sequences, &device);
 }
 
 fn twins(n: usize) -> Vec<Box<dyn Environment>> {
@@ -88,6 +88,13 @@ fn rollouts(config: &PpoConfig, device: &Device) {
     let mut collector = Collector::new(twins(config.n_envs), config, &weights, true, 1, device);
     speed(&format!("rollouts of {} twins", config.n_envs), config.n_envs * config.rollout_steps, || {
         collector.collect(&weights, Actor::Policy).expect("a twin's rewards are numbers");
+    });
+    let mut tracks = collector.tracks();
+    tracks.iter_mut().for_each(|track| track.estimate(1.0, config.gae_lambda));
+    let sequences: Vec<_> = (0..config.minibatch_sequences.min(tracks.len())).map(|track| (track, 0)).collect();
+    let what = format!("gathering {} sequences of {}", sequences.len(), config.sequence_steps);
+    speed(&what, sequences.len() * config.sequence_steps, || {
+        black_box(Minibatch::pick(&tracks, &sequences));
     });
 }
 
@@ -108,7 +115,9 @@ fn with_a_gpu() {
     for (device, rounds) in [(gpu, 8), (Device::flex(), 1)] {
         println!("{}", described(&device));
         if !is_cpu(&device) {
-            [128, 1024, 4096].into_iter().for_each(|sequences| from_burn(config.sequence_steps, sequences, &device));
+            [128, 1024, 4096]
+                .into_iter()
+                .for_each(|sequences| loss_and_gradients(config.sequence_steps, sequences, &device));
         }
         rollouts(&config, &device);
         whole("training, settings for a GPU", &PpoConfig { steps: rounds * rollout_steps, ..config.clone() }, &device);

@@ -304,7 +304,8 @@ fn back(cells: usize, z: &mut [f32], c_before: &[f32], tanh_c: &[f32], d_h: &[f3
     }
 }
 
-fn transpose(numbers: &[f32], columns: usize, out: &mut [f32]) {
+/// Sets `out` to the transposition of a matrix with this many columns.
+pub(super) fn transpose(numbers: &[f32], columns: usize, out: &mut [f32]) {
     let rows = numbers.len() / columns;
     matrix_mut(out, rows).copy_from(matrix(numbers, columns).transpose());
 }

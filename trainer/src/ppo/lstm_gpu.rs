@@ -1,27 +1,28 @@
-//! The LSTM on a GPU, forward and backward: for each step one matrix product by burn and one kernel of our own, as what burn
-//! composes is some fifty kernels a step, and starting them takes longer than what they compute.
+//! The LSTM on a GPU: one kernel of our own for all steps forward, and one backward. What burn composes is some fifty kernels a
+//! step, and starting them takes longer than what they compute.
 //!
-//! The formulas are those of [`super::lstm`]; the products for all steps at once are made before and after.
+//! The formulas are those of [`super::lstm`]. Sequences do not depend on each other: a cube of the GPU runs a few of them from the
+//! first step to the last, one unit for each cell, and keeps their states to itself. The products for all steps at once are burn's.
 
 use burn::backend::Cube;
 use burn::backend::tensor::FloatTensor;
-use burn::cubecl::calculate_cube_count_elemwise;
 use burn::cubecl::prelude::{CubeCount, CubeDim};
 use burn::tensor::{Device, Tensor};
 use contract::FEATURE_COUNT;
 
+use super::lstm::transpose;
 use super::model::{rows, to_vec};
 use super::update::Minibatch;
 use super::weights::Weights;
 
 /// Whole sequences: the forward pass with all that the backward pass needs of it. Everything is time-major.
-pub struct Unrolled {
+pub struct Unrolled<'m> {
     cells: usize,
     steps: usize,
     sequences: usize,
+    weights: &'m Weights,
     x: Tensor<2>,
     keep: Tensor<2>,
-    of_state: Tensor<2>,
     /// The gates of every step; the backward pass turns them into gradients of z.
     z: Tensor<2>,
     /// The state before the first step and after each, h and c, `[(steps + 1) · sequences, cells]`.
@@ -30,10 +31,20 @@ pub struct Unrolled {
     device: Device,
 }
 
-impl Unrolled {
+/// Rounds of its loops after which Mesa's software driver ends a kernel without a word.
+const ROUNDS_MAX: usize = 65_535;
+
+/// Whether the kernels can run these sequences on this GPU: it needs a unit for each cell.
+pub fn fits(weights: &Weights, minibatch: &Minibatch, device: &Device) -> bool {
+    let units = raw(&Tensor::empty([1, 1], device)).client.properties().hardware.max_units_per_cube as usize;
+    let cells = weights.cells;
+    let steps = minibatch.keep.len() / minibatch.sequences(cells).max(1);
+    weights.layers == 1 && cells <= units && steps * (cells + 1) < ROUNDS_MAX
+}
+
+impl<'m> Unrolled<'m> {
     /// Runs the sequences of a minibatch.
-    pub fn forward(weights: &Weights, minibatch: &Minibatch, device: &Device) -> Self {
-        assert_eq!(weights.layers, 1, "stacked LSTMs are burn's");
+    pub fn forward(weights: &'m Weights, minibatch: &Minibatch, device: &Device) -> Self {
         let cells = weights.cells;
         let [lstm_w, bias, ..] = weights.layout().split(&weights.values);
         let (of_input, of_state) = lstm_w.split_at(FEATURE_COUNT * 4 * cells);
@@ -46,33 +57,27 @@ impl Unrolled {
             let after = Tensor::empty([steps * sequences, cells], device);
             Tensor::cat(vec![on(first, cells), after], 0)
         });
-        let of_state = on(of_state, 4 * cells);
-        let unrolled = Self { cells, steps, sequences, x, keep, of_state, z, h, c, device: device.clone() };
-        unrolled.run();
+        let unrolled = Self { cells, steps, sequences, weights, x, keep, z, h, c, device: device.clone() };
+        unrolled.run(&on(of_state, 4 * cells));
         unrolled
     }
 
-    fn run(&self) {
-        let first = self.h.clone().narrow(0, 0, self.sequences);
-        let mut h = first * self.keep.clone().narrow(0, 0, self.sequences);
-        for step in 0..self.steps {
-            let of_state = h.matmul(self.of_state.clone());
-            h = Tensor::empty([self.sequences, self.cells], &self.device);
-            let (client, count, dim) = self.launch();
-            kernels::activate::launch(
-                &client,
-                count,
-                dim,
-                raw(&self.z).into_tensor_arg(),
-                raw(&of_state).into_tensor_arg(),
-                raw(&self.keep).into_tensor_arg(),
-                raw(&self.c).into_tensor_arg(),
-                raw(&self.h).into_tensor_arg(),
-                raw(&h).into_tensor_arg(),
-                self.cells,
-                step,
-            );
-        }
+    fn run(&self, of_state: &Tensor<2>) {
+        let at_once = self.at_once();
+        kernels::forward::launch(
+            &raw(&self.z).client,
+            self.cubes(at_once),
+            CubeDim::new_1d(self.cells as u32),
+            raw(of_state).into_buffer_arg(),
+            raw(&self.keep).into_buffer_arg(),
+            raw(&self.z).into_buffer_arg(),
+            raw(&self.h).into_buffer_arg(),
+            raw(&self.c).into_buffer_arg(),
+            self.steps,
+            self.sequences,
+            self.cells,
+            at_once,
+        );
     }
 
     /// The hidden state of every step, `[steps · sequences, cells]`.
@@ -82,28 +87,24 @@ impl Unrolled {
 
     /// The gradient of the LSTM's weights, in the order of [`Weights::values`], given that of the hidden states.
     pub fn backward(self, d_hidden: &Tensor<2>) -> Vec<f32> {
-        let state = || Tensor::<2>::zeros([self.sequences, self.cells], &self.device);
-        let (d_c, mut d_h) = (state(), state());
-        let to_state = self.of_state.clone().transpose();
-        for step in (0..self.steps).rev() {
-            let d_z = Tensor::<2>::empty([self.sequences, 4 * self.cells], &self.device);
-            let (client, count, dim) = self.launch();
-            kernels::back::launch(
-                &client,
-                count,
-                dim,
-                raw(&self.z).into_tensor_arg(),
-                raw(&self.c).into_tensor_arg(),
-                raw(&self.keep).into_tensor_arg(),
-                raw(d_hidden).into_tensor_arg(),
-                raw(&d_h).into_tensor_arg(),
-                raw(&d_c).into_tensor_arg(),
-                raw(&d_z).into_tensor_arg(),
-                self.cells,
-                step,
-            );
-            d_h = d_z.matmul(to_state.clone());
-        }
+        let (cells, at_once) = (self.cells, self.at_once());
+        let [lstm_w, ..] = self.weights.layout().split(&self.weights.values);
+        let mut to_state = vec![0.0; 4 * cells * cells];
+        transpose(&lstm_w[FEATURE_COUNT * 4 * cells..], 4 * cells, &mut to_state);
+        kernels::backward::launch(
+            &raw(&self.z).client,
+            self.cubes(at_once),
+            CubeDim::new_1d(cells as u32),
+            raw(&rows(to_state, cells, &self.device)).into_buffer_arg(),
+            raw(&self.keep).into_buffer_arg(),
+            raw(&self.c).into_buffer_arg(),
+            raw(d_hidden).into_buffer_arg(),
+            raw(&self.z).into_buffer_arg(),
+            self.steps,
+            self.sequences,
+            cells,
+            at_once,
+        );
         self.of_weights()
     }
 
@@ -121,12 +122,14 @@ impl Unrolled {
         to_vec(Tensor::cat(parts, 0))
     }
 
-    /// One unit of the GPU for each cell of each sequence.
-    fn launch(&self) -> (burn::cubecl::client::Client, CubeCount, CubeDim) {
-        let (client, units) = (raw(&self.z).client, self.sequences * self.cells);
-        let dim = CubeDim::new(&client, units);
-        let count = calculate_cube_count_elemwise(&client, units, dim);
-        (client, count, dim)
+    /// Sequences of one cube: each weight that it reads serves all of them, and their gates fit into 16 KiB of shared memory, which
+    /// every GPU has.
+    fn at_once(&self) -> usize {
+        (1024 / self.cells).clamp(1, 8)
+    }
+
+    fn cubes(&self, at_once: usize) -> CubeCount {
+        CubeCount::new_1d(self.sequences.div_ceil(at_once) as u32)
     }
 }
 
@@ -138,6 +141,7 @@ fn raw(tensor: &Tensor<2>) -> FloatTensor<Cube> {
 }
 
 #[allow(missing_docs, reason = "what the macro makes of a kernel has none")]
+#[allow(clippy::too_many_arguments, reason = "a kernel's buffers cannot be put together")]
 mod kernels {
     use burn::cubecl;
     use burn::cubecl::prelude::*;
@@ -153,93 +157,137 @@ mod kernels {
         2.0 * sigmoid(2.0 * x) - 1.0
     }
 
-    /// Turns z into the gates of one step in place, and writes the state after it; `next` is its h as the next step sees it.
+    /// Turns z, so far without what the state adds, into the gates of every step, and writes the states after each.
     #[cube(launch)]
-    pub fn activate(
-        z: &mut Tensor<f32>,
-        of_state: &Tensor<f32>,
-        keep: &Tensor<f32>,
-        c: &mut Tensor<f32>,
-        h: &mut Tensor<f32>,
-        next: &mut Tensor<f32>,
-        cells: usize,
-        step: usize,
+    pub fn forward(
+        of_state: &[f32],
+        keep: &[f32],
+        z: &mut [f32],
+        h: &mut [f32],
+        c: &mut [f32],
+        steps: usize,
+        sequences: usize,
+        #[comptime] cells: usize,
+        #[comptime] at_once: usize,
     ) {
-        if ABSOLUTE_POS >= next.len() {
-            terminate!();
-        }
-        let sequences = next.len() / cells;
-        let sequence = ABSOLUTE_POS / cells;
-        let cell = ABSOLUTE_POS % cells;
-        let row = step * sequences + sequence;
-        let gate = row * 4 * cells + cell;
-        let added = sequence * 4 * cells + cell;
-        let i = sigmoid(z[gate] + of_state[added]);
-        let f = sigmoid(z[gate + cells] + of_state[added + cells]);
-        let g = tanh(z[gate + 2 * cells] + of_state[added + 2 * cells]);
-        let o = sigmoid(z[gate + 3 * cells] + of_state[added + 3 * cells]);
-        z[gate] = i;
-        z[gate + cells] = f;
-        z[gate + 2 * cells] = g;
-        z[gate + 3 * cells] = o;
-        let after = f * c[row * cells + cell] * keep[row] + i * g;
-        let hidden = o * tanh(after);
-        let later = row + sequences;
-        c[later * cells + cell] = after;
-        h[later * cells + cell] = hidden;
-        if later < keep.len() {
-            next[ABSOLUTE_POS] = hidden * keep[later];
+        let cell = UNIT_POS as usize;
+        let first = CUBE_POS * at_once;
+        let mut before = Shared::<[f32]>::new_slice(at_once * cells);
+        let mut gates = Array::<f32>::new(4 * at_once);
+        for step in 0..steps {
+            #[unroll]
+            for s in 0..at_once {
+                if first + s < sequences {
+                    let row = step * sequences + first + s;
+                    before[s * cells + cell] = h[row * cells + cell] * keep[row];
+                    #[unroll]
+                    for gate in 0..4 {
+                        gates[s * 4 + gate] = z[row * 4 * cells + gate * cells + cell];
+                    }
+                }
+            }
+            sync_cube();
+            for k in 0..cells {
+                #[unroll]
+                for gate in 0..4 {
+                    let weight = of_state[k * 4 * cells + gate * cells + cell];
+                    #[unroll]
+                    for s in 0..at_once {
+                        gates[s * 4 + gate] += before[s * cells + k] * weight;
+                    }
+                }
+            }
+            #[unroll]
+            for s in 0..at_once {
+                if first + s < sequences {
+                    let row = step * sequences + first + s;
+                    let i = sigmoid(gates[s * 4]);
+                    let f = sigmoid(gates[s * 4 + 1]);
+                    let g = tanh(gates[s * 4 + 2]);
+                    let o = sigmoid(gates[s * 4 + 3]);
+                    let here = row * 4 * cells + cell;
+                    z[here] = i;
+                    z[here + cells] = f;
+                    z[here + 2 * cells] = g;
+                    z[here + 3 * cells] = o;
+                    let after = f * c[row * cells + cell] * keep[row] + i * g;
+                    c[(row + sequences) * cells + cell] = after;
+                    h[(row + sequences) * cells + cell] = o * tanh(after);
+                }
+            }
+            // nobody overwrites the states before all have read them
+            sync_cube();
         }
     }
 
-    /// One step backward: turns its gates into the gradient of z, and the gradient of the c after it into that of the c before
-    /// it, which is still to be multiplied by `keep`, as `d_h` is.
+    /// Turns the gates of every step into the gradients of z, the last step first.
     #[cube(launch)]
-    pub fn back(
-        z: &mut Tensor<f32>,
-        c: &Tensor<f32>,
-        keep: &Tensor<f32>,
-        d_hidden: &Tensor<f32>,
-        d_h: &Tensor<f32>,
-        d_c: &mut Tensor<f32>,
-        d_z: &mut Tensor<f32>,
-        cells: usize,
-        step: usize,
+    pub fn backward(
+        to_state: &[f32],
+        keep: &[f32],
+        c: &[f32],
+        d_hidden: &[f32],
+        z: &mut [f32],
+        steps: usize,
+        sequences: usize,
+        #[comptime] cells: usize,
+        #[comptime] at_once: usize,
     ) {
-        if ABSOLUTE_POS >= d_c.len() {
-            terminate!();
+        let cell = UNIT_POS as usize;
+        let first = CUBE_POS * at_once;
+        let mut d_z = Shared::<[f32]>::new_slice(at_once * 4 * cells);
+        let mut d_h = Array::<f32>::new(at_once);
+        let mut d_c = Array::<f32>::new(at_once);
+        let mut sums = Array::<f32>::new(at_once);
+        #[unroll]
+        for s in 0..at_once {
+            d_h[s] = 0.0;
+            d_c[s] = 0.0;
         }
-        let sequences = d_c.len() / cells;
-        let sequence = ABSOLUTE_POS / cells;
-        let cell = ABSOLUTE_POS % cells;
-        let row = step * sequences + sequence;
-        let later = row + sequences;
-        let mut of_h = d_hidden[row * cells + cell];
-        let mut of_c = 0.0f32;
-        if later < keep.len() {
-            of_h += d_h[ABSOLUTE_POS] * keep[later];
-            of_c = d_c[ABSOLUTE_POS] * keep[later];
+        for back in 0..steps {
+            let step = steps - 1 - back;
+            #[unroll]
+            for s in 0..at_once {
+                sums[s] = 0.0;
+                if first + s < sequences {
+                    let row = step * sequences + first + s;
+                    let here = row * 4 * cells + cell;
+                    let i = z[here];
+                    let f = z[here + cells];
+                    let g = z[here + 2 * cells];
+                    let o = z[here + 3 * cells];
+                    let of_h = d_h[s] + d_hidden[row * cells + cell];
+                    let tanh_c = tanh(c[(row + sequences) * cells + cell]);
+                    let d = d_c[s] + of_h * o * (1.0 - tanh_c * tanh_c);
+                    d_c[s] = d * f * keep[row];
+                    z[here] = d * g * i * (1.0 - i);
+                    z[here + cells] = d * c[row * cells + cell] * keep[row] * f * (1.0 - f);
+                    z[here + 2 * cells] = d * i * (1.0 - g * g);
+                    z[here + 3 * cells] = of_h * tanh_c * o * (1.0 - o);
+                    #[unroll]
+                    for gate in 0..4 {
+                        d_z[s * 4 * cells + gate * cells + cell] = z[here + gate * cells];
+                    }
+                }
+            }
+            sync_cube();
+            for k in 0..cells {
+                #[unroll]
+                for gate in 0..4 {
+                    let weight = to_state[(gate * cells + k) * cells + cell];
+                    #[unroll]
+                    for s in 0..at_once {
+                        sums[s] += d_z[s * 4 * cells + gate * cells + k] * weight;
+                    }
+                }
+            }
+            #[unroll]
+            for s in 0..at_once {
+                if first + s < sequences {
+                    d_h[s] = sums[s] * keep[step * sequences + first + s];
+                }
+            }
+            sync_cube();
         }
-        let gate = row * 4 * cells + cell;
-        let i = z[gate];
-        let f = z[gate + cells];
-        let g = z[gate + 2 * cells];
-        let o = z[gate + 3 * cells];
-        let tanh_c = tanh(c[later * cells + cell]);
-        let d = of_c + of_h * o * (1.0 - tanh_c * tanh_c);
-        let d_i = d * g * i * (1.0 - i);
-        let d_f = d * c[row * cells + cell] * keep[row] * f * (1.0 - f);
-        let d_g = d * i * (1.0 - g * g);
-        let d_o = of_h * tanh_c * o * (1.0 - o);
-        d_c[ABSOLUTE_POS] = d * f;
-        z[gate] = d_i;
-        z[gate + cells] = d_f;
-        z[gate + 2 * cells] = d_g;
-        z[gate + 3 * cells] = d_o;
-        let here = sequence * 4 * cells + cell;
-        d_z[here] = d_i;
-        d_z[here + cells] = d_f;
-        d_z[here + 2 * cells] = d_g;
-        d_z[here + 3 * cells] = d_o;
     }
 }

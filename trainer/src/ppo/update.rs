@@ -11,7 +11,7 @@ use super::TrainError;
 use super::loss::{self, Coefficients, Loss, Targets};
 use super::lstm::Tape;
 #[cfg(feature = "gpu")]
-use super::lstm_gpu::Unrolled;
+use super::lstm_gpu::{self, Unrolled};
 use super::model::{Model, rows, to_vec};
 use super::runner::is_cpu;
 use super::state::State;
@@ -81,6 +81,9 @@ pub fn clip_norm(gradient: &mut [f32], largest: f32) -> f32 {
     norm
 }
 
+/// Steps that a thread gathers at least: several are worth it for the thousands of sequences that a GPU wants.
+const GATHERED_MIN: usize = 2048;
+
 /// Some whole sequences, with what they are to learn. Time-major: row `t · sequences + k` is step t of the k-th.
 #[derive(Clone, Debug, Default)]
 pub struct Minibatch {
@@ -110,19 +113,35 @@ pub type Sequence = (usize, usize);
 impl Minibatch {
     /// These sequences of a rollout.
     pub fn pick(tracks: &[&mut Track], sequences: &[Sequence]) -> Self {
-        let mut picked = Self::default();
         let steps = tracks.first().map_or(0, |track| track.sequence_steps);
-        for t in 0..steps {
-            for &(track, k) in sequences {
-                picked.push(tracks[track], k * steps + t);
+        let at_once = GATHERED_MIN.div_ceil(sequences.len().max(1)).min(steps.max(1));
+        let of_steps = |part: usize| {
+            let mut picked = Self::default();
+            for t in part * at_once..steps.min((part + 1) * at_once) {
+                sequences.iter().for_each(|&(track, k)| picked.push(tracks[track], k * steps + t));
             }
-        }
+            picked
+        };
+        let parts: Vec<Self> = (0..steps.div_ceil(at_once)).into_par_iter().map(of_steps).collect();
+        let mut picked = parts.into_iter().reduce(Self::followed_by).unwrap_or_default();
         for &(track, k) in sequences {
             for (to, from) in picked.first.iter_mut().zip(&tracks[track].first) {
                 to.extend_from_slice(row_of(from, k, tracks[track].sequences()));
             }
         }
         picked
+    }
+
+    fn followed_by(mut self, next: Self) -> Self {
+        self.x.extend(next.x);
+        self.keep.extend(next.keep);
+        self.action.extend(next.action);
+        self.advice.extend(next.advice);
+        self.penalty.extend(next.penalty);
+        self.old_log_prob.extend(next.old_log_prob);
+        self.advantage.extend(next.advantage);
+        self.value.extend(next.value);
+        self
     }
 
     fn push(&mut self, track: &Track, step: usize) {
@@ -160,7 +179,7 @@ fn row_of(list: &[f32], row: usize, rows: usize) -> &[f32] {
 }
 
 /// The loss of a minibatch and its gradient with respect to all weights. The LSTM is our own operation, and burn takes over at
-/// the hidden states; for several LSTMs on top of each other burn does all.
+/// the hidden states; for several LSTMs on top of each other, or what the kernels of a GPU cannot run, burn does all.
 pub fn loss_and_gradient(
     weights: &Weights,
     minibatch: &Minibatch,
@@ -169,12 +188,12 @@ pub fn loss_and_gradient(
     device: &Device,
     tape: &mut Tape,
 ) -> (Losses, Vec<f32>) {
-    if weights.layers > 1 {
-        return composed(weights, minibatch, objective, by, device);
-    }
     #[cfg(feature = "gpu")]
-    if !is_cpu(device) {
+    if !is_cpu(device) && lstm_gpu::fits(weights, minibatch, device) {
         return on_gpu(weights, minibatch, objective, by, device);
+    }
+    if weights.layers > 1 || !is_cpu(device) {
+        return composed(weights, minibatch, objective, by, device);
     }
     let hidden = tape.forward(weights, &minibatch.x, &minibatch.keep, &minibatch.first);
     let hidden = rows(hidden.to_vec(), weights.cells, device);

@@ -15,7 +15,6 @@ pub const SMALL: Shape = (4, 2, 3);
 /// Small, of odd sizes, as the default settings have it, and as the published ones do.
 pub const SHAPES: [Shape; 4] = [SMALL, (9, 5, 17), (64, 16, 128), (250, 1, 128)];
 
-
 /// Sequences of which the last has an episode that starts at its third step, and refused actions.
 pub fn minibatch(rng: &mut ChaCha8Rng, (steps, sequences, width): Shape) -> Minibatch {
     let n = steps * sequences;
