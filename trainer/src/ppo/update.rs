@@ -436,4 +436,34 @@ mod tests {
         clip_norm(&mut short, 1.0);
         assert_eq!(short, [0.3, 0.4]);
     }
+
+    #[test]
+    fn a_minibatch_that_several_threads_gather_is_in_order_of_time() {
+        const STEPS: usize = 600;
+        let track = |number: usize| {
+            let mut track = Track::new(STEPS);
+            for step in 0..2 * STEPS {
+                track.push(&[number as f32; contract::FEATURE_COUNT], step == 0, [true; ACTION_COUNT], 0, step as f32);
+            }
+            let n = track.steps();
+            Track {
+                advice: vec![None; n],
+                advantages: vec![0.0; n],
+                returns: vec![0.0; n],
+                first: [vec![0.0; 6], vec![1.0; 6]],
+                ..track
+            }
+        };
+        let mut tracks = [0, 1, 2, 3].map(track);
+        // the second sequence of each; several times as many steps as one thread gathers
+        let sequences = [(0, 1), (3, 1), (1, 1), (2, 1), (0, 1), (2, 1)];
+        assert!(STEPS * sequences.len() > GATHERED_MIN);
+        let picked = Minibatch::pick(&tracks.each_mut(), &sequences);
+        let times: Vec<f32> = (STEPS..2 * STEPS).flat_map(|step| [step as f32; 6]).collect();
+        assert_eq!(picked.old_log_prob, times);
+        let owners: Vec<f32> = picked.x.chunks_exact(contract::FEATURE_COUNT).map(|x| x[0]).collect();
+        assert!(owners.chunks_exact(6).all(|row| row == [0.0, 3.0, 1.0, 2.0, 0.0, 2.0]));
+        assert_eq!(picked.first.map(|state| state.len()), [18, 18]);
+        assert_eq!(picked.action.len(), ACTION_COUNT * times.len());
+    }
 }
