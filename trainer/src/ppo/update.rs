@@ -81,7 +81,7 @@ pub fn clip_norm(gradient: &mut [f32], largest: f32) -> f32 {
     norm
 }
 
-/// Steps that a thread gathers at least: several are worth it for the thousands of sequences that a GPU wants.
+/// Steps that a thread gathers at least: several threads are worth it for the larger minibatches that a GPU wants.
 const GATHERED_MIN: usize = 2048;
 
 /// Some whole sequences, with what they are to learn. Time-major: row `t · sequences + k` is step t of the k-th.
