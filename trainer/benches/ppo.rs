@@ -107,7 +107,7 @@ fn whole(name: &str, config: &PpoConfig, device: &Device) {
     println!("{name:<60} {per_second:9.0} steps/s {:6.2} s for 250 000", STEPS / per_second);
 }
 
-/// Thousands of environments on a GPU, and on the CPU beside it.
+/// The settings for a GPU on one, and on the CPU beside it.
 fn with_a_gpu() {
     let gpu = select(DeviceChoice::Gpu).unwrap_or_else(|error| panic!("{error}"));
     let config = PpoConfig::from_toml(include_str!("../settings/gpu.toml")).expect("sound settings");
