@@ -242,7 +242,8 @@ fn above(
     Above { losses: numbers(loss), of_hidden, gradient: model.gradient(&gradients) }
 }
 
-/// The same from burn's operations alone: what stacked LSTMs are, and what our own operations are tested against.
+/// The same from burn's operations alone: for stacked LSTMs and for what the kernels of a GPU cannot run; our own operation is tested
+/// against it.
 pub fn composed(
     weights: &Weights,
     minibatch: &Minibatch,
