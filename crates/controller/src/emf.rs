@@ -109,7 +109,7 @@ metrics! {
 }
 
 metrics! {
-    /// What the executor reports, once a record of the stream and once a reconciliation.
+    /// What the executor reports, once a record of the stream, once a reconciliation and once a notice that was taken.
     EXECUTOR:
     CLAIMS = count("Claims");
     LOST_CLAIMS = by_reason("LostClaims");
@@ -225,6 +225,14 @@ pub fn off(pool: &str, tick: u64, timing: Timing) -> Value {
     let mut values = vec![(DECISIONS, 0.0), (HOLDS, 1.0)];
     values.extend(times(tick, timing));
     document(timing.at_ms, pool, Some(Hold::ModeOff.name()), &values)
+}
+
+/// The evaluator's document about a tick that a version has decided whose record this one cannot read: that it is decided is all
+/// that is known.
+pub fn decided_elsewhere(pool: &str, tick: u64, timing: Timing) -> Value {
+    let mut values = vec![(DECISIONS, 1.0)];
+    values.extend(times(tick, timing));
+    document(timing.at_ms, pool, None, &values)
 }
 
 /// The evaluator's document about a tick that could not be decided.

@@ -39,6 +39,27 @@ pub struct Ports<T, I, D, C, M, P> {
     pub policies: P,
 }
 
+/// What came of a tick.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ticked {
+    /// The decision that stands.
+    Decided(Box<Decision>),
+    /// The pool's mode is off.
+    Off,
+    /// Another version of the stack has decided it, and this one cannot read what.
+    Unreadable,
+}
+
+impl Ticked {
+    /// The decision, if there is one that can be read.
+    pub fn decision(self) -> Option<Decision> {
+        match self {
+            Ticked::Decided(decision) => Some(*decision),
+            Ticked::Off | Ticked::Unreadable => None,
+        }
+    }
+}
+
 /// The evaluator with its cache of policies.
 pub struct Evaluator<T, I, D, C, M, P> {
     ports: Ports<T, I, D, C, M, P>,
@@ -75,7 +96,7 @@ where
     /// # Errors
     /// If something cannot be read or written that no decision can do without; then nothing was decided, and nothing
     /// happens to the fleet.
-    pub async fn tick(&self, tick: &Tick) -> Port<Option<Decision>> {
+    pub async fn tick(&self, tick: &Tick) -> Port<Ticked> {
         let deadline = Deadline::after(self.patience);
         let config = self.ports.control.config(&tick.pool).await?;
         config.validate().map_err(|e| PortError {
@@ -86,7 +107,7 @@ where
         })?;
         if config.mode == Mode::Off {
             tracing::info!(pool = tick.pool, tick = tick.seconds(), "mode is off; nothing is decided");
-            return Ok(None);
+            return Ok(Ticked::Off);
         }
         let decision = self.decide(&config, tick.seconds(), deadline).await?;
         let stands = match self.ports.decisions.put_once(&decision).await? {
@@ -94,11 +115,11 @@ where
             Written::Existed(stands) => *stands,
             Written::Unreadable => {
                 tracing::warn!(pool = tick.pool, tick = tick.seconds(), "decided by a version that cannot be read");
-                return Ok(None);
+                return Ok(Ticked::Unreadable);
             }
         };
         log(&stands);
-        Ok(Some(stands))
+        Ok(Ticked::Decided(Box::new(stands)))
     }
 
     async fn decide(&self, config: &PoolConfig, tick: u64, deadline: Deadline) -> Port<Decision> {

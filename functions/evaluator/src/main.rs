@@ -46,12 +46,12 @@ async fn run(config: Config) -> Result<(), Error> {
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let tick = tick(event.payload).inspect_err(|error| tracing::error!(error, "event refused"))?;
         let begun = Instant::now();
-        let decided = evaluator.tick(&tick).await;
-        println!("{}", metrics::report(&tick, &decided, begun));
-        let decision = decided.inspect_err(|error| {
+        let ticked = evaluator.tick(&tick).await;
+        println!("{}", metrics::report(&tick, &ticked, begun));
+        let ticked = ticked.inspect_err(|error| {
             tracing::error!(pool = tick.pool, tick = tick.seconds(), %error, "nothing was decided");
         })?;
-        Ok::<_, Error>(answer(decision.as_ref()))
+        Ok::<_, Error>(answer(ticked.decision().as_ref()))
     }))
     .await
 }

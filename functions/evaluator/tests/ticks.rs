@@ -11,7 +11,7 @@ use contract::pool::{Aggregation, MetricSource, OUTSIDE_METRICS, PoolConfig};
 use contract::record::TaskRecord;
 use contract::{Action, observation};
 use controller::ports::{Control, Instances, Kind, Point, PolicyPublisher, Tasks};
-use evaluator::handler::{Evaluator, Ports};
+use evaluator::handler::{Evaluator, Ports, Ticked};
 use testkit::builders::{TICK, instance, pool_config, task};
 use testkit::{World, op};
 
@@ -75,7 +75,7 @@ async fn setup() -> (World, OverWorld) {
 }
 
 async fn decide(evaluator: &OverWorld, tick: u64) -> Decision {
-    evaluator.tick(&at(tick)).await.unwrap().expect("the pool is not off")
+    evaluator.tick(&at(tick)).await.unwrap().decision().expect("the pool is not off")
 }
 
 fn hash(which: usize) -> String {
@@ -133,7 +133,7 @@ async fn a_tick_that_another_version_has_decided_stays_decided_and_the_next_one_
     decide(&evaluator, TICK + 60).await;
     let more = |json: &mut serde_json::Value| json["mask"].as_array_mut().unwrap().resize(25, true.into());
     assert!(!world.rewrite_decision("p", TICK + 60, more));
-    assert_eq!(evaluator.tick(&at(TICK + 60)).await.unwrap(), None);
+    assert_eq!(evaluator.tick(&at(TICK + 60)).await.unwrap(), Ticked::Unreadable);
     let third = decide(&evaluator, TICK + 120).await;
     let policy = policy::Policy::load(&policies()[0].0, &policies()[0].1).unwrap();
     let state = first.lstm.unwrap();
@@ -360,7 +360,7 @@ async fn observe_and_the_kill_switch_record_and_never_act() {
     assert_eq!((made.action, made.verdict), (Action::Launch(0, 1), Verdict::Hold));
     assert!(made.reason.starts_with("observe"), "{}", made.reason);
     config.mode = contract::control::Mode::Off;
-    assert_eq!(over(&World::with_pool(&config)).tick(&at(TICK)).await.unwrap(), None);
+    assert_eq!(over(&World::with_pool(&config)).tick(&at(TICK)).await.unwrap(), Ticked::Off);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What the executor reports: one document in CloudWatch's embedded metric format for each record of the stream, and one
-//! for each reconciliation.
+//! What the executor reports: one document in CloudWatch's embedded metric format for each record of the stream, for each
+//! reconciliation, and for each notice that was taken.
 
 use contract::decision::Outcome;
 use contract::pool::is_pool_name;
@@ -65,8 +65,9 @@ pub fn interrupted(pool: &str, timing: Timing) -> Value {
 }
 
 fn steps(done: &Reconciled) -> Values {
-    let Reconciled { adopted, orphans, orphans_ended, stuck_ended, lost, drained, finished, released, unhealthy, held } =
+    let Reconciled { adopted, orphans, orphans_ended, stuck_ended, lost, drained, released, unhealthy, held, .. } =
         *done;
+    let Reconciled { finished, launched, stopped, failed, .. } = *done;
     let counts = [
         (emf::ADOPTED, adopted),
         (emf::ORPHANS, orphans),
@@ -77,6 +78,9 @@ fn steps(done: &Reconciled) -> Values {
         (emf::UNHEALTHY_HOLD, u32::from(held)),
         (emf::DRAINED, drained),
         (emf::FINISHED, finished),
+        (emf::LAUNCHES, launched),
+        (emf::STOPS, stopped),
+        (emf::FAILED_ACTIONS, failed),
         (emf::RELEASED, released),
     ];
     counts.map(|(metric, n)| (metric, f64::from(n))).to_vec()
@@ -167,6 +171,9 @@ mod tests {
             lost: 3,
             drained: 7,
             finished: 4,
+            launched: 10,
+            stopped: 11,
+            failed: 12,
             released: 5,
             unhealthy: 6,
             held: true,
@@ -179,6 +186,9 @@ mod tests {
             ("Lost", 3.0),
             ("Drained", 7.0),
             ("Finished", 4.0),
+            ("Launches", 10.0),
+            ("Stops", 11.0),
+            ("FailedActions", 12.0),
             ("Released", 5.0),
             ("StuckEnded", 9.0),
             ("Unhealthy", 6.0),

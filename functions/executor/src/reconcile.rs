@@ -33,6 +33,12 @@ pub struct Reconciled {
     pub drained: u32,
     /// Interrupted decisions that were brought to their end.
     pub finished: u32,
+    /// Machines that those had launched.
+    pub launched: u32,
+    /// Machines that those had stopped, or told to drain.
+    pub stopped: u32,
+    /// Of those the ones that were tried again and that EC2 refused for good.
+    pub failed: u32,
     /// Decisions that were settled without having been carried out.
     pub released: u32,
     /// Machines that are recorded as alive (those that are adopted now included) and never took tasks or are gone, before
@@ -40,6 +46,22 @@ pub struct Reconciled {
     pub unhealthy: u32,
     /// Whether there are so many of them that nothing is launched or stopped.
     pub held: bool,
+}
+
+impl Reconciled {
+    /// Counts an interrupted decision by what became of it, and whether it was tried again: one that came too late for that is no
+    /// refusal by EC2.
+    fn finish(&mut self, outcome: &Outcome, is_tried: bool) {
+        self.finished += 1;
+        match outcome {
+            Outcome::Launched { instance_ids } => self.launched += instance_ids.len() as u32,
+            Outcome::Terminated { instance_ids } | Outcome::Draining { instance_ids, .. } => {
+                self.stopped += instance_ids.len() as u32;
+            }
+            Outcome::Failed { .. } => self.failed += u32::from(is_tried),
+            Outcome::NoCapacity { .. } | Outcome::Nothing { .. } | Outcome::Refused { .. } => {}
+        }
+    }
 }
 
 /// A reconciliation in which something failed.
@@ -228,7 +250,7 @@ where
                 let ids = std::slice::from_ref(&record.instance_id);
                 let outcome = self.end_drain(&record.pool, ids, now_ms).await?;
                 tracing::info!(pool = record.pool, instance = record.instance_id, ?outcome, "drained");
-                done.drained += 1;
+                done.drained += u32::from(matches!(outcome, Outcome::Terminated { .. }));
             }
             Step::Undrain(record) => {
                 let instance = record.instance_id.as_str();
@@ -287,6 +309,7 @@ where
         let claimed = Claimed { generation: intent.generation, now_ms: intent.claimed_ms };
         // what the first attempt ended is closed as ended by it, and not as lost
         self.close(&decision.pool, &before.gone, claimed.now_ms).await?;
+        let is_tried = matches!(how, Resume::Again(_));
         let settled = match how {
             Resume::Settle(outcome) => self.settle(decision, claimed, intent.plan.clone(), outcome).await,
             Resume::Again(left) => self.act_again(config, decision, claimed, (&left, &before), now_ms).await,
@@ -297,7 +320,7 @@ where
             settled => settled?,
         };
         tracing::warn!(pool = decision.pool, tick = decision.tick, ?outcome, "settled an interrupted decision");
-        done.finished += 1;
+        done.finish(&outcome, is_tried);
         Ok(())
     }
 

@@ -55,7 +55,7 @@ impl Minutes {
         self.plant.minute(&self.world, &self.config, tick * 1000, self.minute, &mut self.seen);
         self.minute += 1;
         let event = Tick::from_event(scheduled(POOL, tick)).unwrap();
-        let decision = now(self.evaluator.tick(&event)).unwrap().expect("the pool is active");
+        let decision = now(self.evaluator.tick(&event)).unwrap().decision().expect("the pool is active");
         if decision.verdict == Verdict::Act {
             let Ok(Event::Stream(records)) = Event::from_json(streamed(POOL, &[(0, tick)])) else { panic!("a batch") };
             assert!(now(executor(&self.world).batch(records, |_, _| ())).failures.is_empty());

@@ -35,7 +35,7 @@ fn tick(world: &World, tick: u64) -> Decision {
     let timer = timer();
     let _timer = timer.enter();
     let event = scheduled(POOL, tick);
-    now(evaluator(world).tick(&Tick::from_event(event).unwrap())).unwrap().unwrap()
+    now(evaluator(world).tick(&Tick::from_event(event).unwrap())).unwrap().decision().unwrap()
 }
 
 /// The decision of a tick, of which an executor makes nothing.

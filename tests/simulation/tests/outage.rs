@@ -38,7 +38,7 @@ fn decide(world: &World, tick: u64) -> Decision {
     let timer = timer();
     let _timer = timer.enter();
     let event = scheduled(POOL, tick);
-    now(evaluator(world).tick(&Tick::from_event(event).unwrap())).unwrap().unwrap()
+    now(evaluator(world).tick(&Tick::from_event(event).unwrap())).unwrap().decision().unwrap()
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn tick(files: &Files) -> Result<(), Failure> {
         }
         let scheduled_time = jiff::Timestamp::from_second(at as i64).expect("a time");
         let decided = runtime.block_on(evaluator.tick(&Tick { pool: "p".into(), scheduled_time }));
-        let decision = decided.expect("ports in memory do not fail").expect("the pool is not off");
+        let decision = decided.expect("ports in memory do not fail").decision().expect("the pool is not off");
         assert!(decision.lstm.is_some(), "the policy ran: {}", decision.reason);
     });
     ticks.tell("warm: collected, encoded, inferred, guarded, written");

@@ -168,6 +168,13 @@ fn a_pool_that_is_off_and_a_tick_that_failed_are_reported() {
     assert_eq!(undecided("p", 7200, Kind::Denied, TIMING)["TickLag"], 0.0, "a tick ahead of the clock has no lag");
 }
 
+#[test]
+fn a_tick_whose_decision_cannot_be_read_is_decided_and_holds_nothing_that_is_known() {
+    let found = decided_elsewhere("p", 60, TIMING);
+    assert_eq!((&found["Decisions"], found.get("Holds"), found.get("Reason")), (&json!(1.0), None, None));
+    assert!(found["TickLag"].is_number() && found["EvaluatorTime"].is_number(), "{found}");
+}
+
 const PAGE: &str = include_str!("../../../../docs/reference/metrics.md");
 const TEMPLATE: &str = include_str!("../../../../infra/template.yaml");
 

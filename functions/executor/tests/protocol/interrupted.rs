@@ -100,7 +100,7 @@ async fn an_executor_that_stops_between_the_marks_and_the_outcome_is_finished() 
     assert!(matches!(done, Done::Pending(_)), "{done:?}");
     // the first, which is busy, was told; the second is told only now, and has a tick for what its worker may have taken
     let reconciled = executor.reconcile(&schedule(TICK + 240)).await.unwrap();
-    assert_eq!((reconciled.finished, reconciled.drained), (1, 0), "{reconciled:?}");
+    assert_eq!((reconciled.finished, reconciled.stopped, reconciled.drained), (1, 2, 0), "{reconciled:?}");
     let ids: Vec<String> = world.machines().iter().map(|m| m.instance_id.clone()).collect();
     let outcome = world.decisions()[1].intent.clone().unwrap().outcome;
     assert_eq!(outcome, Some(Outcome::Draining { instance_ids: ids, until_ms: (TICK + 660) * 1000 }));

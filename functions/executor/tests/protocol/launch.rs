@@ -55,7 +55,8 @@ async fn a_launch_that_may_have_worked_counts_although_its_second_call_finds_no_
     let id = world.machines()[0].instance_id.clone();
     world.change_machine(&id, |m| m.visible = false);
     world.fail_next(op::LAUNCH, fault(op::LAUNCH, "InsufficientInstanceCapacity", Kind::NoCapacity));
-    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().finished, 1);
+    let resumed = executor.reconcile(&schedule(TICK + 180)).await.unwrap();
+    assert_eq!((resumed.finished, resumed.launched, resumed.failed), (1, 0, 1));
     let outcome = world.decisions()[0].intent.clone().unwrap().outcome.unwrap();
     assert!(matches!(&outcome, Outcome::Failed { error } if error.contains("may have worked")), "{outcome:?}");
     decided(&world, TICK + 240, Action::Launch(0, 1)).await;
@@ -94,7 +95,7 @@ async fn a_launch_that_worked_behind_a_time_out_is_finished_by_the_reconciler_wi
     let early = executor.reconcile(&schedule(TICK + 60)).await.unwrap();
     assert_eq!((early.finished, early.adopted), (0, 1));
     let later = executor.reconcile(&schedule(TICK + 180)).await.unwrap();
-    assert_eq!(later.finished, 1);
+    assert_eq!((later.finished, later.launched, later.stopped, later.failed), (1, 1, 0, 0));
     assert_eq!((world.machines().len(), world.instances().len()), (1, 1));
     assert!(world.decisions()[0].is_settled());
 }
