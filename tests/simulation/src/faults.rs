@@ -128,6 +128,7 @@ fn writes(operation: &str) -> bool {
             | op::DECISIONS_CLAIM
             | op::DECISIONS_PUT_INTENT
             | op::CONTROL_PUT_NO_CAPACITY
+            | op::CONTROL_PUT_SUSPECTS
             | op::POLICIES_PUT_FILE
             | op::POLICIES_MOVE_POINTER
     )
@@ -146,6 +147,7 @@ impl Director for Faults {
                 op::LAUNCH => self.note(Event::LaunchLost),
                 op::TERMINATE => self.note(Event::TerminationLost),
                 op::INSTANCES_MARK_DRAINING => self.note(Event::DrainLost),
+                op::CONTROL_PUT_SUSPECTS => self.note(Event::SuspectsLost),
                 _ => {}
             }
             Fate::Lost(fault(operation, "Timeout", Kind::Unavailable))

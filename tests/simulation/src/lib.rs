@@ -1,6 +1,6 @@
 //! Both functions' real handlers in a seeded world full of faults.
 //!
-//! A run is one pool over some hours: two hours with faults by [`profile`], then as long without any. The handlers of
+//! A run is one pool over some hours: 110 minutes with faults by [`profile`], then an hour or two without any. The handlers of
 //! `evaluator` and `executor` are the ones that are deployed; the ports are [`testkit`]'s fakes, stepped: every call
 //! stops before and after its effect, and the run decides by chance who goes on, who sleeps and who crashes there. A run
 //! is single-threaded and depends on its seed only.

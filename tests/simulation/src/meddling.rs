@@ -36,6 +36,8 @@ const SERVICES: [&[&str]; 6] = [
         op::CONTROL_KILL_SWITCH,
         op::CONTROL_NO_CAPACITY,
         op::CONTROL_PUT_NO_CAPACITY,
+        op::CONTROL_SUSPECTS,
+        op::CONTROL_PUT_SUSPECTS,
     ],
     &[
         op::INSTANCES_ALIVE,

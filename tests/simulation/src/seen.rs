@@ -114,6 +114,7 @@ events! {
     DescribeEmpty: "describe was made to show none of the recorded machines, once",
     Suspected: "a machine was suspected at first sight",
     SuspectsRaced: "two reconciliations met over the same suspects, and one of them ended nothing",
+    SuspectsLost: "suspects were written down behind a time-out",
     StuckEnded: "a machine that never took tasks was ended",
     OrphanEnded: "an orphan was ended by a pool that asks for that",
     Adopted: "a machine without a record was adopted",
