@@ -63,7 +63,7 @@ pub struct PoolConfig {
     /// Dollars of a month of UTC that no launch may lead above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usd_per_month_max: Option<f64>,
-    /// Subnets to launch in, taking turns; none means the launch template's own.
+    /// Subnets to launch in, taking turns; none means the launch template's own, or the default VPC's where it names none.
     #[serde(default)]
     pub subnets: Vec<String>,
     /// Boot time that the twin assumes until it has records of its own.
@@ -247,7 +247,7 @@ impl PoolConfig {
     /// Reads and validates a configuration.
     ///
     /// # Errors
-    /// Lists every problem found, or where the JSON is broken.
+    /// Lists every problem of values, or says where the form is broken: JSON, a field that is unknown or missing, a bound.
     pub fn from_json(text: &str) -> Result<Self, PoolError> {
         let config: Self = serde_json::from_str(text).map_err(|e| PoolError { problems: vec![e.to_string()] })?;
         config.validate()?;

@@ -198,10 +198,6 @@ fn the_promoter_reads_history_writes_policies_and_never_touches_machines() {
         let condition = json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": "lease#*"}});
         assert_eq!(writes[0].condition, condition, "{action}");
     }
-
-    // what `twinscaler improve` queries besides the tables themselves
-    let alive = json!({"Fn::Sub": "${InstancesTable.Arn}/index/alive"});
-    assert!(with_action(&statements, true, "dynamodb:Query").iter().any(|s| s.resources.contains(&alive)));
 }
 
 /// What a role may query.
@@ -220,9 +216,9 @@ fn the_executor_and_nobody_else_may_look_for_unsettled_decisions() {
 }
 
 #[test]
-fn both_functions_may_read_what_money_caps_count() {
+fn whoever_counts_money_or_learns_from_history_may_read_all_machines_of_a_time() {
     let template = template();
-    for role in ["EvaluatorRole", "ExecutorRole"] {
+    for role in ["EvaluatorRole", "ExecutorRole", "TrainerRole", "PromoterRole"] {
         let queries = queried(&template, role);
         for index in ["alive", "ended"] {
             let arn = json!({"Fn::Sub": format!("${{InstancesTable.Arn}}/index/{index}")});
@@ -450,25 +446,44 @@ fn sources(folder: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_executor_never_writes_the_kill_switch() {
+fn the_executor_writes_neither_the_kill_switch_nor_a_configuration_nor_a_lease() {
     let statements = statements(&template(), "ExecutorRole");
     let control = json!({"Fn::GetAtt": ["ControlTable", "Arn"]});
-    for action in ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"] {
+    let denied = |action: &str| -> Vec<Value> {
         let denied = with_action(&statements, false, action);
-        assert_eq!(denied.len(), 1, "{action}");
-        assert_eq!(denied[0].resources, std::slice::from_ref(&control));
-        // as a word and not as a pattern, which would be every pool's head
-        assert_eq!(denied[0].condition, json!({"ForAnyValue:StringEquals": {"dynamodb:LeadingKeys": "*"}}), "{action}");
+        assert!(denied.iter().all(|s| s.resources == std::slice::from_ref(&control)), "{action}");
+        denied.iter().map(|s| s.condition.clone()).collect()
+    };
+    // as a word and not as a pattern, which would be every pool's head
+    let switch = json!({"ForAnyValue:StringEquals": {"dynamodb:LeadingKeys": "*"}});
+    // the attribute that holds a configuration's bounds and caps, and no other item has
+    let configuration = json!({"ForAnyValue:StringEquals": {"dynamodb:Attributes": "json"}});
+    let lease = json!({"ForAnyValue:StringLike": {"dynamodb:LeadingKeys": "lease#*"}});
+    assert_eq!(denied("dynamodb:PutItem"), [switch.clone(), configuration, lease]);
+    // of writes it has no others
+    for action in ["dynamodb:UpdateItem", "dynamodb:DeleteItem"] {
+        assert_eq!(denied(action), std::slice::from_ref(&switch), "{action}");
+        let allowed = with_action(&statements, true, action);
+        assert!(allowed.iter().all(|s| !s.resources.contains(&control)), "{action}");
     }
+}
+
+#[test]
+fn a_worker_publishes_no_metrics_of_the_functions() {
+    let statements = statements(&template(), "WorkerRole");
+    let publishes = with_action(&statements, true, "cloudwatch:PutMetricData");
+    let conditions: Vec<Value> = publishes.iter().map(|s| s.condition.clone()).collect();
+    assert_eq!(conditions, [json!({"StringLike": {"cloudwatch:namespace": "Twinscaler/*"}})]);
 }
 
 #[test]
 fn a_worker_writes_nothing_of_a_machine_but_that_it_takes_tasks() {
     let statements = statements(&template(), "WorkerRole");
+    const READS: [&str; 2] = ["dynamodb:GetItem", "dynamodb:Query"];
     let machines = json!({"Fn::GetAtt": ["InstancesTable", "Arn"]});
     let writes: Vec<&Statement> = statements
         .iter()
-        .filter(|s| s.resources.contains(&machines) && s.actions.iter().any(|action| action != "dynamodb:Query"))
+        .filter(|s| s.resources.contains(&machines) && s.actions.iter().any(|action| !READS.contains(&action.as_str())))
         .collect();
     assert_eq!(writes.len(), 1);
     assert_eq!(writes[0].actions, set(&["dynamodb:UpdateItem"]));

@@ -186,8 +186,8 @@ fn the_trainer_learns_as_it_is_told_or_as_a_gpu_wants() {
         (vec![], format!("{base} 1")),
         (vec![("TrainerGpus", "1")], format!("{base} 1 {settings}/gpu.toml")),
         (
-            vec![("TrainerPopulation", "4"), ("TrainerGpus", "1"), ("TrainerConfigs", "default,ablations/cells-64")],
-            format!("{base} 4 {settings}/default.toml {settings}/ablations/cells-64.toml"),
+            vec![("TrainerPopulation", "4"), ("TrainerGpus", "1"), ("TrainerConfigs", "default,ablations/rate-3e-4")],
+            format!("{base} 4 {settings}/default.toml {settings}/ablations/rate-3e-4.toml"),
         ),
     ] {
         let parameters: Vec<_> = [("TrainerImage", "image")].into_iter().chain(parameters).collect();
@@ -202,7 +202,7 @@ fn what_the_commands_name_is_in_the_image() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let recipe = std::fs::read_to_string(format!("{root}/trainer/Containerfile")).unwrap();
     assert!(recipe.contains("\nCOPY trainer/settings /usr/local/share/twinscaler/settings\n"), "{recipe}");
-    for settings in ["default", "gpu", "ablations/cells-64"] {
+    for settings in ["default", "gpu", "ablations/rate-3e-4"] {
         assert!(std::fs::exists(format!("{root}/trainer/settings/{settings}.toml")).unwrap(), "{settings}");
     }
     // the one file that Podman and Docker both look for
