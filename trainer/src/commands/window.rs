@@ -1,5 +1,6 @@
 //! Reads what the tables hold of a window of a pool, or the same from an export.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::Path;
@@ -7,13 +8,14 @@ use std::path::Path;
 use calibration::recorded::{LineError, json_lines};
 use calibration::{Recorded, Window};
 use contract::pool::PoolConfig;
-use controller::ports::{Control, Decisions, Instances, Port, Tasks};
+use contract::record::InstanceRecord;
+use controller::ports::{Control, Decisions, Instances, Port, TIME_MS_MAX, Tasks};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::commands::pool::{PoolFileError, read_config};
 
-/// How far before the window records are looked for that reach into it.
+/// How far before the window tasks and launches are looked for that reach into it; machines that are older are found by their end.
 const LOOK_BACK_MS: u64 = 24 * 3_600_000;
 
 /// The outside world of the commands that learn from history.
@@ -75,12 +77,27 @@ where
     let config = ports.control.config(pool).await?;
     let mut tasks = ports.tasks.submitted(pool, earlier_ms, until_ms).await?;
     tasks.retain(|t| t.finished_ms.is_none_or(|finished_ms| finished_ms > from_ms));
-    let mut instances = ports.instances.launched(pool, earlier_ms, until_ms).await?;
-    instances.retain(|i| i.terminated_ms.is_none_or(|terminated_ms| terminated_ms > from_ms));
-    let older = ports.instances.alive(pool).await?.into_iter().filter(|i| i.launched_ms < earlier_ms);
-    instances.extend(older);
+    let instances = machines(&ports.instances, pool, (earlier_ms, from_ms, until_ms)).await?;
     let decisions = ports.decisions.range(pool, from_ms / 1000, until_ms.div_ceil(1000)).await?;
     Ok(Recorded { config, tasks, instances, decisions, window })
+}
+
+/// The machines that ran in a window: those launched since `earlier_ms`, and of older ones those that are alive or ended since
+/// the window began. One that both indexes show has ended.
+async fn machines<I: Instances>(
+    instances: &I,
+    pool: &str,
+    (earlier_ms, from_ms, until_ms): (u64, u64, u64),
+) -> Port<Vec<InstanceRecord>> {
+    let mut found = instances.launched(pool, earlier_ms, until_ms).await?;
+    // in this order: a machine that ends between the two reads is in both, and not in neither
+    let alive = instances.alive(pool).await?;
+    let ended = instances.ended(pool, from_ms, TIME_MS_MAX).await?;
+    let older = alive.into_iter().chain(ended).filter(|i| i.launched_ms < earlier_ms);
+    let once: BTreeMap<_, _> = older.map(|i| ((i.launched_ms, i.instance_id.clone()), i)).collect();
+    found.extend(once.into_values());
+    found.retain(|i| i.terminated_ms.is_none_or(|terminated_ms| terminated_ms > from_ms));
+    Ok(found)
 }
 
 /// The files of an export, in its directory.
@@ -150,7 +167,37 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ExportE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use testkit::World;
     use testkit::builders::{decision, instance, pool_config, task};
+
+    #[tokio::test]
+    async fn every_machine_that_ran_in_a_window_is_found_however_old_it_is() {
+        const HOUR_MS: u64 = 3_600_000;
+        const UNTIL_MS: u64 = 100 * HOUR_MS;
+        let window = Window { from_ms: UNTIL_MS - 6 * HOUR_MS, until_ms: UNTIL_MS };
+        let world = World::with_pool(&pool_config("p"));
+        for (id, launched_h, ended_h) in [
+            ("young", 97, None),
+            ("ended-young", 95, Some(96)),
+            ("old", 10, None),
+            ("ended-old", 10, Some(98)),
+            ("ended-old-after-it", 10, Some(101)),
+            ("ended-before-it", 80, Some(93)),
+            ("ended-old-before-it", 10, Some(93)),
+            ("launched-after-it", 100, None),
+        ] {
+            let mut machine = instance("p", id, 0, launched_h * HOUR_MS);
+            machine.terminated_ms = ended_h.map(|h: u64| h * HOUR_MS);
+            Instances::put_new(&world, &machine).await.unwrap();
+        }
+        let world = || world.clone();
+        let ports =
+            Ports { tasks: world(), instances: world(), decisions: world(), control: world(), policies: world() };
+        let recorded = read(&ports, "p", window).await.unwrap();
+        let mut found: Vec<&str> = recorded.instances.iter().map(|i| i.instance_id.as_str()).collect();
+        found.sort_unstable();
+        assert_eq!(found, ["ended-old", "ended-old-after-it", "ended-young", "old", "young"]);
+    }
 
     #[test]
     fn an_export_reads_back_as_it_was_and_a_broken_line_is_named() {
