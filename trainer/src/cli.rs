@@ -381,8 +381,10 @@ fn ports(
 
 async fn improve_pool(tables: Tables, store: Store, args: &ImproveArgs) -> Result<(), Failure> {
     let request = args.request().map_err(|error| failure(true, error))?;
-    let (device, ports) = (select(args.learning.device)?, ports(tables, store));
+    let device = select(args.learning.device).map_err(|error| failure(true, error))?;
+    let ports = ports(tables, store);
     eprintln!("training on {}", described(&device));
+    eprintln!("run {}; if it is interrupted, --until {} goes on with it", request.run(), request.until());
     let stop = interrupted(Phase::Learning)?.asked();
     args.stop_with_parent(stop);
     if let Some(index) = args.index {
@@ -395,7 +397,11 @@ async fn improve_pool(tables: Tables, store: Store, args: &ImproveArgs) -> Resul
         return Ok(());
     }
     let (judgement, twin) = (&said["judgement"], &said["twin"]);
-    let verdict = if judgement["promoted"] == true { "promoted" } else { "not promoted" };
+    let verdict = match (judgement["promoted"] == true, said["in_charge"] == true) {
+        (true, true) => "promoted",
+        (true, false) => "not in charge, as another policy is by now, though it was to be promoted",
+        (false, _) => "not promoted",
+    };
     println!("candidate {} {verdict}: {}", plain(&said["candidate"]), plain(&judgement["because"]));
     let usd = |name: &str| twin[name].as_f64().unwrap_or_default();
     println!("twin against reality over {} tasks: ${:.3} and ${:.3}", said["tasks"], usd("twin_usd"), usd("real_usd"));

@@ -212,6 +212,22 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     assert_eq!(json!(pointer.sha256), said["candidate"]);
     let keys = PublicKeys::parse(&key.public().to_string()).unwrap();
     assert_eq!(signed_by(&other, &pointer.sha256, &keys).await.unwrap().as_deref(), Some(key.public().id()));
+    // it says so as long as that is true
+    let again = run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(again["in_charge"], true, "{again}");
+    let next = put_in_charge(&other, &Weights::new(8, 5)).await;
+    let again = run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!((&again["judgement"]["promoted"], &again["in_charge"]), (&json!(true), &json!(false)), "{again}");
+    assert_eq!(other.pointer("p").await.unwrap().unwrap().0.sha256, next, "the pointer is left alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_to_stop_before_the_comparison_judges_and_promotes_nothing() {
+    let (world, request) = (world().await, Request { gate: Gate::Published, ..request() });
+    train_one(&ports(&world), &request, 0, &cpu(), &NEVER).await.unwrap();
+    let error = run(&ports(&world), &request, "job", &cpu(), &AtomicBool::new(true)).await.unwrap_err();
+    assert!(matches!(error, ImproveError::Stopped(_)), "{error}");
+    assert!(!world.run_files(&request.run()).iter().any(|name| name.starts_with("result-")), "it says nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +315,8 @@ async fn candidate_of(world: &World, request: &Request) -> Weights {
 async fn put_in_charge(world: &World, weights: &Weights) -> String {
     let (onnx, manifest) = package(weights, Default::default()).unwrap();
     let bundle = Bundle { onnx, manifest, checkpoint: weights.to_checkpoint(), report: Vec::new() };
-    promote(world, "p", &bundle.package(), None, None).await.unwrap();
+    let stands = world.pointer("p").await.unwrap();
+    promote(world, "p", &bundle.package(), stands.as_ref(), None).await.unwrap();
     bundle.manifest.sha256
 }
 

@@ -1,6 +1,6 @@
 //! `twinscaler improve`: the batch job. History → twins → training → comparison → promotion, or why not.
 //!
-//! A run has a name that its pool, windows, seed and settings give it. Its state and its candidates are kept under that
+//! A run has a name that its pool, windows, seed, settings and number of candidates give it. Its state and its candidates are kept under that
 //! name, so that a run that was killed goes on where it was, and one that is done says again what it said.
 
 mod args;
@@ -66,7 +66,7 @@ pub enum ImproveError {
     #[error("improve the pool: the lease was lost, and what was done since counts for nothing; start it again")]
     LeaseLost,
     /// It was asked to stop.
-    #[error("improve the pool: stopped before the comparison; with --until {0} it goes on where it was")]
+    #[error("improve the pool: stopped before anything was promoted; with --until {0} it goes on where it was")]
     Stopped(jiff::Timestamp),
     /// The window does not make a valid twin.
     #[error(transparent)]
@@ -294,7 +294,6 @@ where
     C: Control + Leases + Clone + 'static,
     P: PolicyPublisher + Runs,
 {
-    tracing::info!(run = request.run(), until = %request.until(), "to go on with this run, give it the same --until");
     let lease = lease::Held::take(ports.control.clone(), &request.pool, owner).await?;
     let improved = with_lease(ports, request, device, &lease, stop).await;
     lease.give_back().await;
@@ -311,25 +310,39 @@ async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) ->
     };
     let said: Value =
         serde_json::from_slice(&said).map_err(|e| PortError::invalid("read the result", e.to_string()))?;
+    let is_promoted = said["judgement"]["promoted"] == true;
     tracing::info!(run = request.run(), "this run is done; this is what it said");
     let stands = store.pointer(&request.pool).await?;
     let in_charge = stands.as_ref().map(|(pointer, _)| pointer.sha256.as_str());
     let candidate = said["candidate"].as_str().unwrap_or_default();
-    if said["judgement"]["promoted"] == true && in_charge != Some(candidate) && in_charge == said["incumbent"].as_str()
-    {
+    let mut is_in_charge = in_charge == Some(candidate);
+    if is_promoted && !is_in_charge && in_charge == said["incumbent"].as_str() {
         if !is_trusted(store, candidate, request).await? {
             tracing::warn!(candidate, "the run's verdict is there, and our signature is not: it is judged again");
             return Ok(None);
         }
         put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
+        is_in_charge = true;
     }
-    Ok(Some(said))
+    Ok(Some(told(said, is_promoted && is_in_charge)))
+}
+
+/// What the run said, and whether its candidate is in charge now: between the verdict and the pointer somebody else may have moved
+/// that one, and later anybody may.
+fn told(mut said: Value, is_in_charge: bool) -> Value {
+    said["in_charge"] = is_in_charge.into();
+    said
 }
 
 async fn is_trusted<P: PolicyPublisher>(store: &P, candidate: &str, request: &Request) -> Result<bool, ImproveError> {
     let Some(key) = &request.signing else { return Ok(true) };
     let keys = PublicKeys::parse(&key.public().to_string()).expect("a key's own text");
     Ok(signed_by(store, candidate, &keys).await?.is_some())
+}
+
+/// Nothing is judged or put in charge once the job was asked to stop.
+fn unless_stopped(stop: &AtomicBool, request: &Request) -> Result<(), ImproveError> {
+    if stop.load(Ordering::Relaxed) { Err(ImproveError::Stopped(request.until())) } else { Ok(()) }
 }
 
 async fn with_lease<T, I, D, C, P>(
@@ -358,7 +371,9 @@ where
             candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await;
         candidates.push(if lease.is_lost() { return Err(ImproveError::LeaseLost) } else { candidate? });
     }
+    unless_stopped(stop, request)?;
     let judged = tokio::task::block_in_place(|| judging::judged(request, &candidates, &windows, incumbent.as_ref()))?;
+    unless_stopped(stop, request)?;
     lease.check().await?;
     if judged.judgement.promoted {
         keep(&ports.policies, &judged.bundle.package(), request.signing.as_ref()).await?;
@@ -385,5 +400,5 @@ where
         let pointer = incumbent.as_ref().map(|i| &i.pointer);
         put_in_charge(&ports.policies, &request.pool, &improved.candidate, pointer).await?;
     }
-    Ok(said)
+    Ok(told(said, improved.judgement.promoted))
 }
