@@ -1,6 +1,7 @@
 # The façade: each target is a line or two; `make help` lists them.
-# Every cargo call selects the whole workspace and one small test, so that all of them share one set of features and
-# nothing is compiled twice (tests/localcloud/src/package.rs says why).
+# build, demo, test, soak, train and check select the whole workspace (build with one small test), so that they share
+# one set of features and nothing is compiled twice (tests/localcloud/src/package.rs says why); test-gpu, test-parquet,
+# bench, bench-functions, mutants and functions select packages.
 
 TOOLS ?= $(or $(TWINSCALER_TOOLS),$(CURDIR)/target/tools)
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -32,7 +33,7 @@ test: tools $(nextest) test-parquet ## run all tests
 
 test-gpu: ## train a few steps on a GPU or a software Vulkan (Debian: mesa-vulkan-drivers); a build of its own
 	XDG_RUNTIME_DIR="$${XDG_RUNTIME_DIR:-$$(mktemp -d)}" CARGO_TARGET_DIR=$(TARGET)/gpu \
-	  cargo test --locked -p twinscaler --features gpu --test gpu
+	  cargo test --locked -p twinscaler --features gpu --test gpu --test gpu_lost
 
 test-parquet: ## test the import of Parquet traces (part of test); a build of its own, as no program has it by default
 	CARGO_TARGET_DIR=$(TARGET)/parquet cargo test --locked -p traces --features parquet

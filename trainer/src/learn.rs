@@ -27,11 +27,13 @@ pub fn learn(
         evaluate_episodes: config.evaluate_episodes.next_multiple_of(courses.len() as u64),
         ..config.clone()
     };
+    let is_paired = is_paired(&start, config);
     let start = match start {
         Start::Fresh => Start::Weights(first_weights(courses, config, seed, device)?),
         start => start,
     };
-    let teachers = Teachers { advise: config.advice_coefficient > 0.0, compete: is_paired(&start) };
+    let advise = config.advice_coefficient > 0.0;
+    let teachers = Teachers { advise, compete: is_paired, discount: config.gamma };
     let job = Job {
         envs: to_learn(courses, config.n_envs, teachers),
         evaluation: to_evaluate(courses, rayon::current_num_threads()),
@@ -45,7 +47,7 @@ pub fn learn(
 fn first_weights(courses: &[Course], config: &PpoConfig, seed: u64, device: &Device) -> Result<Weights, TrainError> {
     let mut weights = Weights::fresh(config, seed);
     if config.cloning.steps > 0 {
-        let envs = to_learn(courses, config.n_envs, Teachers { advise: true, compete: false });
+        let envs = to_learn(courses, config.n_envs, Teachers { advise: true, ..Teachers::default() });
         weights = clone_teacher(envs, config, seed, device)?.0;
     }
     if config.paired_rewards {
@@ -55,9 +57,9 @@ fn first_weights(courses: &[Course], config: &PpoConfig, seed: u64, device: &Dev
 }
 
 /// Whether what is learned are gains over a teacher: who goes on from weights goes on with what their value foresees.
-fn is_paired(start: &Start) -> bool {
+pub fn is_paired(start: &Start, config: &PpoConfig) -> bool {
     match start {
-        Start::Fresh => false,
+        Start::Fresh => config.paired_rewards,
         Start::Weights(weights) => weights.paired,
         Start::Resume(state) => state.last.paired,
     }

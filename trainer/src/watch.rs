@@ -55,6 +55,7 @@ type Keep<'a> = Box<dyn FnMut(Vec<u8>) -> io::Result<()> + 'a>;
 pub struct Log<'a> {
     bar: ProgressBar,
     is_scaled: bool,
+    is_paired: bool,
     files: Option<Files>,
     keep: Option<Keep<'a>>,
     kept: Option<Instant>,
@@ -70,7 +71,7 @@ impl<'a> Log<'a> {
         let template = "{msg} {wide_bar} {pos}/{len} steps {per_sec} {eta}";
         let style = ProgressStyle::with_template(template).expect("a valid template");
         let bar = ProgressBar::new(steps).with_style(style).with_message("training");
-        Self { bar, is_scaled: false, files: None, keep: None, kept: None, began: None }
+        Self { bar, is_scaled: false, is_paired: false, files: None, keep: None, kept: None, began: None }
     }
 
     /// A bar, and files in this directory; `goes_on` keeps the lines that are there of the steps before.
@@ -82,16 +83,16 @@ impl<'a> Log<'a> {
         Ok(Self { files: Some(Files { dir: dir.to_owned(), goes_on, open: None }), ..Self::bar(steps) })
     }
 
-    /// The same for a run that learns so many loads together.
-    pub fn over(self, loads: usize) -> Self {
-        Self { is_scaled: loads > 1, ..self }
+    /// The same for a run that learns so many workloads together, from what it wastes or (paired) how much less than a teacher.
+    pub fn over(self, workloads: usize, is_paired: bool) -> Self {
+        Self { is_scaled: workloads > 1, is_paired, ..self }
     }
 
     /// The same, and the state to go on from is given to `keep` after the first update and each evaluation, every minute, and
     /// at the end.
     pub fn keeping<'b>(self, keep: impl FnMut(Vec<u8>) -> io::Result<()> + 'b) -> Log<'b> {
-        let Self { bar, is_scaled, files, kept, began, .. } = self;
-        Log { keep: Some(Box::new(keep)), bar, is_scaled, files, kept, began }
+        let Self { bar, is_scaled, is_paired, files, kept, began, .. } = self;
+        Log { keep: Some(Box::new(keep)), bar, is_scaled, is_paired, files, kept, began }
     }
 
     /// One update; `is_last` if the run is about to be stopped.
@@ -103,7 +104,7 @@ impl<'a> Log<'a> {
         let (began, from) = *self.began.get_or_insert_with(|| (Instant::now(), progress.steps));
         let steps_per_s = (progress.steps - from) as f64 / began.elapsed().as_secs_f64().max(1e-9);
         self.bar.set_position(progress.steps.min(progress.steps_total));
-        if let Some(message) = message(progress, self.is_scaled) {
+        if let Some(message) = message(progress, self.is_scaled, self.is_paired) {
             self.bar.set_message(message);
         }
         if let Some(files) = &mut self.files {
@@ -124,14 +125,15 @@ impl<'a> Log<'a> {
     }
 }
 
-/// What the bar says. Of several loads only the evaluations are comparable, and their dollars are scaled to what is at stake in
-/// each.
-fn message(progress: &Progress, is_scaled: bool) -> Option<String> {
+/// What the bar says. Of several workloads only the evaluations are comparable, and their dollars are scaled to what is at stake in
+/// each. What is learned from rewards less a teacher's is no cost of an episode.
+fn message(progress: &Progress, is_scaled: bool, is_paired: bool) -> Option<String> {
     let best = -progress.best?;
     if is_scaled {
         return Some(format!("training, best {best:.3} scaled dollars"));
     }
-    let now = progress.episode_reward.map_or(String::new(), |now| format!(", now ${:.3}", -now));
+    let cost = progress.episode_reward.filter(|_| !is_paired);
+    let now = cost.map_or(String::new(), |now| format!(", now ${:.3}", -now));
     Some(format!("training, best ${best:.3}{now}"))
 }
 
@@ -344,12 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_dollars_of_a_single_load_are_called_dollars() {
+    fn only_the_dollars_of_a_single_workload_are_called_dollars() {
         let progress = progress(1, -19.25, None);
-        assert_eq!(message(&progress, false).unwrap(), "training, best $19.250, now $21.500");
-        assert_eq!(message(&progress, true).unwrap(), "training, best 19.250 scaled dollars");
-        assert_eq!(message(&Progress { best: None, ..progress }, true), None);
-        assert!(Log::bar(1).over(2).is_scaled && !Log::bar(1).over(1).is_scaled);
+        assert_eq!(message(&progress, false, false).unwrap(), "training, best $19.250, now $21.500");
+        assert_eq!(message(&progress, false, true).unwrap(), "training, best $19.250");
+        assert_eq!(message(&progress, true, false).unwrap(), "training, best 19.250 scaled dollars");
+        assert_eq!(message(&Progress { best: None, ..progress }, true, false), None);
+        let (one, two) = (Log::bar(1).over(1, true), Log::bar(1).over(2, false));
+        assert_eq!((one.is_scaled, one.is_paired, two.is_scaled, two.is_paired), (false, true, true, false));
     }
 
     #[test]

@@ -96,6 +96,20 @@ fn a_run_that_was_ended_goes_on_where_it_was_with_the_options_it_had() {
 }
 
 #[test]
+fn a_run_of_a_version_with_fewer_settings_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    train_and_stop(dir.path(), &[]);
+    let path = dir.path().join("out/settings.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    let with = |line: &str| std::fs::write(&path, settings.replace("advice_end = 1.0\n", line)).unwrap();
+    with("advice_end = 0.5\n");
+    let error = train(dir.path(), &["--resume"]).unwrap_err();
+    assert!(error.to_string().contains("its options are others"), "{error}");
+    with("");
+    train(dir.path(), &["--resume"]).unwrap();
+}
+
+#[test]
 fn a_run_that_is_finished_is_not_gone_on_with_and_makes_way_for_another() {
     let dir = tempfile::tempdir().unwrap();
     train(dir.path(), &[]).unwrap();

@@ -49,7 +49,7 @@ impl RunDir {
         let problem = |problem: String| TrainCommandError::Resume { dir: self.path.display().to_string(), problem };
         let settings = self.path.join(SETTINGS);
         let theirs = std::fs::read_to_string(&settings).map_err(|e| problem(format!("{SETTINGS}: {e}")))?;
-        if theirs != self.settings {
+        if !self.is_about_the_same(&theirs) {
             let about = theirs.lines().next().unwrap_or_default().trim_start_matches("# ");
             let config = settings.display();
             return Err(problem(format!("its options are others ({about}); give it the same, and --config {config}")));
@@ -61,6 +61,14 @@ impl RunDir {
             }
             Err(e) => Err(problem(format!("{STATE}: {e}"))),
         }
+    }
+
+    /// Whether a file of settings is that of the same run. A version may have settings that an earlier one lacked: these have
+    /// their defaults.
+    fn is_about_the_same(&self, theirs: &str) -> bool {
+        let about = |text: &str| text.lines().next().map(str::to_owned);
+        let settings = |text: &str| PpoConfig::from_toml(text).ok();
+        about(theirs) == about(&self.settings) && settings(theirs) == settings(&self.settings)
     }
 
     /// Keeps the run's state, and its settings with the first one.

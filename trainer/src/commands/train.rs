@@ -20,7 +20,7 @@ use crate::compare::fleet_chart;
 use crate::contender::Learned;
 use crate::course::{Course, CourseError, with_drawn_boots};
 use crate::device::{DeviceError, described, select};
-use crate::learn::learn;
+use crate::learn::{is_paired, learn};
 use crate::load::{Generator, Load, LoadError, LoadName, LoadOptions, PERTURBATION, load};
 use crate::parity::Origin;
 use crate::ppo::config::PpoConfig;
@@ -346,7 +346,7 @@ pub fn watched(
     log: Log<'_>,
     stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<Trained, Watched> {
-    let (mut failed, mut log) = (None, log.over(courses.len()));
+    let (mut failed, mut log) = (None, log.over(workloads(courses), is_paired(&start, config)));
     let trained = learn(courses, start, config, seed, device, &mut |progress, snapshot| {
         let is_stopped = stopped();
         failed = log.update(progress, snapshot, is_stopped).err();
@@ -358,6 +358,11 @@ pub fn watched(
         Some(error) => Err(Watched::Log(error)),
         None => trained.map_err(Watched::Train),
     }
+}
+
+/// How many workloads are learned together.
+fn workloads(courses: &[Course]) -> usize {
+    courses.iter().map(|course| course.lots.len()).sum()
 }
 
 /// The policy and the rules on the same episodes of a load as it is.
@@ -419,7 +424,7 @@ fn page(
         steps(trained.steps, config.steps),
         args.learning.seed,
         HELD_OUT_SEEDS.end - HELD_OUT_SEEDS.start,
-        curves(&points, courses.len())
+        curves(&points, workloads(courses) > 1, trained.last.paired)
     );
     for (course, compared) in courses.iter().zip(compared) {
         let bounds = tables::bound_lines(&compared.bounds);
@@ -445,22 +450,24 @@ fn steps(done: u64, of: u64) -> String {
     }
 }
 
-/// The cost of an episode while it was learned. Of several loads only the evaluations are comparable: which episodes end
-/// during a rollout is a matter of chance, and their dollars are scaled to what is at stake.
-fn curves(curve: &[Point], courses: usize) -> String {
+/// The cost of an episode while it was learned. Of several workloads only the evaluations are comparable: which episodes end
+/// during a rollout is a matter of chance, and their dollars are scaled to what is at stake. What is learned from rewards less
+/// a teacher's is no cost.
+fn curves(curve: &[Point], is_scaled: bool, is_paired: bool) -> String {
     let points = |of: fn(&Point) -> Option<f64>| {
         curve.iter().filter_map(|p| Some((p.steps as f64, -of(p)?))).collect::<Vec<_>>()
     };
     let evaluated = report::Curve { name: "evaluated, most probable action", points: points(|p| p.evaluation) };
-    if courses > 1 {
+    if is_scaled {
         return report::curve_chart(
-            "scaled dollars an episode, mean over the loads",
+            "scaled dollars an episode, mean over the workloads",
             "environment steps",
             &[evaluated],
         );
     }
     let sampled = report::Curve { name: "while learning", points: points(|p| p.episode_reward) };
-    report::curve_chart("dollars an episode", "environment steps", &[sampled, evaluated])
+    let curves = if is_paired { vec![evaluated] } else { vec![sampled, evaluated] };
+    report::curve_chart("dollars an episode", "environment steps", &curves)
 }
 
 fn say(args: &TrainArgs, bundle: &Bundle, compared: &[Compared]) {

@@ -5,10 +5,10 @@ use contract::{Action, Mask, Observation};
 use twin::TwinEnv;
 use twin::env::{Environment, Seen, Step};
 
-use super::{Course, Lot, WASTE_DISCOUNT};
+use super::{Course, Lot};
 
 /// What teachers do beside one who learns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Teachers {
     /// They say what they would do.
     pub advise: bool,
@@ -16,6 +16,8 @@ pub struct Teachers {
     /// chance cancels then, and nothing else changes: the teacher does not know what the learner does (input-dependent
     /// baselines, Mao et al. 2019).
     pub compete: bool,
+    /// The learner's discount a step, at least: what they waste later than its episode counts as it counts its own.
+    pub discount: f64,
 }
 
 /// Environments to learn in. Each stays with one course, so that all get as many steps, however long their episodes are,
@@ -104,7 +106,7 @@ struct CoursesEnv {
     weight: f64,
     discount: f64,
     player: Option<Player>,
-    advise: bool,
+    teachers: Teachers,
     advice: Option<Action>,
 }
 
@@ -116,7 +118,7 @@ impl CoursesEnv {
             lots: course.lots.iter().copied().zip(weights.iter().copied()).collect(),
         };
         let places = courses.iter().zip(weights).map(place).collect();
-        Self { places, at: 0, weight: 1.0, discount: 0.0, player: None, advise: teachers.advise, advice: None }
+        Self { places, at: 0, weight: 1.0, discount: 0.0, player: None, teachers, advice: None }
     }
 
     fn watch(&mut self, seen: &Seen) {
@@ -137,7 +139,7 @@ impl Environment for CoursesEnv {
             rival.reset(seed, lot.teacher);
         }
         (self.weight, self.discount) = (weight, lot.discount);
-        self.player = self.advise.then(|| Box::new(lot.teacher.player()) as Player);
+        self.player = self.teachers.advise.then(|| Box::new(lot.teacher.player()) as Player);
         self.watch(&seen);
         seen
     }
@@ -145,7 +147,7 @@ impl Environment for CoursesEnv {
     fn step(&mut self, action: Action) -> Step {
         let place = &mut self.places[self.at];
         let step = place.env.step(action);
-        let discount = self.discount.max(WASTE_DISCOUNT);
+        let discount = self.discount.max(self.teachers.discount);
         let rest = |rival: &mut Rival| if step.done { rival.rest(discount) } else { 0.0 };
         let wasted_usd = place.rival.as_mut().map_or(0.0, |rival| rival.step() + rest(rival));
         let reward = (step.reward - wasted_usd) * self.weight;
@@ -186,9 +188,9 @@ mod tests {
     }
 
     /// What a learner that does this is told, step by step, and what it wastes for itself: reward and growth of the work.
-    fn played(compete: bool, action_at: impl Fn(usize) -> Action) -> Vec<f64> {
+    fn played(compete: bool, discount: f64, action_at: impl Fn(usize) -> Action) -> Vec<f64> {
         let courses = [course("a", Arc::new(EnvSpec::published()), 10.0)];
-        let mut env = to_learn(&courses, 1, Teachers { advise: false, compete }).remove(0);
+        let mut env = to_learn(&courses, 1, Teachers { advise: false, compete, discount }).remove(0);
         env.reset(7);
         let (mut told, mut work_usd) = (Vec::new(), 0.0);
         loop {
@@ -203,21 +205,29 @@ mod tests {
 
     #[test]
     fn who_does_what_its_rival_does_gains_and_loses_nothing() {
-        let told = played(true, |_| Action::Nothing);
+        let told = played(true, 0.93, |_| Action::Nothing);
         assert!(told.len() > 100 && told.iter().all(|x| x.abs() < 1e-9), "{told:?}");
-        assert!(played(false, |_| Action::Nothing).iter().any(|x| *x < -0.01));
+        assert!(played(false, 0.93, |_| Action::Nothing).iter().any(|x| *x < -0.01));
     }
 
     #[test]
     fn a_rival_takes_what_it_wastes_off_each_reward_and_what_it_has_left_off_the_last() {
         let busy = |i: usize| if i < 30 { Action::Launch(2, 1) } else { Action::Nothing };
-        let (told, own, rivals) = (played(true, busy), played(false, busy), played(false, |_| Action::Nothing));
+        // the learner's discount, and where that is less the lot's, which is 0.9
+        for (discount, counts) in [(0.99, 0.99f64), (0.93, 0.93), (0.5, 0.9)] {
+            let told = played(true, discount, busy);
+            let (own, rivals) = (played(false, discount, busy), played(false, discount, |_| Action::Nothing));
+            takes_off(&told, &own, &rivals, counts);
+        }
+    }
+
+    fn takes_off(told: &[f64], own: &[f64], rivals: &[f64], discount: f64) {
         let n = own.len();
         assert!(n < rivals.len(), "more machines are done earlier: {n} {}", rivals.len());
         for i in 0..n - 1 {
             assert!((told[i] - (own[i] - rivals[i])).abs() < 1e-9, "{i}");
         }
-        let left: f64 = rivals[n - 1..].iter().zip(0..).map(|(x, k)| x * WASTE_DISCOUNT.powi(k)).sum();
+        let left: f64 = rivals[n - 1..].iter().zip(0..).map(|(x, k)| x * discount.powi(k)).sum();
         assert!((told[n - 1] - (own[n - 1] - left)).abs() < 1e-9, "{} {} {left}", told[n - 1], own[n - 1]);
     }
 
@@ -233,7 +243,7 @@ mod tests {
         };
         let mut both = to_evaluate(&courses, 1).remove(0);
         let (a, b) = (first_step(both.as_mut(), 4), first_step(both.as_mut(), 5));
-        let mut each = to_learn(&courses, 3, Teachers { advise: true, compete: false });
+        let mut each = to_learn(&courses, 3, Teachers { advise: true, ..Teachers::default() });
         each[0].reset(2);
         assert_eq!(each[0].advice(), Some(Action::Nothing));
         for (i, alike) in [(0, a), (1, b), (2, a)] {

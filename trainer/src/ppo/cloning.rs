@@ -6,6 +6,7 @@ use twin::env::Environment;
 use super::TrainError;
 use super::config::{CloningConfig, PpoConfig};
 use super::loss::Coefficients;
+use super::lost::unless_lost;
 use super::rollout::{Actor, Collector};
 use super::state::State;
 use super::train::{estimate, generator, set_reward_scale};
@@ -25,6 +26,15 @@ pub fn clone_teacher(
     device: &Device,
 ) -> Result<(Weights, Vec<Losses>), TrainError> {
     config.check()?;
+    unless_lost(device, || imitate(envs, config, seed, device))
+}
+
+fn imitate(
+    envs: Vec<Box<dyn Environment>>,
+    config: &PpoConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<(Weights, Vec<Losses>), TrainError> {
     let cloning = &config.cloning;
     if envs.is_empty() {
         return Err(TrainError::NoEnvironment);

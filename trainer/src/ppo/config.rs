@@ -40,7 +40,7 @@ pub struct PpoConfig {
     pub learning_rate: f64,
     /// Share of the learning rate that is left at the end; it falls linearly. 1 keeps it.
     pub learning_rate_end: f64,
-    /// Weight of the value's squared error.
+    /// Weight of half the value's squared error.
     pub value_coefficient: f32,
     /// Weight of the entropy bonus at the start: keeps the policy from settling before it has seen alternatives.
     pub entropy_coefficient: f32,
@@ -49,6 +49,8 @@ pub struct PpoConfig {
     /// Weight of the cross entropy to the teacher's action, which holds the policy to it wherever the rewards do not say otherwise.
     /// 0 learns from rewards alone.
     pub advice_coefficient: f32,
+    /// Share of that weight which is left at the end; it falls linearly. 1 keeps it.
+    pub advice_end: f32,
     /// Largest Euclidean norm of the gradient. Low enough to stop a burst, high enough that the value's gradient, which is
     /// the larger one, does not shrink the policy's all the time.
     pub grad_norm_max: f32,
@@ -109,9 +111,9 @@ pub struct CloningConfig {
     pub minibatch_sequences: usize,
     /// Adam's step size at the start; it falls to a tenth.
     pub learning_rate: f64,
-    /// Share of the steps in which the policy acts instead of the teacher, at the end; it rises from 0.
+    /// Share of the steps in which the policy acts instead of the teacher; it rises from 0 towards this, round by round.
     pub student_share: f64,
-    /// Weight of the value's squared error.
+    /// Weight of half the value's squared error.
     pub value_coefficient: f32,
 }
 
@@ -150,6 +152,7 @@ impl Default for PpoConfig {
             entropy_coefficient: 0.01,
             entropy_end: 0.0,
             advice_coefficient: 0.0,
+            advice_end: 1.0,
             grad_norm_max: 5.0,
             average_updates: 1,
             waste_only: true,
@@ -210,11 +213,14 @@ impl PpoConfig {
                 "reward_scale must be above 0",
             ),
             (self.entropy_coefficient >= 0.0, "entropy_coefficient must be at least 0"),
+            ((0.0..=1.0).contains(&self.entropy_end), "entropy_end must be between 0 and 1"),
             (self.advice_coefficient >= 0.0, "advice_coefficient must be at least 0"),
+            ((0.0..=1.0).contains(&self.advice_end), "advice_end must be between 0 and 1"),
             (self.value_coefficient >= 0.0, "value_coefficient must be at least 0"),
             (self.cloning.epochs > 0, "cloning.epochs must be at least 1"),
             (self.cloning.minibatch_sequences > 0, "cloning.minibatch_sequences must be at least 1"),
             (self.cloning.learning_rate > 0.0, "cloning.learning_rate must be above 0"),
+            (self.cloning.value_coefficient >= 0.0, "cloning.value_coefficient must be at least 0"),
             ((0.0..=1.0).contains(&self.cloning.student_share), "cloning.student_share must be between 0 and 1"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
@@ -238,8 +244,15 @@ mod tests {
         assert!(PpoConfig::from_toml("epoch = 7").unwrap_err().to_string().contains("epoch"));
         assert!(PpoConfig::from_toml("clip = 0.0").unwrap_err().to_string().contains("clip must be above 0"));
         assert!(PpoConfig::from_toml("reward_scale = -1.0").is_err());
-        let error = PpoConfig::from_toml("[cloning]\nstudent_share = 1.5").unwrap_err().to_string();
-        assert!(error.contains("cloning.student_share"), "{error}");
+        for (wrong, named) in [
+            ("entropy_end = -3.0", "entropy_end"),
+            ("advice_end = nan", "advice_end"),
+            ("[cloning]\nstudent_share = 1.5", "cloning.student_share"),
+            ("[cloning]\nvalue_coefficient = nan", "cloning.value_coefficient"),
+        ] {
+            let error = PpoConfig::from_toml(wrong).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod config;
 pub mod evaluate;
 pub mod gae;
 pub mod loss;
+mod lost;
 mod lstm;
 #[cfg(feature = "gpu")]
 mod lstm_gpu;
@@ -65,6 +66,12 @@ pub enum TrainError {
         /// What is asked for.
         wanted: String,
     },
+    /// The GPU is gone.
+    #[error(
+        "the GPU is gone ({0}); run it again to go on from the last state (train: with --resume, improve: with the same \
+         --until), or with --device cpu"
+    )]
+    DeviceLost(String),
     /// A checkpoint cannot be used.
     #[error("checkpoint: {0}; train from fresh weights or use another checkpoint")]
     Checkpoint(String),

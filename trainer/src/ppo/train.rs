@@ -13,6 +13,7 @@ use super::config::{PpoConfig, RewardScale};
 use super::evaluate::{Choice, evaluate, mean_reward};
 use super::gae;
 use super::loss::Coefficients;
+use super::lost::unless_lost;
 use super::rollout::{Actor, Collector};
 use super::state::State;
 use super::track::Track;
@@ -110,9 +111,14 @@ pub type Watcher<'a> = dyn FnMut(&Progress, &Snapshot) -> ControlFlow<()> + 'a;
 /// threads; another kind of CPU may round differently.
 ///
 /// # Errors
-/// If the settings make no sense, there is no environment, or a number stops being finite.
+/// If the settings make no sense, there is no environment, a number stops being finite, or the GPU is gone.
 pub fn train(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result<Trained, TrainError> {
     config.check()?;
+    let device = job.device.clone();
+    unless_lost(&device, || learn(job, config, seed, watch))
+}
+
+fn learn(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result<Trained, TrainError> {
     if job.envs.is_empty() {
         return Err(TrainError::NoEnvironment);
     }
@@ -225,7 +231,7 @@ fn schedule(config: &PpoConfig, done: f64) -> Schedule {
             clip: config.clip,
             value: config.value_coefficient,
             entropy: config.entropy_coefficient * falling(f64::from(config.entropy_end)) as f32,
-            advice: config.advice_coefficient,
+            advice: config.advice_coefficient * falling(f64::from(config.advice_end)) as f32,
         },
         epochs: config.epochs,
         minibatch_sequences: config.minibatch_sequences,

@@ -95,6 +95,8 @@ struct Read {
     policies: PoliciesByHash,
     /// Policies that no trusted key has signed, if there are trusted keys.
     unsigned: Vec<String>,
+    /// The end of the time that was asked for.
+    until_ms: u64,
     now_ms: u64,
 }
 
@@ -107,6 +109,16 @@ impl Read {
     fn up_to(&self, i: usize) -> &[Decision] {
         let end = self.before + i + 1;
         &self.log[end.saturating_sub(WARM_UP_TICKS + 3)..end]
+    }
+
+    /// Machines that were ended in that time as they never took tasks, which no decision asks for: when, and which.
+    fn stuck(&self) -> Vec<(u64, &str)> {
+        let from_ms = self.explained().first().map_or(self.until_ms, |d| d.tick * 1000);
+        let ended = self.instances.iter().filter(|r| r.ended == Some(Ended::Stuck));
+        let ended = ended.filter_map(|r| Some((r.terminated_ms?, r.instance_id.as_str())));
+        let mut ended: Vec<_> = ended.filter(|(at_ms, _)| (from_ms..self.until_ms).contains(at_ms)).collect();
+        ended.sort_unstable();
+        ended
     }
 
     fn replays(&self) -> Vec<Replay> {
@@ -169,7 +181,7 @@ where
             let sways = sways(read.up_to(0), &read.policies, read.config.tick_s);
             vec![text::whole(decision, sways.as_deref(), replay)]
         }
-        (_, decisions, _) => [listed(decisions), stuck(&read.instances)].concat(),
+        (_, decisions, _) => [listed(decisions), stuck(&read.stuck())].concat(),
     };
     lines.extend(findings.map(|findings| verified(&replays, &findings)).into_iter().flatten());
     Ok(Said { text: lines.join("\n"), is_right })
@@ -209,7 +221,11 @@ where
         None => Vec::new(),
     };
     let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    Ok(Read { config, log, before, instances, policies, unsigned, now_ms })
+    let until_ms = match asked {
+        Asked::One(_) => first * 1000,
+        Asked::All(window) => window.until_ms,
+    };
+    Ok(Read { config, log, before, instances, policies, unsigned, until_ms, now_ms })
 }
 
 /// Every machine that was alive at some time since then, once.
@@ -258,7 +274,10 @@ fn as_json(read: &Read, replays: &[Replay], findings: Option<&[Finding]>) -> Val
     let decisions: Vec<Value> = read.explained().iter().enumerate().map(of).collect();
     let finding = |f: &Finding| json!({"tick": f.tick, "time": text::time(f.tick), "invariant": f.invariant, "what": f.what, "certain": f.is_certain});
     let findings = findings.map(|all| all.iter().map(finding).collect::<Vec<_>>());
-    json!({"pool": read.config.pool, "decisions": decisions, "findings": findings})
+    let stuck = read.stuck();
+    let ended: Vec<Value> =
+        stuck.iter().map(|(at_ms, id)| json!({"time": text::time(at_ms / 1000), "instance": id})).collect();
+    json!({"pool": read.config.pool, "decisions": decisions, "ended_without_decision": ended, "findings": findings})
 }
 
 /// One line for each decision that asked for something, and one for each run of holds of a kind; then sums.
@@ -274,11 +293,11 @@ fn listed(decisions: &[Decision]) -> Vec<String> {
     lines
 }
 
-/// Machines that were ended as they never took tasks, which no decision asks for.
-fn stuck(instances: &[InstanceRecord]) -> Vec<String> {
-    let ended = instances.iter().filter(|r| r.ended == Some(Ended::Stuck));
-    let ended = ended.filter_map(|r| Some((text::time(r.terminated_ms? / 1000), &r.instance_id)));
-    ended.map(|(time, id)| format!("{time}  {id} was ended without a decision: it never took tasks")).collect()
+fn stuck(ended: &[(u64, &str)]) -> Vec<String> {
+    let line = |(at_ms, id): &(u64, &str)| {
+        format!("{}  {id} was ended without a decision: it never took tasks", text::time(at_ms / 1000))
+    };
+    ended.iter().map(line).collect()
 }
 
 /// Holds of the same kind by the same kind of decider say the same.
