@@ -14,7 +14,7 @@ use crate::plant::{Plant, PlantTask, Reported};
 use crate::stack::{CPU_METRIC, NAMESPACE, Stack};
 
 /// Ticks between two reconciliations, as in the template.
-const RECONCILE_TICKS: u64 = 5;
+const RECONCILE_TICKS: u64 = 1;
 
 /// A pool at work.
 pub struct Run<'a> {
