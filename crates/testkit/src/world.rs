@@ -1,5 +1,6 @@
 //! The state behind all fakes: what tests set up, look at, and make fail. It knows no port's rules.
 
+use std::collections::btree_map::Values;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -346,6 +347,11 @@ impl World {
     pub fn count(&self, operation: &'static str) -> usize {
         let operation = known(operation);
         self.lock().calls.iter().filter(|call| **call == operation).count()
+    }
+
+    /// Looks at all decisions, by pool and tick, without copying them.
+    pub fn with_decisions<R>(&self, look: impl FnOnce(Values<'_, (String, u64), Decision>) -> R) -> R {
+        look(self.lock().decisions.values())
     }
 
     /// All decisions, by pool and tick.

@@ -50,7 +50,7 @@ fn settled(outcome: &Outcome) -> (Values, Option<&'static str>) {
 pub fn reconciled(pool: &str, done: &Result<Reconciled, Unfinished>, timing: Timing) -> Value {
     let (found, error) = match done {
         Ok(done) => (Some(done), None),
-        Err(Unfinished { error, done }) => (done.as_ref(), Some(error)),
+        Err(Unfinished { error, done }) => (done.as_deref(), Some(error)),
     };
     let reason = error.map(|error| error.kind.name());
     let mut values = found.map(steps).unwrap_or_default();
@@ -199,7 +199,7 @@ mod tests {
         let error = || PortError { operation: "x", code: "y".into(), message: "z".into(), kind: Kind::Denied };
         let unread = Err(Unfinished::from(error()));
         assert_eq!(told(&reconciled("p", &unread, TIMING)), (named(&[("ExecutorFailures", 1.0)]), Some("Denied")));
-        let some = Err(Unfinished { error: error(), done: Some(done) });
+        let some = Err(Unfinished { error: error(), done: Some(Box::new(done)) });
         let with_failure: Vec<_> = expected.into_iter().chain([("ExecutorFailures", 1.0)]).collect();
         assert_eq!(told(&reconciled("p", &some, TIMING)), (named(&with_failure), Some("Denied")));
     }

@@ -70,7 +70,7 @@ pub struct Unfinished {
     /// The first error.
     pub error: PortError,
     /// What was found and done all the same; none if something could not be read.
-    pub done: Option<Reconciled>,
+    pub done: Option<Box<Reconciled>>,
 }
 
 impl From<PortError> for Unfinished {
@@ -156,7 +156,7 @@ where
                 failed.get_or_insert(error);
             }
         }
-        failed.map_or(Ok(done), |error| Err(Unfinished { error, done: Some(done) }))
+        failed.map_or(Ok(done), |error| Err(Unfinished { error, done: Some(Box::new(done)) }))
     }
 
     /// Writes down what was seen, and what is about to be ended. Whoever cannot ends nothing: another reconciliation was

@@ -445,7 +445,8 @@ impl Meddling {
     }
 
     fn poison(&mut self, world: &World, seen: &mut Seen) -> String {
-        let Some(last) = world.decisions().pop().filter(|d| d.lstm.is_some()) else { return "no poison".into() };
+        let last = world.with_decisions(|all| all.last().cloned()).filter(|d| d.lstm.is_some());
+        let Some(last) = last else { return "no poison".into() };
         seen.note(Event::PoisonedState);
         let shorten = self.rng.random_bool(0.5);
         world.change_decision(&last.pool, last.tick, |d| {

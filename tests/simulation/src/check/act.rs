@@ -33,8 +33,8 @@ impl Checker {
     ) -> Checked {
         ensure(!killed, "I10", || format!("{tick} was claimed behind the kill switch"))?;
         let mode = scene.meddling.mode.map_or(Mode::Active, |(mode, _)| mode);
-        let claimed = scene.world.decisions().into_iter().find(|d| d.tick == tick);
-        let carried_out = claimed.is_some_and(|d| mode.carries_out(d.action));
+        let claimed = scene.world.with_decisions(|mut all| all.find(|d| d.tick == tick).map(|d| d.action));
+        let carried_out = claimed.is_some_and(|action| mode.carries_out(action));
         ensure(carried_out, "I10", || format!("{tick} was claimed in mode {mode:?}"))?;
         ensure(generation == self.generation + 1, "I6", || {
             format!("generation {generation} follows {}", self.generation)
@@ -88,8 +88,9 @@ impl Checker {
         let intent = |d: &Decision| d.intent.clone();
         let is_refused = |d: &Decision| matches!(intent(d).and_then(|i| i.outcome), Some(Outcome::Refused { .. }));
         let generation = |d: &Decision| intent(d).map(|i| i.generation);
-        let asking = scene.world.decisions().into_iter().filter(|d| of(d) && !is_refused(d));
-        let Some(decision) = asking.max_by_key(generation) else {
+        let asks = |d: &&Decision| of(d) && !is_refused(d);
+        let decision = scene.world.with_decisions(|all| all.filter(asks).max_by_key(|d| generation(d)).cloned());
+        let Some(decision) = decision else {
             return ensure(false, "I6", || format!("a launch that no stored plan asks for: {plan:?}"));
         };
         let tick = decision.tick;
@@ -113,8 +114,8 @@ impl Checker {
     /// that some plan stops may be left out of the executor's count.
     fn mostly_healthy(&self, scene: Scene<'_>, what: &str) -> Checked {
         let known_ms = scene.now_ms.saturating_sub(UNKNOWN_MS + LATE_TICKS * scene.config.tick_s * 1000);
-        let decisions = scene.world.decisions();
-        let planned: BTreeSet<&String> = decisions.iter().filter_map(planned).flat_map(stops).collect();
+        let planned: BTreeSet<String> =
+            scene.world.with_decisions(|all| all.filter_map(planned).flat_map(stops).cloned().collect());
         let records = scene.world.instances();
         let alive = records.iter().filter(|r| r.terminated_ms.is_none_or(|at| at > known_ms)).count();
         let deadline_ms = (BOOT_DEADLINE_S + LATE_TICKS * scene.config.tick_s) * 1000;
@@ -230,7 +231,7 @@ fn is_orphan(scene: Scene<'_>, machine: &Machine, since_ms: u64) -> bool {
     let launches = |d: &Decision| Some(d.tick) == tick && matches!(planned(d), Some(Plan::Launch(_)));
     let is_over = scene.config.orphans_end_after_s.is_some_and(|s| since_ms + s * 1000 <= scene.now_ms);
     let is_given = scene.meddling.joined.contains_key(&machine.instance_id);
-    has_all && is_over && is_given && !scene.world.decisions().iter().any(launches)
+    has_all && is_over && is_given && !scene.world.with_decisions(|mut all| all.any(launches))
 }
 
 /// Whether a decision has taken a machine out of service.
@@ -257,9 +258,9 @@ fn stops(plan: &Plan) -> &[String] {
 fn stopping(scene: Scene<'_>, id: &str) -> Option<Decision> {
     let names = |d: &Decision| planned(d).is_some_and(|plan| stops(plan).iter().any(|i| i == id));
     let is_refused = |intent: &Intent| matches!(intent.outcome, Some(Outcome::Refused { .. }));
-    let ends = |d: &Decision| names(d) && !d.intent.as_ref().is_some_and(is_refused);
-    let ending = scene.world.decisions().into_iter().filter(ends);
-    ending.max_by_key(|d| d.intent.as_ref().map(|intent| intent.generation))
+    let ends = |d: &&Decision| names(d) && !d.intent.as_ref().is_some_and(is_refused);
+    let generation = |d: &&Decision| d.intent.as_ref().map(|intent| intent.generation);
+    scene.world.with_decisions(|all| all.filter(ends).max_by_key(generation).cloned())
 }
 
 fn planned(decision: &Decision) -> Option<&Plan> {

@@ -69,8 +69,8 @@ fn others_are_left_alone(scene: Scene<'_>) -> Checked {
     let record = scene.world.instances().into_iter().find(|r| others.contains_key(&r.instance_id));
     ensure(record.is_none(), "I3", || format!("a record of another stack's machine: {record:?}"))?;
     let names = |d: &Decision| d.intent.as_ref().is_some_and(|i| named(i).any(|id| others.contains_key(id)));
-    let named = scene.world.decisions().into_iter().find(names);
-    ensure(named.is_none(), "I3", || format!("another stack's machine is in {:?}", named.map(|d| d.intent)))
+    let named = scene.world.with_decisions(|mut all| all.find(|d| names(d)).and_then(|d| d.intent.clone()));
+    ensure(named.is_none(), "I3", || format!("another stack's machine is in {named:?}"))
 }
 
 /// Machines that a plan stops, and those that an outcome names.
