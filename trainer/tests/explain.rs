@@ -162,12 +162,18 @@ async fn a_machine_that_was_ended_as_it_never_took_tasks_is_told_of() {
     (stuck.terminated_ms, stuck.ended) = (Some((TICK + 60) * 1000), Some(Ended::Stuck));
     let mut lost = instance("p", "i-2", 2, TICK * 1000 - 3_600_000);
     (lost.terminated_ms, lost.ended) = (Some((TICK + 60) * 1000), Some(Ended::Lost));
-    for record in [&stuck, &lost] {
+    let mut later = instance("p", "i-3", 2, TICK * 1000 - 3_600_000);
+    (later.terminated_ms, later.ended) = (Some((TICK + 86_400) * 1000), Some(Ended::Stuck));
+    for record in [&stuck, &lost, &later] {
         world.outside().put_new(record).await.unwrap();
     }
     let Said { text, .. } = said(&world, &["--pool", WINDOW], None).await;
     let told = "2023-11-14T22:15:00Z  i-1 was ended without a decision: it never took tasks";
-    assert!(text.ends_with(told) && !text.contains("i-2"), "{text}");
+    assert!(text.ends_with(told) && !text.contains("i-2") && !text.contains("i-3"), "{text}");
+    let Said { text, .. } = said(&world, &["--pool", WINDOW, "--json"], None).await;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let ended = serde_json::json!([{"time": "2023-11-14T22:15:00Z", "instance": "i-1"}]);
+    assert_eq!(json["ended_without_decision"], ended);
 }
 
 #[tokio::test]

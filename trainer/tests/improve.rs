@@ -6,7 +6,7 @@ use backtest::gate::{Gate, GateConfig, Tolerance};
 use calibration::Window;
 use contract::capacity::Bounds;
 use contract::control::Lease;
-use contract::manifest::Manifest;
+use contract::manifest::{Manifest, Pointer};
 use contract::pool::PoolConfig;
 use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
 use serde_json::json;
@@ -215,6 +215,16 @@ async fn a_run_that_died_before_the_pointer_moved_moves_it() {
     // it says so as long as that is true
     let again = run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     assert_eq!(again["in_charge"], true, "{again}");
+    // who rolls it back does not get it again
+    let (stands, _) = other.pointer("p").await.unwrap().unwrap();
+    let rolled_back = Pointer { sha256: "0".repeat(64), previous: Some(stands.sha256.clone()), ..stands };
+    other.overwrite_pointer("p", rolled_back.clone());
+    let mut verdict = verdict.clone();
+    verdict["incumbent"] = json!(rolled_back.sha256);
+    other.put_run_file(&request.run(), &result, verdict.to_string().into_bytes()).await.unwrap();
+    let again = run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(again["in_charge"], false, "{again}");
+    assert_eq!(other.pointer("p").await.unwrap().unwrap().0.sha256, rolled_back.sha256);
     let next = put_in_charge(&other, &Weights::new(8, 5)).await;
     let again = run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
     assert_eq!((&again["judgement"]["promoted"], &again["in_charge"]), (&json!(true), &json!(false)), "{again}");

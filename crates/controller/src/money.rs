@@ -196,9 +196,21 @@ fn bills<'a>(records: impl IntoIterator<Item = &'a InstanceRecord>) -> Vec<Bill>
 }
 
 /// How much an hour may be added to `rate`, and the cap that says so; none without caps. `spent` is none if it could not be
-/// read: then nothing may be added where a cap needs it. Where several leave no room for any machine, one that lasts is named: that
-/// the hour's cap is reached as well says less.
+/// read: then nothing may be added where a cap needs it.
 pub fn left(config: &PoolConfig, rate: NanoUsd, spent: Option<Spent>, now_ms: u64) -> Option<(NanoUsd, Cap)> {
+    caps(config, rate, spent, now_ms).min()
+}
+
+/// The same as it is told to people. Where the cap of the day or the month leaves no room for any machine it is that one, with what
+/// it leaves: that the hour's, which passes by itself, leaves even less says nothing then.
+pub fn left_to_tell(config: &PoolConfig, rate: NanoUsd, spent: Option<Spent>, now_ms: u64) -> Option<(NanoUsd, Cap)> {
+    let cheapest = prices(config).into_iter().min().unwrap_or_default();
+    let lasting = caps(config, rate, spent, now_ms).filter(|(left, cap)| *left < cheapest && *cap != Cap::Hour).min();
+    lasting.or_else(|| left(config, rate, spent, now_ms))
+}
+
+/// What each cap leaves.
+fn caps(config: &PoolConfig, rate: NanoUsd, spent: Option<Spent>, now_ms: u64) -> impl Iterator<Item = (NanoUsd, Cap)> {
     let hour = config.usd_per_hour_max.map(|max| (NanoUsd::of(max).minus(rate), Cap::Hour));
     let of = |max: Option<f64>, cap: Cap, spent: Option<NanoUsd>, period: Option<Period>| {
         max.map(|max| match (spent, period) {
@@ -211,11 +223,7 @@ pub fn left(config: &PoolConfig, rate: NanoUsd, spent: Option<Spent>, now_ms: u6
     };
     let today = of(config.usd_per_day_max, Cap::Day, spent.map(|s| s.today), day(now_ms));
     let this_month = of(config.usd_per_month_max, Cap::Month, spent.map(|s| s.this_month), month(now_ms));
-    let caps = || [this_month, today, hour].into_iter().flatten();
-    let (least, tightest) = caps().min()?;
-    let cheapest = prices(config).into_iter().min().unwrap_or_default();
-    let lasting = caps().find(|(left, cap)| *left < cheapest && *cap != Cap::Hour);
-    Some((least, lasting.map_or(tightest, |(_, cap)| cap)))
+    [hour, today, this_month].into_iter().flatten()
 }
 
 /// What may be added at most after launches that the check refused for money a short while ago, by the log; `past` is

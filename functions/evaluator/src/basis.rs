@@ -40,7 +40,7 @@ impl Basis {
 
     fn real(config: &PoolConfig, collected: &Collected, tick: u64) -> Self {
         let now_ms = tick * 1000;
-        let left = money::left(config, collected.rate, collected.spent, now_ms);
+        let left = money::left_to_tell(config, collected.rate, collected.spent, now_ms);
         Self {
             observation: collected.observation.clone(),
             shadow: None,

@@ -9,7 +9,7 @@ use calibration::recorded::{LineError, json_lines};
 use calibration::{Recorded, Window};
 use contract::pool::PoolConfig;
 use contract::record::InstanceRecord;
-use controller::ports::{Control, Decisions, Instances, Port, TIME_MS_MAX, Tasks};
+use controller::ports::{Control, Decisions, Instances, Port, Tasks};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -92,12 +92,23 @@ async fn machines<I: Instances>(
     let mut found = instances.launched(pool, earlier_ms, until_ms).await?;
     // in this order: a machine that ends between the two reads is in both, and not in neither
     let alive = instances.alive(pool).await?;
-    let ended = instances.ended(pool, from_ms, TIME_MS_MAX).await?;
-    let older = alive.into_iter().chain(ended).filter(|i| i.launched_ms < earlier_ms);
+    let mut older = alive;
+    // day by day, so that a window long ago is not more than a read may hold
+    let mut at_ms = from_ms;
+    while at_ms < until_ms.max(now_ms()) {
+        let ended = instances.ended(pool, at_ms, at_ms + LOOK_BACK_MS - 1).await?;
+        older.extend(ended.into_iter().filter(|i| i.launched_ms < earlier_ms));
+        at_ms += LOOK_BACK_MS;
+    }
+    let older = older.into_iter().filter(|i| i.launched_ms < earlier_ms);
     let once: BTreeMap<_, _> = older.map(|i| ((i.launched_ms, i.instance_id.clone()), i)).collect();
     found.extend(once.into_values());
     found.retain(|i| i.terminated_ms.is_none_or(|terminated_ms| terminated_ms > from_ms));
     Ok(found)
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
 /// The files of an export, in its directory.

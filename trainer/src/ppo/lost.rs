@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a defect of the program")]
-    fn a_panic_on_a_device_that_answers_goes_on() {
+    fn a_panic_on_the_cpu_goes_on() {
         let _ = unless_lost::<()>(&Device::flex(), || panic!("a defect of the program"));
     }
 

@@ -64,18 +64,21 @@ fn each_cap_leaves_what_it_has_and_the_tightest_decides() {
     assert_eq!(of(Some(1.8), Some(22.0), Some(100.0)), Some((usd(0.0), Cap::Month)));
 }
 
+type Left = fn(&PoolConfig, NanoUsd, Option<Spent>, u64) -> Option<(NanoUsd, Cap)>;
+
 #[test]
 fn a_cap_that_lasts_is_named_where_it_leaves_no_room_whatever_the_hour_leaves() {
     let of = |hour, day: f64, month: f64| {
         let config = capped(Some(hour), Some(4.0 + day * DAY_LEFT_H), Some(100.0 + month * MONTH_LEFT_H));
-        left(&config, usd(1.0), spent_usd(4.0, 100.0), NOON_MS)
+        let of = |of: Left| of(&config, usd(1.0), spent_usd(4.0, 100.0), NOON_MS);
+        (of(left_to_tell), of(left))
     };
-    // the cheapest machine costs 0.2 an hour, and what is left is least where the hour's cap is reached
-    assert_eq!(of(1.0, 1.0, 9.0), Some((usd(0.0), Cap::Day)));
-    assert_eq!(of(1.05, 1.15, 9.0), Some((usd(0.05), Cap::Day)));
-    assert_eq!(of(1.05, 1.2, 9.0), Some((usd(0.05), Cap::Hour)), "there is room for it below the day's");
-    assert_eq!(of(1.0, 1.0, 1.0), Some((usd(0.0), Cap::Month)));
-    let unread = left(&capped(Some(1.0), Some(50.0), None), usd(1.0), None, NOON_MS);
+    // the cheapest machine costs 0.2 an hour
+    assert_eq!(of(1.0, 1.0, 9.0), (Some((usd(0.0), Cap::Day)), Some((usd(0.0), Cap::Hour))));
+    assert_eq!(of(1.05, 1.15, 9.0), (Some((usd(0.15), Cap::Day)), Some((usd(0.05), Cap::Hour))));
+    assert_eq!(of(1.05, 1.2, 9.0).0, Some((usd(0.05), Cap::Hour)), "below the day's there is room for it");
+    assert_eq!(of(1.0, 1.15, 1.1).0, Some((usd(0.1), Cap::Month)), "the tightest of those that last");
+    let unread = left_to_tell(&capped(Some(1.0), Some(50.0), None), usd(1.0), None, NOON_MS);
     assert_eq!(unread, Some((usd(0.0), Cap::Unknown)));
 }
 

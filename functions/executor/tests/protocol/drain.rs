@@ -75,7 +75,7 @@ async fn a_machine_that_ec2_does_not_let_go_works_again() {
     decided(&world, TICK + 60, Action::Stop(0, 1)).await;
     let done = executor.execute("p", TICK + 60).await.unwrap();
     assert!(matches!(&done, Done::Settled(Outcome::Draining { instance_ids, .. }) if *instance_ids == [id.clone()]));
-    executor.reconcile(&schedule(TICK + 120)).await.unwrap();
+    assert_eq!(executor.reconcile(&schedule(TICK + 120)).await.unwrap().drained, 0, "it did not go");
     assert!(world.alive("p").await.unwrap().iter().all(|r| r.drain.is_none()));
     assert!(world.machines()[1].alive);
 }

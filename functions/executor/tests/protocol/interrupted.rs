@@ -58,7 +58,8 @@ async fn an_interrupted_launch_is_not_repeated_behind_the_kill_switch() {
     world.fail_next(op::LAUNCH, fault(op::LAUNCH, "RequestTimeout", Kind::Unavailable));
     assert!(matches!(executor.execute("p", TICK).await.unwrap(), Done::Pending(_)));
     world.put_kill_switch(contract::control::KillSwitch { engaged: true }).await.unwrap();
-    assert_eq!(executor.reconcile(&schedule(TICK + 180)).await.unwrap().finished, 1);
+    let resumed = executor.reconcile(&schedule(TICK + 180)).await.unwrap();
+    assert_eq!((resumed.finished, resumed.failed), (1, 0), "EC2 refused nothing");
     assert!(world.decisions()[0].is_settled() && world.machines().is_empty());
 }
 

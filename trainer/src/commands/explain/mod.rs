@@ -95,8 +95,8 @@ struct Read {
     policies: PoliciesByHash,
     /// Policies that no trusted key has signed, if there are trusted keys.
     unsigned: Vec<String>,
-    /// The end of the time that was asked for.
-    until_ms: u64,
+    /// The time that was asked for; of one decision none.
+    window: Window,
     now_ms: u64,
 }
 
@@ -113,10 +113,10 @@ impl Read {
 
     /// Machines that were ended in that time as they never took tasks, which no decision asks for: when, and which.
     fn stuck(&self) -> Vec<(u64, &str)> {
-        let from_ms = self.explained().first().map_or(self.until_ms, |d| d.tick * 1000);
         let ended = self.instances.iter().filter(|r| r.ended == Some(Ended::Stuck));
         let ended = ended.filter_map(|r| Some((r.terminated_ms?, r.instance_id.as_str())));
-        let mut ended: Vec<_> = ended.filter(|(at_ms, _)| (from_ms..self.until_ms).contains(at_ms)).collect();
+        let mut ended: Vec<_> =
+            ended.filter(|(at_ms, _)| (self.window.from_ms..self.window.until_ms).contains(at_ms)).collect();
         ended.sort_unstable();
         ended
     }
@@ -213,7 +213,12 @@ where
     log.reverse();
     let before = log.len();
     log.extend(explained);
-    let instances = alive_since(&ports.instances, pool, first * 1000).await?;
+    let first_ms = first * 1000;
+    let window = match asked {
+        Asked::One(_) => Window { from_ms: first_ms, until_ms: first_ms },
+        Asked::All(window) => *window,
+    };
+    let instances = alive_since(&ports.instances, pool, window.from_ms.min(first_ms)).await?;
     let policies = policies(&ports.policies, &log[before..]).await?;
     let there = policies.iter().filter(|(_, policy)| policy.is_ok()).map(|(sha256, _)| sha256);
     let unsigned = match keys {
@@ -221,11 +226,7 @@ where
         None => Vec::new(),
     };
     let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    let until_ms = match asked {
-        Asked::One(_) => first * 1000,
-        Asked::All(window) => window.until_ms,
-    };
-    Ok(Read { config, log, before, instances, policies, unsigned, until_ms, now_ms })
+    Ok(Read { config, log, before, instances, policies, unsigned, window, now_ms })
 }
 
 /// Every machine that was alive at some time since then, once.

@@ -304,7 +304,11 @@ where
 ///
 /// Whoever trains may write a run's files, so that what one says is no reason to sign: with a key, a verdict to promote a
 /// policy that this key has not signed counts for nothing, and the candidates are judged again.
-async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) -> Result<Option<Value>, ImproveError> {
+async fn said_before<P: PolicyPublisher + Runs>(
+    store: &P,
+    request: &Request,
+    stop: &AtomicBool,
+) -> Result<Option<Value>, ImproveError> {
     let Some(said) = store.run_file(&request.run(), &request.result(), RESULT_BYTES_MAX).await? else {
         return Ok(None);
     };
@@ -316,15 +320,18 @@ async fn said_before<P: PolicyPublisher + Runs>(store: &P, request: &Request) ->
     let in_charge = stands.as_ref().map(|(pointer, _)| pointer.sha256.as_str());
     let candidate = said["candidate"].as_str().unwrap_or_default();
     let mut is_in_charge = in_charge == Some(candidate);
-    if is_promoted && !is_in_charge && in_charge == said["incumbent"].as_str() {
+    // somebody who has rolled it back since does not want it again
+    let is_rolled_back = stands.as_ref().is_some_and(|(pointer, _)| pointer.previous.as_deref() == Some(candidate));
+    if is_promoted && !is_in_charge && !is_rolled_back && in_charge == said["incumbent"].as_str() {
         if !is_trusted(store, candidate, request).await? {
             tracing::warn!(candidate, "the run's verdict is there, and our signature is not: it is judged again");
             return Ok(None);
         }
+        unless_stopped(stop, request)?;
         put_in_charge(store, &request.pool, candidate, stands.as_ref()).await?;
         is_in_charge = true;
     }
-    Ok(Some(told(said, is_promoted && is_in_charge)))
+    Ok(Some(told(said, is_in_charge)))
 }
 
 /// What the run said, and whether its candidate is in charge now: between the verdict and the pointer somebody else may have moved
@@ -359,7 +366,7 @@ where
     C: Control + Leases + Clone + 'static,
     P: PolicyPublisher + Runs,
 {
-    if let Some(said) = said_before(&ports.policies, request).await? {
+    if let Some(said) = said_before(&ports.policies, request, stop).await? {
         return Ok(said);
     }
     let windows = windows::read(ports, request).await?;
@@ -400,5 +407,6 @@ where
         let pointer = incumbent.as_ref().map(|i| &i.pointer);
         put_in_charge(&ports.policies, &request.pool, &improved.candidate, pointer).await?;
     }
-    Ok(told(said, improved.judgement.promoted))
+    let is_in_charge = improved.judgement.promoted || improved.incumbent.as_ref() == Some(&improved.candidate);
+    Ok(told(said, is_in_charge))
 }
