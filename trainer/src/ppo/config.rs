@@ -109,7 +109,7 @@ pub struct CloningConfig {
     pub epochs: usize,
     /// Sequences in one minibatch; small, since imitation needs many updates rather than exact gradients.
     pub minibatch_sequences: usize,
-    /// Adam's step size at the start; it falls to a tenth.
+    /// Adam's step size at the start; it falls towards a tenth, round by round.
     pub learning_rate: f64,
     /// Share of the steps in which the policy acts instead of the teacher; it rises from 0 towards this, round by round.
     pub student_share: f64,
