@@ -38,9 +38,12 @@ impl Books {
         Self { usd_per_hour, bills: scene.world.instances().into_iter().map(bill).collect() }
     }
 
-    /// The same, and every machine of ours without a live record: what it is nobody knows, and it counts as the dearest.
+    /// The same as the controller has to count it: recorded machines at their records' prices, which are an alternate's for some,
+    /// and every machine of ours without a live record as the dearest, for what it is nobody knows.
     fn with_strays(scene: Scene<'_>) -> Self {
         let mut books = Self::of(scene);
+        let live = scene.world.instances().into_iter().filter(|r| r.terminated_ms.is_none());
+        books.usd_per_hour += live.map(|r| r.usd_per_hour - scene.config.sizes[r.size].usd_per_hour).sum::<f64>();
         let dearest = scene.config.sizes.iter().map(|size| size.usd_per_hour).fold(0.0, f64::max);
         let records = scene.world.instances();
         let recorded = |id: &str| records.iter().any(|r| r.terminated_ms.is_none() && r.instance_id == id);
