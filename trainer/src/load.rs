@@ -52,8 +52,9 @@ pub enum Generator {
 }
 
 /// What names mean, for help and errors.
-pub const FORMS: &str = "paper (paper:alternating), paper:100s-first, paper:both, application, poisson, bursts, daily, bags, varied, a FILE (.swf, .csv, \
-     .jsonl or .ndjson, each also .gz; .parquet, or a folder of them, in builds with that feature; .json for a scenario), or pool:NAME@WINDOW with a WINDOW like 6h or \
+pub const FORMS: &str = "paper (paper:alternating), paper:100s-first, paper:both, application, poisson, bursts, daily, bags, \
+     varied, a FILE (.swf, .csv, .jsonl or .ndjson, each also .gz; .parquet, or a folder of them, in builds with that \
+     feature; .json for a scenario), or pool:NAME@WINDOW with a WINDOW like 6h or \
      2026-01-31T00:00:00Z/2026-02-01T00:00:00Z";
 
 /// Names of the generated loads.

@@ -101,8 +101,8 @@ fn a_run_of_a_version_with_fewer_settings_goes_on() {
     train_and_stop(dir.path(), &[]);
     let path = dir.path().join("out/settings.toml");
     let settings = std::fs::read_to_string(&path).unwrap();
-    let with = |line: &str| std::fs::write(&path, settings.replace("advice_end = 1.0\n", line)).unwrap();
-    with("advice_end = 0.5\n");
+    let with = |line: &str| std::fs::write(&path, settings.replace("gae_lambda = 0.95\n", line)).unwrap();
+    with("gae_lambda = 0.5\n");
     let error = train(dir.path(), &["--resume"]).unwrap_err();
     assert!(error.to_string().contains("its options are others"), "{error}");
     with("");

@@ -13,9 +13,6 @@ use crate::Error;
 use crate::plant::{Plant, PlantTask, Reported};
 use crate::stack::{CPU_METRIC, NAMESPACE, Stack};
 
-/// Ticks between two reconciliations, as in the template.
-const RECONCILE_TICKS: u64 = 1;
-
 /// A pool at work.
 pub struct Run<'a> {
     /// Where.
@@ -23,7 +20,6 @@ pub struct Run<'a> {
     /// The machines and workers.
     pub plant: Plant,
     config: PoolConfig,
-    start_s: u64,
     next_tick: u64,
     /// Workers that are ready and whose machine has no record yet: they report again in a minute.
     unreported: Vec<(String, u64)>,
@@ -34,7 +30,7 @@ impl<'a> Run<'a> {
     /// CloudWatch take no points from the future.
     pub fn new(stack: &'a Stack, config: PoolConfig, seed: u64, start_s: u64, load: Vec<PlantTask>) -> Self {
         let plant = Plant::new(seed, &config, start_s * 1000, load);
-        Self { stack, plant, config, start_s, next_tick: start_s, unreported: Vec::new() }
+        Self { stack, plant, config, next_tick: start_s, unreported: Vec::new() }
     }
 
     /// The time of the next tick, seconds since the epoch.
@@ -51,9 +47,7 @@ impl<'a> Run<'a> {
         self.next_tick += self.config.tick_s;
         self.work(tick).await?;
         let decision = self.stack.tick(tick).await?;
-        if ((tick - self.start_s) / self.config.tick_s).is_multiple_of(RECONCILE_TICKS) {
-            self.stack.reconcile(tick).await?;
-        }
+        self.stack.reconcile(tick).await?;
         self.look().await?;
         Ok(decision)
     }

@@ -28,9 +28,7 @@ const TUNE_SEEDS_MAX: usize = 8;
 /// What to compare, on what.
 #[derive(Args, Clone, Debug)]
 pub struct BacktestArgs {
-    /// The load: paper (or paper:alternating), paper:100s-first, paper:both, application, poisson, bursts, daily, bags,
-    /// varied, a trace FILE (.swf, .csv, .jsonl or .ndjson, each also .gz; .parquet, or a folder of such, in a build
-    /// with the feature parquet), a scenario FILE (.json), or pool:NAME@WINDOW
+    /// The load: a name, a FILE or pool:NAME@WINDOW; all of them are listed below
     #[arg(long, value_name = "LOAD")]
     pub workload: String,
     /// Policy files or directories, and rules: several at once, or the option again and again

@@ -49,8 +49,6 @@ pub struct PpoConfig {
     /// Weight of the cross entropy to the teacher's action, which holds the policy to it wherever the rewards do not say otherwise.
     /// 0 learns from rewards alone.
     pub advice_coefficient: f32,
-    /// Share of that weight which is left at the end; it falls linearly. 1 keeps it.
-    pub advice_end: f32,
     /// Largest Euclidean norm of the gradient. Low enough to stop a burst, high enough that the value's gradient, which is
     /// the larger one, does not shrink the policy's all the time.
     pub grad_norm_max: f32,
@@ -152,7 +150,6 @@ impl Default for PpoConfig {
             entropy_coefficient: 0.01,
             entropy_end: 0.0,
             advice_coefficient: 0.0,
-            advice_end: 1.0,
             grad_norm_max: 5.0,
             average_updates: 1,
             waste_only: true,
@@ -215,7 +212,6 @@ impl PpoConfig {
             (self.entropy_coefficient >= 0.0, "entropy_coefficient must be at least 0"),
             ((0.0..=1.0).contains(&self.entropy_end), "entropy_end must be between 0 and 1"),
             (self.advice_coefficient >= 0.0, "advice_coefficient must be at least 0"),
-            ((0.0..=1.0).contains(&self.advice_end), "advice_end must be between 0 and 1"),
             (self.value_coefficient >= 0.0, "value_coefficient must be at least 0"),
             (self.cloning.epochs > 0, "cloning.epochs must be at least 1"),
             (self.cloning.minibatch_sequences > 0, "cloning.minibatch_sequences must be at least 1"),
@@ -246,7 +242,6 @@ mod tests {
         assert!(PpoConfig::from_toml("reward_scale = -1.0").is_err());
         for (wrong, named) in [
             ("entropy_end = -3.0", "entropy_end"),
-            ("advice_end = nan", "advice_end"),
             ("[cloning]\nstudent_share = 1.5", "cloning.student_share"),
             ("[cloning]\nvalue_coefficient = nan", "cloning.value_coefficient"),
         ] {

@@ -231,7 +231,7 @@ fn schedule(config: &PpoConfig, done: f64) -> Schedule {
             clip: config.clip,
             value: config.value_coefficient,
             entropy: config.entropy_coefficient * falling(f64::from(config.entropy_end)) as f32,
-            advice: config.advice_coefficient * falling(f64::from(config.advice_end)) as f32,
+            advice: config.advice_coefficient,
         },
         epochs: config.epochs,
         minibatch_sequences: config.minibatch_sequences,

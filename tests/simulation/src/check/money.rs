@@ -42,11 +42,11 @@ impl Books {
     /// and every machine of ours without a live record as the dearest, for what it is nobody knows.
     fn with_strays(scene: Scene<'_>) -> Self {
         let mut books = Self::of(scene);
-        let live = scene.world.instances().into_iter().filter(|r| r.terminated_ms.is_none());
-        books.usd_per_hour += live.map(|r| r.usd_per_hour - scene.config.sizes[r.size].usd_per_hour).sum::<f64>();
         let dearest = scene.config.sizes.iter().map(|size| size.usd_per_hour).fold(0.0, f64::max);
-        let records = scene.world.instances();
-        let recorded = |id: &str| records.iter().any(|r| r.terminated_ms.is_none() && r.instance_id == id);
+        let live: Vec<_> = scene.world.instances().into_iter().filter(|r| r.terminated_ms.is_none()).collect();
+        books.usd_per_hour +=
+            live.iter().map(|r| r.usd_per_hour - scene.config.sizes[r.size].usd_per_hour).sum::<f64>();
+        let recorded = |id: &str| live.iter().any(|r| r.instance_id == id);
         for machine in scene.world.machines() {
             let ours = machine.alive && is_ours(&machine, &scene.config.pool);
             if ours && !recorded(&machine.instance_id) {
