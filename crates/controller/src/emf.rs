@@ -120,6 +120,7 @@ metrics! {
     NOTHING_TO_DO = count("NothingToDo");
     FAILED_ACTIONS = count("FailedActions");
     PENDING = count("Pending");
+    RECONCILIATIONS = count("Reconciliations");
     ADOPTED = count("Adopted");
     ORPHANS = count("Orphans");
     ORPHANS_ENDED = count("OrphansEnded");

@@ -55,6 +55,7 @@ pub fn reconciled(pool: &str, done: &Result<Reconciled, Unfinished>, timing: Tim
     let reason = error.map(|error| error.kind.name());
     let mut values = found.map(steps).unwrap_or_default();
     values.extend(error.map(|_| (emf::EXECUTOR_FAILURES, 1.0)));
+    values.push((emf::RECONCILIATIONS, f64::from(u8::from(error.is_none()))));
     values.push((emf::EXECUTOR_TIME, timing.own_ms));
     emf::document(timing.at_ms, pool, reason, &values)
 }
@@ -194,14 +195,15 @@ mod tests {
             ("Unhealthy", 6.0),
             ("UnhealthyHold", 1.0),
         ];
-        assert_eq!(told(&document), (named(&expected), None));
+        let of_all = |others: &[(&str, f64)]| named(&[&expected, others].concat());
+        assert_eq!(told(&document), (of_all(&[("Reconciliations", 1.0)]), None));
         assert_eq!(document["ExecutorTime"], 20.0);
         let error = || PortError { operation: "x", code: "y".into(), message: "z".into(), kind: Kind::Denied };
         let unread = Err(Unfinished::from(error()));
-        assert_eq!(told(&reconciled("p", &unread, TIMING)), (named(&[("ExecutorFailures", 1.0)]), Some("Denied")));
+        let failed = [("ExecutorFailures", 1.0), ("Reconciliations", 0.0)];
+        assert_eq!(told(&reconciled("p", &unread, TIMING)), (named(&failed), Some("Denied")));
         let some = Err(Unfinished { error: error(), done: Some(Box::new(done)) });
-        let with_failure: Vec<_> = expected.into_iter().chain([("ExecutorFailures", 1.0)]).collect();
-        assert_eq!(told(&reconciled("p", &some, TIMING)), (named(&with_failure), Some("Denied")));
+        assert_eq!(told(&reconciled("p", &some, TIMING)), (of_all(&failed), Some("Denied")));
     }
 
     #[test]

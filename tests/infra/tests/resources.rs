@@ -10,6 +10,11 @@ fn template() -> Template {
     Template::transformed().unwrap()
 }
 
+/// The queue of what was given up.
+fn dead_letters() -> Value {
+    json!({"Fn::GetAtt": ["DeadLetters", "Arn"]})
+}
+
 /// `name (type) role` of each key of a table or an index.
 fn keys(table: &Value, schema: &Value) -> Vec<String> {
     let definitions = table["AttributeDefinitions"].as_array().unwrap();
@@ -119,8 +124,7 @@ fn the_stream_brings_the_executor_new_decisions_to_act_and_gives_up_into_a_queue
     assert_eq!(mapping["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
     assert_eq!(mapping["BisectBatchOnFunctionError"], true);
     assert!(mapping["MaximumRetryAttempts"].as_u64().is_some_and(|n| n <= 10));
-    let queue = json!({"Fn::GetAtt": ["DeadLetters", "Arn"]});
-    assert_eq!(mapping["DestinationConfig"]["OnFailure"]["Destination"], queue);
+    assert_eq!(mapping["DestinationConfig"]["OnFailure"]["Destination"], dead_letters());
 }
 
 #[test]
@@ -138,7 +142,33 @@ fn the_schedules_carry_their_time_and_can_be_disabled() {
         let input = properties["Target"]["Input"]["Fn::Sub"].as_str().unwrap();
         let input: Value = serde_json::from_str(input).unwrap();
         assert_eq!(input, json!({"pool": "${PoolName}", "scheduled_time": "<aws.scheduler.scheduled-time>"}));
+        assert_eq!(
+            properties["Target"]["DeadLetterConfig"],
+            json!({"Arn": dead_letters()}),
+            "what cannot be delivered"
+        );
     }
+}
+
+#[test]
+fn a_notice_that_cannot_be_delivered_lies_in_the_queue_which_lets_that_rule_in_and_no_other() {
+    let template = template();
+    let target = &template.properties("ExecutorFunctionSpotNotices")["Targets"][0];
+    assert_eq!(target["DeadLetterConfig"], json!({"Arn": dead_letters()}));
+    let policy = template.properties("DeadLettersPolicy");
+    assert_eq!(policy["Queues"], json!([{"Ref": "DeadLetters"}]));
+    let statements = policy["PolicyDocument"]["Statement"].as_array().unwrap();
+    let allowed = &statements[0];
+    assert_eq!(
+        (statements.len(), &allowed["Effect"], &allowed["Action"]),
+        (1, &json!("Allow"), &json!("sqs:SendMessage"))
+    );
+    assert_eq!(
+        (&allowed["Principal"], &allowed["Resource"]),
+        (&json!({"Service": "events.amazonaws.com"}), &dead_letters())
+    );
+    let rule = json!({"Fn::GetAtt": ["ExecutorFunctionSpotNotices", "Arn"]});
+    assert_eq!(allowed["Condition"], json!({"ArnEquals": {"aws:SourceArn": rule}}));
 }
 
 #[test]
@@ -341,14 +371,17 @@ fn every_alarm_has_its_runbook() {
 }
 
 #[test]
-fn a_pool_that_nobody_decides_about_raises_an_alarm_where_schedules_tick() {
+fn a_pool_that_nobody_decides_about_or_reconciles_raises_an_alarm_where_schedules_tick() {
     let template = template();
-    assert_eq!(template.0["Resources"]["SilentEvaluator"]["Condition"], "HasSchedules");
     assert_eq!(template.0["Conditions"]["HasSchedules"], json!({"Fn::Equals": [{"Ref": "SchedulesState"}, "ENABLED"]}));
-    let alarm = template.properties("SilentEvaluator");
-    assert_eq!((&alarm["MetricName"], &alarm["TreatMissingData"]), (&json!("Decisions"), &json!("breaching")));
-    assert_eq!((&alarm["ComparisonOperator"], &alarm["Threshold"]), (&json!("LessThanThreshold"), &json!(1)));
-    assert_eq!(alarm["Dimensions"], json!([{"Name": "Pool", "Value": {"Ref": "PoolName"}}]));
+    for (name, metric) in [("SilentEvaluator", "Decisions"), ("SilentExecutor", "Reconciliations")] {
+        assert_eq!(template.0["Resources"][name]["Condition"], "HasSchedules");
+        let alarm = template.properties(name);
+        assert_eq!((&alarm["MetricName"], &alarm["TreatMissingData"]), (&json!(metric), &json!("breaching")));
+        assert_eq!((&alarm["Statistic"], &alarm["Threshold"]), (&json!("Sum"), &json!(1)));
+        assert_eq!(alarm["ComparisonOperator"], "LessThanThreshold");
+        assert_eq!(alarm["Dimensions"], json!([{"Name": "Pool", "Value": {"Ref": "PoolName"}}]));
+    }
 }
 
 /// No value of the secret is a parameter, and without its name nothing is looked up.

@@ -39,18 +39,19 @@ pub type Outputs = BTreeMap<String, String>;
 impl LocalCloud {
     /// Deploys the template and gives its outputs.
     ///
-    /// The zips go into a bucket, as `sam package` does; the launch templates are copied to where EC2 is.
+    /// Zips and template go into a bucket, as `sam deploy` does (a request takes 51 200 bytes of a template at most); the
+    /// launch templates are copied to where EC2 is.
     ///
     /// # Errors
     /// Names the resources that failed and why.
     pub async fn deploy(&self, options: &DeployOptions) -> Result<Outputs, Error> {
         let bucket = format!("{}-code", options.stack_name);
-        let template = self.package_template(options, &bucket).await?;
+        let template_url = self.package_template(options, &bucket).await?;
         let parameters = self.parameters(&options.parameters).await?;
 
         let mut params = vec![
             ("StackName".to_owned(), options.stack_name.clone()),
-            ("TemplateBody".to_owned(), template),
+            ("TemplateURL".to_owned(), template_url),
             ("Capabilities.member.1".to_owned(), "CAPABILITY_AUTO_EXPAND".to_owned()),
             ("Capabilities.member.2".to_owned(), "CAPABILITY_NAMED_IAM".to_owned()),
         ];
@@ -64,7 +65,7 @@ impl LocalCloud {
         Ok(outputs)
     }
 
-    /// Uploads the zips and gives the template with their places in it.
+    /// Uploads the zips and the template with their places in it, and says where it is.
     async fn package_template(&self, options: &DeployOptions, bucket: &str) -> Result<String, Error> {
         let path = &options.template;
         let mut template = std::fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
@@ -78,7 +79,8 @@ impl LocalCloud {
                 Error::Template { path: path.clone(), reason: format!("it has no CodeUri of {function}") }
             })?;
         }
-        Ok(template)
+        self.put_object(bucket, "template.yaml", template.into_bytes()).await?;
+        Ok(format!("{}/{bucket}/template.yaml", self.endpoint()))
     }
 
     /// PUT into S3; without a key it creates the bucket.
