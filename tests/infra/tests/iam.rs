@@ -469,6 +469,18 @@ fn the_executor_writes_neither_the_kill_switch_nor_a_configuration_nor_a_lease()
 }
 
 #[test]
+fn the_scheduler_calls_both_functions_and_leaves_what_it_cannot_deliver() {
+    let statements = statements(&template(), "SchedulerRole");
+    for (action, resources) in [
+        ("lambda:InvokeFunction", &["EvaluatorFunction", "ExecutorFunction"][..]),
+        ("sqs:SendMessage", &["DeadLetters"]),
+    ] {
+        let allowed = with_action(&statements, true, action).into_iter().flat_map(|s| s.resources.iter().map(short));
+        assert_eq!(allowed.collect::<Vec<_>>(), resources, "{action}");
+    }
+}
+
+#[test]
 fn a_worker_publishes_no_metrics_of_the_functions() {
     let statements = statements(&template(), "WorkerRole");
     let publishes = with_action(&statements, true, "cloudwatch:PutMetricData");

@@ -97,7 +97,7 @@ async fn machines<I: Instances>(
     let mut at_ms = from_ms;
     while at_ms < until_ms.max(now_ms()) {
         let ended = instances.ended(pool, at_ms, at_ms + LOOK_BACK_MS - 1).await?;
-        older.extend(ended.into_iter().filter(|i| i.launched_ms < earlier_ms));
+        older.extend(ended);
         at_ms += LOOK_BACK_MS;
     }
     let older = older.into_iter().filter(|i| i.launched_ms < earlier_ms);
