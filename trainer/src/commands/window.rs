@@ -107,7 +107,8 @@ async fn machines<I: Instances>(
     Ok(found)
 }
 
-fn now_ms() -> u64 {
+/// The time, Unix milliseconds.
+pub(super) fn now_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 

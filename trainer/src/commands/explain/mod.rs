@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use signing::PublicKeys;
 
 use self::replay::{PoliciesByHash, Replay, replay, sways};
-use crate::commands::window::Ports;
+use crate::commands::window::{Ports, now_ms};
 use crate::load::LoadName;
 use crate::promote::signed_by;
 use crate::store::runnable;
@@ -225,7 +225,7 @@ where
         Some(keys) => unsigned(&ports.policies, there, keys).await?,
         None => Vec::new(),
     };
-    let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+    let now_ms = now_ms();
     Ok(Read { config, log, before, instances, policies, unsigned, window, now_ms })
 }
 

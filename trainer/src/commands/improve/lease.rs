@@ -9,6 +9,7 @@ use controller::ports::Leases;
 use tokio::task::JoinHandle;
 
 use super::ImproveError;
+use crate::commands::window::now_ms;
 
 /// How long a lease outlives its holder.
 const LEASE_MS: u64 = 5 * 60_000;
@@ -22,10 +23,6 @@ pub(super) struct Held<L> {
     owner: String,
     lost: Arc<AtomicBool>,
     prolonging: JoinHandle<()>,
-}
-
-fn now_ms() -> u64 {
-    jiff::Timestamp::now().as_millisecond().unsigned_abs()
 }
 
 fn lease(owner: &str) -> Lease {
