@@ -7,8 +7,9 @@
 //! that are compared. A line has the rule, and of each policy the mean cost and its difference from that rule, paired by
 //! episode, with its 95 % interval (Student's t).
 //!
-//! With `--varied N` also N draws of `varied` that nobody has learned, each beside the cheapest of the rules that teachers are
-//! picked from on that very draw: the mean difference for all of them, and for each kind of arrivals.
+//! With `--varied N` also N loads of any shape, drawn as those of `varied` that are learned from, each beside the rule that is
+//! cheapest on other days of it, of those that teachers are picked from: the mean difference for all of them and for each kind of
+//! arrivals, the mean of the dearest twentieth, and how many are dearer by more than 2 %, and how many of these surely so.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,19 +17,20 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use backtest::interval::interval_95;
-use backtest::play::{Contender, mean_usd_below, outcomes};
+use backtest::interval::{Interval, interval_95};
+use backtest::play::{Contender, outcomes};
 use backtest::rules::Rule;
 use backtest::tune::far_apart;
 use clap::Parser;
 use rayon::prelude::*;
 use traces::Width;
 use twin::arrivals::{Daily, Mmpp, MmppState, daily, mmpp};
+use twin::varied::shape;
 use twin::workload::{Application, poisson};
-use twin::{EnvSpec, Job, Workload};
+use twin::{EnvSpec, Job, SimConfig, Workload};
 use twinscaler::compare::{best_of, tuned_rules};
 use twinscaler::contender::Named;
-use twinscaler::course::with_drawn_boots;
+use twinscaler::course::{cheapest, with_drawn_boots};
 use twinscaler::load::{LoadName, LoadOptions, load};
 
 /// Compares policies with rules that were tuned on the load at hand.
@@ -52,7 +54,7 @@ struct Arguments {
     /// Rules found by an earlier run are taken from this file, and others added to it
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Also this many draws of any shape, each beside the rule that is best on it with hindsight
+    /// Also this many loads of any shape, each beside the rule that is cheapest on other days of it
     #[arg(long, value_name = "N", default_value_t = 0)]
     varied: u64,
     /// What cargo adds
@@ -114,7 +116,7 @@ impl Rules {
 const DRAWS: Range<u64> = 5000..5016;
 /// Other days of the same loads, that rules are searched on.
 const OTHER_DRAWS: Range<u64> = 4000..4008;
-/// The first draw of `varied` that policies are compared on.
+/// The shape of the first of the loads of any shape: from here on none is learned from.
 const VARIED_FROM: u64 = 7000;
 /// How arrivals come in `varied`, by the seed's remainder.
 const KINDS: [&str; 4] = ["even", "daily", "bursts", "generations"];
@@ -158,8 +160,18 @@ impl Row {
     }
 
     fn drawn(name: &str, of: impl Fn(Range<u64>) -> Arc<EnvSpec>) -> Self {
-        let tuned_on = (of(OTHER_DRAWS), (0..TUNED_ON).collect());
-        Self { name: name.into(), spec: of(DRAWS), seeds: (0..DRAWS.end - DRAWS.start).collect(), tuned_on }
+        let each = |spec: Arc<EnvSpec>| (spec.clone(), (0..spec.workloads().len() as u64).collect());
+        let (spec, seeds) = each(of(DRAWS));
+        Self { name: name.into(), spec, seeds, tuned_on: each(of(OTHER_DRAWS)) }
+    }
+
+    /// Of a generator: days without a task are left out.
+    fn generated(name: &str, config: &SimConfig, jobs: impl Fn(u64) -> Vec<Job>) -> Self {
+        Self::drawn(name, |draws| {
+            let workloads = draws.map(|seed| Arc::new(Workload::new(jobs(seed)))).filter(|w| !w.jobs().is_empty());
+            let spec = EnvSpec::new(config.clone(), workloads.collect()).expect("a load that fits");
+            Arc::new(spec.with_time_enough())
+        })
     }
 
     fn with_hindsight(self) -> Self {
@@ -184,13 +196,7 @@ fn rows(arguments: &Arguments, is_ec2: bool, machines: u16) -> Vec<Row> {
         ],
     };
     rows.extend(GENERATED.map(|name| Row::drawn(name, |draws| spec(&named(name), draws))));
-    rows.extend(SHAPES.map(|(name, jobs)| {
-        Row::drawn(name, |draws| {
-            let workloads = draws.map(|seed| Arc::new(Workload::new(jobs(seed)))).collect();
-            let spec = EnvSpec::new(paper.config().as_ref().clone(), workloads).expect("a load that fits");
-            Arc::new(spec.with_time_enough())
-        })
-    }));
+    rows.extend(SHAPES.map(|(name, jobs)| Row::generated(name, paper.config(), jobs)));
     let episodes = if is_ec2 { 2 } else { 1 };
     rows.extend(arguments.logs.iter().map(|log| {
         let row = Row::alone(&log.name, spec(&log.file, 0..1), episodes);
@@ -207,42 +213,70 @@ fn usd(contender: &dyn Contender, row: &Row) -> Vec<f64> {
     outcomes(contender, &row.spec, &row.seeds).expect("it plays").iter().map(|o| o.total_usd).collect()
 }
 
-/// What the cheapest of the rules far apart costs on one draw.
-fn least_usd(spec: &Arc<EnvSpec>, seed: u64) -> f64 {
-    far_apart().iter().fold(f64::INFINITY, |least, rule| {
-        let usd = mean_usd_below(rule, spec, &[seed], least).expect("a rule never fails");
-        usd.map_or(least, |usd| usd.min(least))
-    })
+/// Loads of any shape, each with the rule that is cheapest on other days of it.
+fn any_shape(arguments: &Arguments, is_ec2: bool, machines: u16) -> Vec<(Row, Rule)> {
+    let paper: LoadName = "paper".parse().expect("a load's name");
+    let config = load(&paper, &options(is_ec2, machines), 0..1).expect("a load to play").spec.config().clone();
+    let draw = |k: u64| {
+        let shape = shape(VARIED_FROM + k);
+        let row = Row::generated(&format!("varied {k}"), &config, |seed| shape.jobs(seed));
+        let row = if arguments.hindsight { row.with_hindsight() } else { row };
+        let (spec, seeds) = &row.tuned_on;
+        let rule = cheapest(far_apart().into_iter(), spec, seeds).expect("a load that a rule gets done");
+        (row, rule)
+    };
+    (0..arguments.varied).into_par_iter().map(draw).collect()
 }
 
-/// Each policy on draws of any shape, beside the rule that is best on each with hindsight.
-fn varied(named: &[Named], n: u64, is_ec2: bool, machines: u16) {
-    let name: LoadName = "varied".parse().expect("a load's name");
-    let draws = VARIED_FROM..VARIED_FROM + n;
-    let spec = load(&name, &options(is_ec2, machines), draws).expect("a load to play").spec;
-    let seeds: Vec<u64> = (0..n).collect();
-    let least: Vec<f64> = seeds.par_iter().map(|seed| least_usd(&spec, *seed)).collect();
+/// Each policy on loads of any shape.
+fn varied(named: &[Named], arguments: &Arguments, is_ec2: bool, machines: u16) {
+    let loads = any_shape(arguments, is_ec2, machines);
+    let rules: Vec<Vec<f64>> = loads.iter().map(|(row, rule)| usd(rule, row)).collect();
     for policy in named {
-        let policy = policy.contender(&spec, &seeds).expect("a policy that can be used");
-        let played = outcomes(policy.as_ref(), &spec, &seeds).expect("it plays");
-        let shares: Vec<f64> = played.iter().zip(&least).map(|(o, usd)| 100.0 * (o.total_usd / usd - 1.0)).collect();
-        let i = interval_95(&shares).expect("at least one draw");
-        let kind = |k: usize| shares.iter().skip(k).step_by(KINDS.len()).copied().collect::<Vec<f64>>();
-        let kinds: Vec<String> =
-            KINDS.iter().enumerate().map(|(k, of)| format!("{of} {:+.1}", mean(&kind(k)))).collect();
-        println!("| varied, {n} draws | {:+.2} % [{:+.2}, {:+.2}] | {} |", i.mean, i.low, i.high, kinds.join(" | "));
+        let difference = |((row, _), rule): (&(Row, Rule), &Vec<f64>)| {
+            let policy = policy.contender(&row.spec, &row.seeds).expect("a policy that can be used");
+            difference(&usd(policy.as_ref(), row), rule)
+        };
+        let differences: Vec<Interval> = loads.iter().zip(&rules).map(difference).collect();
+        println!("| varied, {} loads | {} |", loads.len(), summary(&differences));
     }
+}
+
+fn summary(differences: &[Interval]) -> String {
+    let means: Vec<f64> = differences.iter().map(|i| i.mean).collect();
+    let i = interval_95(&means).expect("at least one load");
+    let kind = |k: usize| means.iter().skip(k).step_by(KINDS.len()).copied().collect::<Vec<f64>>();
+    let kinds: Vec<String> = KINDS.iter().enumerate().map(|(k, of)| format!("{of} {:+.1}", mean(&kind(k)))).collect();
+    let dearer = |by: fn(&Interval) -> f64| differences.iter().filter(|i| by(i) > 2.0).count();
+    let (all, surely) = (dearer(|i| i.mean), dearer(|i| i.low));
+    let (kinds, worst) = (kinds.join(" | "), mean(&dearest(means)));
+    format!(
+        "{:+.2} % [{:+.2}, {:+.2}] | {kinds} | worst {worst:+.1} | above 2 %: {all}, surely {surely}",
+        i.mean, i.low, i.high
+    )
+}
+
+/// The largest twentieth, at least one.
+fn dearest(mut means: Vec<f64>) -> Vec<f64> {
+    means.sort_by(|a, b| b.total_cmp(a));
+    means.truncate(means.len().div_ceil(20));
+    means
 }
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// A policy's cost, and its difference from the rule as a share of the rule's mean cost.
-fn compared(policy: &[f64], rule: &[f64]) -> (String, f64) {
+/// A policy's difference from the rule, percent of the rule's mean cost.
+fn difference(policy: &[f64], rule: &[f64]) -> Interval {
     let shares: Vec<f64> = policy.iter().zip(rule).map(|(p, r)| 100.0 * (p - r) / mean(rule)).collect();
-    let i = interval_95(&shares).expect("at least one episode");
-    let sure = if shares.len() > 2 { format!(" [{:+.1}, {:+.1}]", i.low, i.high) } else { String::new() };
+    interval_95(&shares).expect("at least one episode")
+}
+
+/// A policy's cost, and its difference from the rule.
+fn compared(policy: &[f64], rule: &[f64]) -> (String, f64) {
+    let i = difference(policy, rule);
+    let sure = if policy.len() > 2 { format!(" [{:+.1}, {:+.1}]", i.low, i.high) } else { String::new() };
     (format!("{:.3} | {:+.1} %{sure}", mean(policy), i.mean), i.mean)
 }
 
@@ -270,7 +304,7 @@ fn main() {
             println!("{line}");
         }
         if arguments.varied > 0 {
-            varied(&named, arguments.varied, is_ec2, machines);
+            varied(&named, &arguments, is_ec2, machines);
         }
     }
     for (name, shares) in arguments.policies.iter().zip(&all).filter(|(_, shares)| !shares.is_empty()) {

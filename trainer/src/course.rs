@@ -92,7 +92,8 @@ fn lot(spec: &Arc<EnvSpec>, workload: u64, rules: &[Tuned], teacher: &Tuned) -> 
     Lot { teacher, usd, discount, waste_deviation_usd }
 }
 
-fn cheapest(rules: impl Iterator<Item = Rule>, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Option<Rule> {
+/// The rule that costs least on average of these episodes; none if no rule gets them done.
+pub fn cheapest(rules: impl Iterator<Item = Rule>, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Option<Rule> {
     let none = (None, f64::INFINITY);
     let (rule, _) = rules.fold(none, |(best, least_usd), rule| {
         match mean_usd_below(&rule, spec, seeds, least_usd).expect("a rule never fails") {

@@ -71,14 +71,23 @@ fn bursts(rate_per_hour: f64, runtime_s_mean: f64, rng: &mut ChaCha8Rng) -> Mmpp
     Mmpp { states: vec![calm, burst], hours: 24.0, runtime_s_mean }
 }
 
+impl Shape {
+    /// Jobs of this shape, in order; with another seed those of another day.
+    pub fn jobs(&self, seed: u64) -> Vec<Job> {
+        match self {
+            Self::Even { rate_per_hour, hours, runtime_s_mean } => {
+                poisson(*rate_per_hour, *hours, *runtime_s_mean, seed)
+            }
+            Self::Daily(options) => daily(options, seed),
+            Self::Bursts(options) => mmpp(options, seed),
+            Self::Application(options) => options.jobs(seed),
+        }
+    }
+}
+
 /// The jobs of [`shape`], in order.
 pub fn varied(seed: u64) -> Vec<Job> {
-    match shape(seed) {
-        Shape::Even { rate_per_hour, hours, runtime_s_mean } => poisson(rate_per_hour, hours, runtime_s_mean, seed),
-        Shape::Daily(options) => daily(&options, seed),
-        Shape::Bursts(options) => mmpp(&options, seed),
-        Shape::Application(options) => options.jobs(seed),
-    }
+    shape(seed).jobs(seed)
 }
 
 #[cfg(test)]
