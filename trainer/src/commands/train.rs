@@ -36,7 +36,7 @@ const HELD_OUT_SEEDS: Range<u64> = 9_000_000..9_000_032;
 /// Seeds that episodes of generated loads are drawn with, to learn from: the more, the more they differ.
 const fn learned_draws(generator: Generator) -> Range<u64> {
     match generator {
-        Generator::Varied => 0..768,
+        Generator::Varied => 0..192,
         _ => 0..64,
     }
 }
