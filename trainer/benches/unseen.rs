@@ -10,17 +10,20 @@
 //! With `--varied N` also N loads of any shape, drawn as those of `varied` that are learned from, each beside the rule that is
 //! cheapest on other days of it, of those that teachers are picked from: the mean difference for all of them and for each kind of
 //! arrivals, the mean of the dearest twentieth, and how many are dearer by more than 2 %, and how many of these surely so.
+//!
+//! With `--learn STEPS` each policy first goes on learning for that long, as `improve` would, from what the load's rule was
+//! tuned on.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::PathBuf;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use backtest::interval::{Interval, interval_95};
 use backtest::play::{Contender, outcomes};
 use backtest::rules::Rule;
-use backtest::tune::far_apart;
+use backtest::tune::{Tuned, far_apart};
 use clap::Parser;
 use rayon::prelude::*;
 use traces::Width;
@@ -29,9 +32,14 @@ use twin::varied::shape;
 use twin::workload::{Application, poisson};
 use twin::{EnvSpec, Job, SimConfig, Workload};
 use twinscaler::compare::{best_of, tuned_rules};
-use twinscaler::contender::Named;
-use twinscaler::course::{cheapest, with_drawn_boots};
-use twinscaler::load::{LoadName, LoadOptions, load};
+use twinscaler::contender::{Learned, Named};
+use twinscaler::course::{Course, cheapest, with_drawn_boots};
+use twinscaler::device::{DeviceChoice, select};
+use twinscaler::learn::learn;
+use twinscaler::load::{LoadName, LoadOptions, PERTURBATION, load};
+use twinscaler::ppo::config::PpoConfig;
+use twinscaler::ppo::train::Start;
+use twinscaler::ppo::weights::Weights;
 
 /// Compares policies with rules that were tuned on the load at hand.
 #[derive(Parser)]
@@ -57,6 +65,9 @@ struct Arguments {
     /// Also this many loads of any shape, each beside the rule that is cheapest on other days of it
     #[arg(long, value_name = "N", default_value_t = 0)]
     varied: u64,
+    /// Let each policy go on learning for so many steps from what the load's rule is tuned on
+    #[arg(long, value_name = "STEPS", default_value_t = 0)]
+    learn: u64,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -209,8 +220,35 @@ fn rows(arguments: &Arguments, is_ec2: bool, machines: u16) -> Vec<Row> {
     if arguments.hindsight { rows.into_iter().map(Row::with_hindsight).collect() } else { rows }
 }
 
+/// What each episode costs a policy, which may have learned from other days of the load before.
+fn policy_usd(policy: &str, row: &Row, rule: Rule, learn: u64) -> Vec<f64> {
+    if learn == 0 {
+        let policy = Named::File(policy.into()).contender(&row.spec, &row.seeds).expect("a policy that can be used");
+        return usd(policy.as_ref(), row);
+    }
+    let weights = improved(policy, row, rule, learn);
+    usd(&Learned { name: policy.into(), weights: &weights }, row)
+}
+
+/// A policy that went on learning from what the row's rule was tuned on, as `improve` does it.
+fn improved(policy: &str, row: &Row, rule: Rule, steps: u64) -> Weights {
+    let checkpoint = std::fs::read(Path::new(policy).join("checkpoint")).expect("a policy's checkpoint");
+    let weights = Weights::from_checkpoint(&checkpoint).expect("a policy's checkpoint");
+    let (exact, seeds) = &row.tuned_on;
+    let tuned = Tuned { rule, usd: mean(&of_seeds(&rule, exact, seeds)) };
+    let spec = Arc::new(EnvSpec::clone(exact).perturbed(PERTURBATION));
+    let course = Course::with_rules(&row.name, spec, exact.clone(), vec![tuned]).expect("a load that can be learned");
+    let (settings, device) = (PpoConfig { steps, ..PpoConfig::default() }, select(DeviceChoice::Cpu).expect("a CPU"));
+    let start = Start::Weights(weights);
+    learn(&[course], start, &settings, 1, &device, &mut |_, _| ControlFlow::Continue(())).expect("training").best
+}
+
+fn of_seeds(contender: &dyn Contender, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<f64> {
+    outcomes(contender, spec, seeds).expect("it plays").iter().map(|o| o.total_usd).collect()
+}
+
 fn usd(contender: &dyn Contender, row: &Row) -> Vec<f64> {
-    outcomes(contender, &row.spec, &row.seeds).expect("it plays").iter().map(|o| o.total_usd).collect()
+    of_seeds(contender, &row.spec, &row.seeds)
 }
 
 /// Loads of any shape, each with the rule that is cheapest on other days of it.
@@ -229,13 +267,12 @@ fn any_shape(arguments: &Arguments, is_ec2: bool, machines: u16) -> Vec<(Row, Ru
 }
 
 /// Each policy on loads of any shape.
-fn varied(named: &[Named], arguments: &Arguments, is_ec2: bool, machines: u16) {
+fn varied(arguments: &Arguments, is_ec2: bool, machines: u16) {
     let loads = any_shape(arguments, is_ec2, machines);
     let rules: Vec<Vec<f64>> = loads.iter().map(|(row, rule)| usd(rule, row)).collect();
-    for policy in named {
-        let difference = |((row, _), rule): (&(Row, Rule), &Vec<f64>)| {
-            let policy = policy.contender(&row.spec, &row.seeds).expect("a policy that can be used");
-            difference(&usd(policy.as_ref(), row), rule)
+    for policy in &arguments.policies {
+        let difference = |((row, rule), usd): (&(Row, Rule), &Vec<f64>)| {
+            difference(&policy_usd(policy, row, *rule, arguments.learn), usd)
         };
         let differences: Vec<Interval> = loads.iter().zip(&rules).map(difference).collect();
         println!("| varied, {} loads | {} |", loads.len(), summary(&differences));
@@ -282,8 +319,7 @@ fn compared(policy: &[f64], rule: &[f64]) -> (String, f64) {
 
 fn main() {
     let arguments = Arguments::parse();
-    let named: Vec<Named> = arguments.policies.iter().map(|p| Named::File(p.clone())).collect();
-    let mut all: Vec<Vec<f64>> = vec![Vec::new(); named.len()];
+    let mut all: Vec<Vec<f64>> = vec![Vec::new(); arguments.policies.len()];
     let mut rules = Rules::read(arguments.rules.clone());
     for (is_ec2, machines) in [(false, 1), (false, 4), (true, 1), (true, 4)] {
         let twin = format!("{}, up to {machines} machines an action", if is_ec2 { "EC2" } else { "published twin" });
@@ -295,16 +331,15 @@ fn main() {
             let best = rules.of(&twin, &row);
             let rule = usd(&best, &row);
             let mut line = format!("| {} | `{best}` {:.3} |", row.name, mean(&rule));
-            for (named, shares) in named.iter().zip(&mut all) {
-                let policy = named.contender(&row.spec, &row.seeds).expect("a policy that can be used");
-                let (text, share) = compared(&usd(policy.as_ref(), &row), &rule);
+            for (policy, shares) in arguments.policies.iter().zip(&mut all) {
+                let (text, share) = compared(&policy_usd(policy, &row, best, arguments.learn), &rule);
                 line += &format!(" {text} |");
                 shares.push(share);
             }
             println!("{line}");
         }
         if arguments.varied > 0 {
-            varied(&named, &arguments, is_ec2, machines);
+            varied(&arguments, is_ec2, machines);
         }
     }
     for (name, shares) in arguments.policies.iter().zip(&all).filter(|(_, shares)| !shares.is_empty()) {

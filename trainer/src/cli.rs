@@ -61,7 +61,7 @@ enum Command {
     Backtest(BacktestArgs),
     /// Fit the twin to a pool's records, and measure it against them
     Calibrate(CalibrateArgs),
-    /// Train a policy from nothing
+    /// Train a policy on loads, from nothing or from another policy
     Train(TrainArgs),
     /// Retrain a pool's policy from its own history, and promote it if it wins
     Improve(ImproveArgs),

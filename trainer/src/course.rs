@@ -149,6 +149,19 @@ impl Course {
     /// If no rule gets the load done.
     pub fn new(name: &str, spec: Arc<EnvSpec>, exact: Arc<EnvSpec>) -> Result<Self, CourseError> {
         let rules = tuned_rules(name, &spec, tune_seeds(&spec));
+        Self::with_rules(name, spec, exact, rules)
+    }
+
+    /// The same with the rules that were found for it before.
+    ///
+    /// # Errors
+    /// If none of them gets the load done.
+    pub fn with_rules(
+        name: &str,
+        spec: Arc<EnvSpec>,
+        exact: Arc<EnvSpec>,
+        rules: Vec<Tuned>,
+    ) -> Result<Self, CourseError> {
         let teacher = best_of(&rules);
         if !teacher.usd.is_finite() {
             return Err(CourseError(name.to_owned()));

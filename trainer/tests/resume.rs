@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Parser;
 use contract::manifest::Manifest;
 use twinscaler::commands::train::{TrainArgs, TrainCommandError, run};
-use twinscaler::ppo::State;
+use twinscaler::ppo::{State, Weights};
 use twinscaler::stop::{Phase, Stop};
 
 #[derive(Parser)]
@@ -188,6 +188,57 @@ fn what_no_policy_can_be_made_of_is_refused_before_it_is_learned() {
             "{error}"
         );
     }
+    assert!(!dir.path().join("out").exists());
+}
+
+/// A trained policy in a directory of its own, and that directory's path.
+fn policy(dir: &Path, name: &str, options: &[&str]) -> String {
+    train(dir, options).unwrap();
+    std::fs::rename(dir.join("out"), dir.join(name)).unwrap();
+    dir.join(name).display().to_string()
+}
+
+/// The Euclidean distance of the weights that a run in `out` has after its first update from those of a policy.
+fn distance(dir: &Path, policy: &str) -> f32 {
+    let state = State::from_bytes(&std::fs::read(dir.join("out/state")).unwrap()).unwrap();
+    let of = Weights::from_checkpoint(&std::fs::read(Path::new(policy).join("checkpoint")).unwrap()).unwrap();
+    state.last.values.iter().zip(&of.values).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+}
+
+#[test]
+fn a_run_goes_on_from_another_policy_and_says_from_which() {
+    let dir = tempfile::tempdir().unwrap();
+    let parent = policy(dir.path(), "parent", &[]);
+    train_and_stop(dir.path(), &["--seed", "2"]);
+    let afresh = distance(dir.path(), &parent);
+    assert_eq!(manifest(dir.path()).parent, None);
+    std::fs::remove_dir_all(dir.path().join("out")).unwrap();
+
+    train_and_stop(dir.path(), &["--seed", "2", "--from", &parent]);
+    let further = distance(dir.path(), &parent);
+    assert!(further > 0.0 && further < afresh / 4.0, "{further} {afresh}");
+    let of: Manifest = serde_json::from_slice(&std::fs::read(format!("{parent}/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest(dir.path()).parent, Some(of.sha256));
+
+    let error = train(dir.path(), &["--resume", "--seed", "2"]).unwrap_err();
+    assert!(error.to_string().contains("its options are others"), "{error}");
+    train(dir.path(), &["--resume", "--seed", "2", "--from", &parent]).unwrap();
+    assert_eq!(steps(dir.path()), every_256(4096));
+}
+
+#[test]
+fn what_a_run_cannot_go_on_from_is_named_before_anything_is_learned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (policy(dir.path(), "first", &[]), policy(dir.path(), "second", &["--seed", "2"]));
+    let refused = |settings: &str, from: &str, why: &str| {
+        let error = train_by(settings, dir.path(), &["--from", from], &Stop::new(Phase::Preparing)).unwrap_err();
+        let said = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+        assert!(error.is_input() && said.contains(from) && said.contains(why), "{said}");
+    };
+    refused(SETTINGS, &dir.path().join("none").display().to_string(), "needs the files that `train` leaves");
+    refused(&SETTINGS.replace("lstm_cells = 8", "lstm_cells = 16"), &first, "its checkpoint cannot be used");
+    std::fs::copy(format!("{second}/checkpoint"), format!("{first}/checkpoint")).unwrap();
+    refused(SETTINGS, &first, "they compute different things");
     assert!(!dir.path().join("out").exists());
 }
 

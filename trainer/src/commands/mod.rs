@@ -6,6 +6,7 @@ pub mod explain;
 pub mod improve;
 pub mod key;
 pub mod learning;
+pub mod parent;
 pub mod pool;
 pub mod rundir;
 pub mod train;

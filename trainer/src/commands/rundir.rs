@@ -30,15 +30,15 @@ impl RunDir {
         Self { path: path.to_owned(), settings }
     }
 
-    /// What a new run starts from.
+    /// Lets a new run start from this.
     ///
     /// # Errors
     /// If the directory holds the state of a run that is not finished.
-    pub fn begin(&self) -> Result<Start, TrainCommandError> {
+    pub fn begin(&self, start: Start) -> Result<Start, TrainCommandError> {
         if self.path.join(STATE).exists() {
             return Err(TrainCommandError::Unfinished { dir: self.path.display().to_string() });
         }
-        Ok(Start::Fresh)
+        Ok(start)
     }
 
     /// Where the run in the directory is.

@@ -1,4 +1,4 @@
-//! `twinscaler train`: a policy from nothing, on one or more loads, into a directory.
+//! `twinscaler train`: a policy from nothing or from another one, on one or more loads, into a directory.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -14,6 +14,7 @@ use twin::{EnvSpec, ScenarioError};
 
 use crate::commands::backtest::{self as tables, BoundsLine};
 use crate::commands::learning::{Learning, SettingsError};
+use crate::commands::parent::{Parent, ParentError};
 use crate::commands::rundir::RunDir;
 use crate::commands::twin_args::TwinArgs;
 use crate::compare::fleet_chart;
@@ -69,6 +70,9 @@ pub struct TrainArgs {
     pub learning: Learning,
     #[command(flatten)]
     twin: TwinArgs,
+    /// Go on from the policy in this directory, in place of a clone of the best rules
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
     /// Directory for policy.onnx, manifest.json, checkpoint, report.html, and the run's curves and state
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -92,6 +96,13 @@ impl TrainArgs {
     /// What the loads are played with: exactly; learning perturbs them by itself.
     pub fn load_options(&self) -> LoadOptions {
         self.twin.load_options()
+    }
+
+    /// The policy to go on from, if one is asked for.
+    fn parent(&self, config: &PpoConfig) -> Result<Option<Parent>, TrainCommandError> {
+        let Some(dir) = &self.from else { return Ok(None) };
+        let failed = |source| TrainCommandError::Parent { dir: dir.display().to_string(), source };
+        Parent::read(dir, config).map(Some).map_err(failed)
     }
 
     /// A load that needs no table, to learn from and to be compared on.
@@ -201,6 +212,14 @@ pub enum TrainCommandError {
         /// What failed.
         source: ppo::TrainError,
     },
+    /// There is no policy to go on from.
+    #[error("go on from the policy in {dir}")]
+    Parent {
+        /// Where.
+        dir: String,
+        /// What is wrong.
+        source: ParentError,
+    },
     /// A new run would take the place of one that is not finished.
     #[error(
         "train into {dir}: it holds the state of a run that is not finished; go on with that one by --resume, or remove \
@@ -223,7 +242,7 @@ pub enum TrainCommandError {
 impl TrainCommandError {
     /// Whether the user has to change something: exit code 2.
     pub fn is_input(&self) -> bool {
-        let of_directory = matches!(self, Self::Resume { .. } | Self::Unfinished { .. });
+        let of_directory = matches!(self, Self::Resume { .. } | Self::Unfinished { .. } | Self::Parent { .. });
         of_directory || matches!(self, Self::Settings(_) | Self::Device(_) | Self::Course(_) | Self::Scenario(_))
     }
 }
@@ -267,8 +286,9 @@ fn course(args: &TrainArgs, name: &str, lesson: &Lesson, is_ec2: bool) -> Result
 /// If training fails, or nothing can be written. Nothing is written before the first update.
 pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &Stop) -> Result<(), TrainCommandError> {
     let (config, device) = (args.learning.settings()?, select(args.learning.device)?);
-    let dir = RunDir::new(&args.out, &about(args), &config);
-    let start = if args.resume { dir.resume()? } else { dir.begin()? };
+    let parent = args.parent(&config)?;
+    let dir = RunDir::new(&args.out, &about(args, parent.as_ref()), &config);
+    let start = if args.resume { dir.resume()? } else { dir.begin(start(parent.as_ref()))? };
     eprintln!("training on {}", described(&device));
     let courses = all_courses(args, lessons)?;
     let log = Log::files(config.steps, &args.out, args.resume).map_err(|e| files(&args.out, e))?;
@@ -281,13 +301,18 @@ pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &Stop) -> Result<(), Tr
         .map_err(|error| error.at(&args.out))?;
     stop.enter(Phase::Comparing);
     let compared = courses.iter().map(|course| compare(&trained, course)).collect::<Result<Vec<_>, _>>()?;
-    let bundle = bundle(args, &config, &trained, &courses, &compared)?;
+    let bundle = bundle(args, &config, &trained, (&courses, parent), &compared)?;
     bundle.write(&args.out).map_err(|e| files(&args.out, e))?;
     if trained.steps >= config.steps {
         dir.finish().map_err(|e| files(&args.out, e))?;
     }
     say(args, &bundle, &compared);
     Ok(())
+}
+
+/// What a new run starts from.
+fn start(parent: Option<&Parent>) -> Start {
+    parent.map_or(Start::Fresh, |parent| Start::Weights(parent.weights.clone()))
 }
 
 fn all_courses(args: &TrainArgs, lessons: Vec<Lesson>) -> Result<Vec<Course>, TrainCommandError> {
@@ -297,9 +322,10 @@ fn all_courses(args: &TrainArgs, lessons: Vec<Lesson>) -> Result<Vec<Course>, Tr
 }
 
 /// What a run depends on besides its settings.
-fn about(args: &TrainArgs) -> String {
+fn about(args: &TrainArgs, parent: Option<&Parent>) -> String {
+    let from = parent.map(|parent| format!(" from {}", parent.sha256)).unwrap_or_default();
     format!(
-        "{} machines per action {:?} also ec2 {} {:?} seed {} exact {}",
+        "{} machines per action {:?} also ec2 {} {:?} seed {} exact {}{from}",
         args.workloads.join(" "),
         args.machines_per_action,
         args.also_ec2,
@@ -391,7 +417,7 @@ fn bundle(
     args: &TrainArgs,
     config: &PpoConfig,
     trained: &Trained,
-    courses: &[Course],
+    (courses, parent): (&[Course], Option<Parent>),
     compared: &[Compared],
 ) -> Result<Bundle, TrainCommandError> {
     let evaluation = compared.iter().flat_map(|c| {
@@ -405,7 +431,8 @@ fn bundle(
     // fewer than its steps where it was ended
     settings.insert("steps_done".into(), trained.steps.to_string());
     let machines_per_action_max = courses.iter().map(|c| c.spec.config().machines_per_action_max).max().unwrap_or(1);
-    let origin = Origin { settings, evaluation: evaluation.collect(), parent: None, machines_per_action_max };
+    let parent = parent.map(|parent| parent.sha256);
+    let origin = Origin { settings, evaluation: evaluation.collect(), parent, machines_per_action_max };
     let (onnx, manifest) = parity::package(&trained.best, origin)?;
     let report = page(args, config, trained, courses, compared)?.into_bytes();
     Ok(Bundle { onnx, manifest, checkpoint: trained.best.to_checkpoint(), report })
