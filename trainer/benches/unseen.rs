@@ -31,6 +31,7 @@ use twin::arrivals::{Daily, Mmpp, MmppState, daily, mmpp};
 use twin::varied::shape;
 use twin::workload::{Application, poisson};
 use twin::{EnvSpec, Job, SimConfig, Workload};
+use twinscaler::commands::parent::Parent;
 use twinscaler::compare::{best_of, tuned_rules};
 use twinscaler::contender::{Learned, Named};
 use twinscaler::course::{Course, cheapest, with_drawn_boots};
@@ -232,14 +233,13 @@ fn policy_usd(policy: &str, row: &Row, rule: Rule, learn: u64) -> Vec<f64> {
 
 /// A policy that went on learning from what the row's rule was tuned on, as `improve` does it.
 fn improved(policy: &str, row: &Row, rule: Rule, steps: u64) -> Weights {
-    let checkpoint = std::fs::read(Path::new(policy).join("checkpoint")).expect("a policy's checkpoint");
-    let weights = Weights::from_checkpoint(&checkpoint).expect("a policy's checkpoint");
+    let (settings, device) = (PpoConfig { steps, ..PpoConfig::default() }, select(DeviceChoice::Cpu).expect("a CPU"));
+    let parent = Parent::read(Path::new(policy), &settings).expect("a policy to go on from");
     let (exact, seeds) = &row.tuned_on;
     let tuned = Tuned { rule, usd: mean(&of_seeds(&rule, exact, seeds)) };
     let spec = Arc::new(EnvSpec::clone(exact).perturbed(PERTURBATION));
     let course = Course::with_rules(&row.name, spec, exact.clone(), vec![tuned]).expect("a load that can be learned");
-    let (settings, device) = (PpoConfig { steps, ..PpoConfig::default() }, select(DeviceChoice::Cpu).expect("a CPU"));
-    let start = Start::Weights(weights);
+    let start = Start::Weights(parent.weights);
     learn(&[course], start, &settings, 1, &device, &mut |_, _| ControlFlow::Continue(())).expect("training").best
 }
 
