@@ -156,7 +156,7 @@ fn played(weights: &Weights, steps: usize) -> Vec<(Golden, [Vec<f32>; 2])> {
     for _ in 0..steps {
         let (features, mask) = random_input(&mut rng);
         state = model.step(rows(features.to_vec(), FEATURE_COUNT, &device), state);
-        let head = to_vec(model.head_raw(state.top()));
+        let head = to_vec(model.head().raw(state.top()));
         let golden = Golden {
             features: features.to_vec(),
             mask,

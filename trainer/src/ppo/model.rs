@@ -14,12 +14,17 @@ pub const REFUSED: f32 = 1e9;
 pub struct Model {
     cells: usize,
     lstms: Vec<Lstm>,
-    head_w: Tensor<2>,
-    head_b: Tensor<2>,
+    head: Head,
 }
 
 /// The weights of one LSTM.
 struct Lstm {
+    w: Tensor<2>,
+    b: Tensor<2>,
+}
+
+/// The linear head of action logits and a value.
+pub struct Head {
     w: Tensor<2>,
     b: Tensor<2>,
 }
@@ -62,7 +67,7 @@ impl Model {
     /// A model for inference: no tape is kept.
     pub fn inference(weights: &Weights, device: &Device) -> Self {
         let cells = weights.cells;
-        let [w, b, above, head_w, head_b] = weights.layout().split(&weights.values);
+        let [w, b, above, ..] = weights.layout().split(&weights.values);
         let lstm = |(w, b): (&[f32], &[f32])| Lstm {
             w: rows(w.to_vec(), 4 * cells, device),
             b: rows(b.to_vec(), 4 * cells, device),
@@ -71,21 +76,23 @@ impl Model {
         Self {
             cells,
             lstms: std::iter::once((w, b)).chain(above).map(lstm).collect(),
-            head_w: rows(head_w.to_vec(), HEAD_OUTPUTS, device),
-            head_b: rows(head_b.to_vec(), HEAD_OUTPUTS, device),
+            head: Head::inference(weights, device),
         }
     }
 
     /// A model whose operations are recorded, so that [`Model::gradient`] can be asked for.
     pub fn learning(weights: &Weights, device: &Device) -> Self {
         let model = Self::inference(weights, device);
-        let leaf = |tensor: Tensor<2>| tensor.autodiff().require_grad();
         Self {
             cells: model.cells,
             lstms: model.lstms.into_iter().map(|lstm| Lstm { w: leaf(lstm.w), b: leaf(lstm.b) }).collect(),
-            head_w: leaf(model.head_w),
-            head_b: leaf(model.head_b),
+            head: model.head.learning(),
         }
+    }
+
+    /// The head on top.
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// One step for a batch: `x` is `[batch, FEATURES]`. What one LSTM gives out goes into the one above it.
@@ -110,17 +117,6 @@ impl Model {
         self.lstms.len() * self.cells
     }
 
-    /// The head: logits `[rows, ACTIONS]` and values `[rows, 1]` of hidden states.
-    pub fn head(&self, h: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let out = self.head_raw(h);
-        (out.clone().narrow(1, 0, ACTION_COUNT), out.narrow(1, ACTION_COUNT, 1))
-    }
-
-    /// The head's outputs side by side, `[rows, ACTIONS + 1]`.
-    pub fn head_raw(&self, h: Tensor<2>) -> Tensor<2> {
-        h.matmul(self.head_w.clone()) + self.head_b.clone()
-    }
-
     /// Runs the whole sequences of a minibatch and gives the hidden states of all steps, `[steps · sequences, cells]`,
     /// time-major. Each step has its own input tensor: slices of one for all steps would make the backward pass quadratic.
     pub fn unroll(&self, minibatch: &Minibatch, device: &Device) -> Tensor<2> {
@@ -141,8 +137,42 @@ impl Model {
     /// The gradient of the recorded computation, in the order of [`Weights::values`].
     pub fn gradient(&self, gradients: &Gradients) -> Vec<f32> {
         let lstms = self.lstms.iter().flat_map(|lstm| [&lstm.w, &lstm.b]);
-        lstms.chain([&self.head_w, &self.head_b]).flat_map(|tensor| numbers(tensor.grad(gradients), tensor)).collect()
+        let of_lstms = lstms.flat_map(|tensor| numbers(tensor.grad(gradients), tensor));
+        of_lstms.chain(self.head.gradient(gradients)).collect()
     }
+}
+
+impl Head {
+    /// A head for inference: no tape is kept.
+    pub fn inference(weights: &Weights, device: &Device) -> Self {
+        let [.., w, b] = weights.layout().split(&weights.values);
+        Self { w: rows(w.to_vec(), HEAD_OUTPUTS, device), b: rows(b.to_vec(), HEAD_OUTPUTS, device) }
+    }
+
+    /// The same, whose operations are recorded, so that [`Head::gradient`] can be asked for.
+    pub fn learning(self) -> Self {
+        Self { w: leaf(self.w), b: leaf(self.b) }
+    }
+
+    /// Logits `[rows, ACTIONS]` and values `[rows, 1]` of hidden states.
+    pub fn outputs(&self, h: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let out = self.raw(h);
+        (out.clone().narrow(1, 0, ACTION_COUNT), out.narrow(1, ACTION_COUNT, 1))
+    }
+
+    /// Both side by side, `[rows, ACTIONS + 1]`.
+    pub fn raw(&self, h: Tensor<2>) -> Tensor<2> {
+        h.matmul(self.w.clone()) + self.b.clone()
+    }
+
+    /// The gradient of the recorded computation, in the order of [`Weights::values`], at whose end the head is.
+    pub fn gradient(&self, gradients: &Gradients) -> Vec<f32> {
+        [&self.w, &self.b].map(|tensor| numbers(tensor.grad(gradients), tensor)).concat()
+    }
+}
+
+fn leaf(tensor: Tensor<2>) -> Tensor<2> {
+    tensor.autodiff().require_grad()
 }
 
 impl Lstm {

@@ -133,9 +133,9 @@ impl Slot {
 
 /// Softmax over the allowed actions; a refused one has probability 0.
 pub fn probabilities(logits: &[f32], mask: &Mask) -> [f32; ACTION_COUNT] {
-    let allowed = |i: usize| if mask[i] { logits[i] } else { f32::NEG_INFINITY };
-    let largest = (0..ACTION_COUNT).map(allowed).fold(f32::NEG_INFINITY, f32::max);
-    let powers: [f32; ACTION_COUNT] = std::array::from_fn(|i| (allowed(i) - largest).exp());
+    let allowed = (0..ACTION_COUNT).filter(|&i| mask[i]);
+    let largest = allowed.map(|i| logits[i]).fold(f32::NEG_INFINITY, f32::max);
+    let powers: [f32; ACTION_COUNT] = std::array::from_fn(|i| if mask[i] { (logits[i] - largest).exp() } else { 0.0 });
     let sum: f32 = powers.iter().sum();
     powers.map(|x| x / sum)
 }

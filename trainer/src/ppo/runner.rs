@@ -76,7 +76,7 @@ impl OnDevice {
         let state = self.state.clone();
         let state = if keep.contains(&0.0) { state.keep(keep, &self.device) } else { state };
         self.next = self.model.step(rows(x.to_vec(), FEATURE_COUNT, &self.device), state);
-        self.head = to_vec(self.model.head_raw(self.next.top()));
+        self.head = to_vec(self.model.head().raw(self.next.top()));
         &self.head
     }
 }

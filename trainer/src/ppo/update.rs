@@ -12,7 +12,7 @@ use super::loss::{self, Coefficients, Loss, Targets};
 use super::lstm::Tape;
 #[cfg(feature = "gpu")]
 use super::lstm_gpu::{self, Unrolled};
-use super::model::{Model, rows, to_vec};
+use super::model::{Head, Model, rows, to_vec};
 use super::runner::is_cpu;
 use super::state::State;
 use super::track::Track;
@@ -234,12 +234,15 @@ fn above(
     by: Coefficients,
     device: &Device,
 ) -> Above {
-    let model = Model::learning(weights, device);
+    let head = Head::inference(weights, device).learning();
     let hidden = hidden.autodiff().require_grad();
-    let loss = loss_of(&model, hidden.clone(), minibatch, objective, by, device);
+    let loss = loss_of(&head, hidden.clone(), minibatch, objective, by, device);
     let gradients = loss.total.backward();
     let of_hidden = hidden.grad(&gradients).expect("the loss depends on the hidden states");
-    Above { losses: numbers(loss), of_hidden, gradient: model.gradient(&gradients) }
+    let of_head = head.gradient(&gradients);
+    let mut gradient = vec![0.0; weights.values.len() - of_head.len()];
+    gradient.extend(of_head);
+    Above { losses: numbers(loss), of_hidden, gradient }
 }
 
 /// The same from burn's operations alone: for stacked LSTMs and for what the kernels of a GPU cannot run; our own operation is tested
@@ -252,20 +255,20 @@ pub fn composed(
     device: &Device,
 ) -> (Losses, Vec<f32>) {
     let model = Model::learning(weights, device);
-    let loss = loss_of(&model, model.unroll(minibatch, device), minibatch, objective, by, device);
+    let loss = loss_of(model.head(), model.unroll(minibatch, device), minibatch, objective, by, device);
     let gradients = loss.total.backward();
     (numbers(loss), model.gradient(&gradients))
 }
 
 fn loss_of(
-    model: &Model,
+    head: &Head,
     hidden: Tensor<2>,
     minibatch: &Minibatch,
     objective: Objective,
     by: Coefficients,
     device: &Device,
 ) -> Loss {
-    let (logits, value) = model.head(hidden);
+    let (logits, value) = head.outputs(hidden);
     let targets = minibatch.targets(device);
     match objective {
         Objective::Ppo => loss::ppo(logits, value, &targets, by),
