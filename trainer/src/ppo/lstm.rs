@@ -327,15 +327,29 @@ fn back(cells: usize, z: &mut [f32], c_before: &[f32], tanh_c: &[f32], d_h: &[f3
     }
 }
 
-/// Sets `out` to the transposition of a matrix with this many columns.
+/// Sets `out` to the transposition of a matrix with this many columns, some rows at a time that fill whole cache lines of it.
 pub(super) fn transpose(numbers: &[f32], columns: usize, out: &mut [f32]) {
+    const LINE: usize = 16;
     let rows = numbers.len() / columns;
-    matrix_mut(out, rows).copy_from(matrix(numbers, columns).transpose());
+    for (block, numbers) in numbers.chunks(LINE * columns).enumerate() {
+        for (column, out) in out.chunks_exact_mut(rows).enumerate() {
+            let out = out[block * LINE..].iter_mut().zip(numbers[column..].iter().step_by(columns));
+            out.for_each(|(out, number)| *out = *number);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transposition_of_any_shape() {
+        let numbers: Vec<f32> = (0..37 * 5).map(|i| i as f32).collect();
+        let mut out = vec![0.0; numbers.len()];
+        transpose(&numbers, 5, &mut out);
+        assert!(out.iter().enumerate().all(|(i, &found)| found == numbers[i % 37 * 5 + i / 37]), "{out:?}");
+    }
 
     #[test]
     fn the_activations_are_those_of_the_standard_library() {
