@@ -1,7 +1,8 @@
 //! Promotion and roll-back: files written once under the policy's hash, then one pointer moved by compare-and-swap.
 //!
 //! A promoter may stop anywhere. Before the pointer moves nobody looks at the files; what was written is there when the
-//! promotion is repeated, and the same bytes again are no error.
+//! promotion is repeated, and the same bytes again are no error. A repetition may have judged the same policy on newer records: what
+//! the first attempt wrote of its evaluation stays, and is what is signed.
 
 use contract::limits::{POLICY_BYTES_MAX, SIGNATURE_BYTES_MAX};
 use contract::manifest::{Manifest, Pointer};
@@ -13,6 +14,8 @@ use signing::{PublicKeys, SigningKey, file_name};
 const POINTER_VERSION: u32 = 1;
 /// The manifest's name.
 const MANIFEST: &str = "manifest.json";
+/// What people read of a policy.
+const REPORT: &str = "report.html";
 
 /// A policy as it is stored.
 #[derive(Clone, Debug)]
@@ -44,15 +47,36 @@ pub async fn promote<P: PolicyPublisher>(
 /// The first half: the files, which nobody looks at yet, and the signature last.
 ///
 /// # Errors
-/// A conflict if other files are there under the policy's hash.
+/// A conflict if other files are there under the policy's hash, but for what an earlier attempt said of the same policy.
 pub async fn keep<P: PolicyPublisher>(store: &P, package: &Package, key: Option<&SigningKey>) -> Port<()> {
     let Package { sha256, files, manifest } = package;
     for (name, bytes) in files {
-        store.put_file(sha256, name, bytes.clone()).await?;
+        match store.put_file(sha256, name, bytes.clone()).await {
+            Err(error) if error.kind == Kind::Conflict && *name == REPORT => {}
+            kept => kept?,
+        }
     }
-    store.put_file(sha256, MANIFEST, manifest.clone()).await?;
+    let manifest = keep_manifest(store, sha256, manifest).await?;
     let Some(key) = key else { return Ok(()) };
-    store.put_file(sha256, &file_name(key.public()), key.sign(sha256, manifest)).await
+    store.put_file(sha256, &file_name(key.public()), key.sign(sha256, &manifest)).await
+}
+
+/// Stores the manifest, or leaves the one that is there if it says the same of how the policy is to be run. Returns what is there.
+async fn keep_manifest<P: PolicyPublisher>(store: &P, sha256: &str, manifest: &[u8]) -> Port<Vec<u8>> {
+    match store.put_file(sha256, MANIFEST, manifest.to_vec()).await {
+        Err(conflict) if conflict.kind == Kind::Conflict => {
+            let theirs = store.manifest(sha256).await?;
+            let is_the_same = to_run(&theirs).is_some_and(|policy| Some(policy) == to_run(manifest));
+            if is_the_same { Ok(theirs) } else { Err(conflict) }
+        }
+        kept => kept.map(|()| manifest.to_vec()),
+    }
+}
+
+/// A manifest less what is only said of the policy; none if it cannot be read.
+fn to_run(manifest: &[u8]) -> Option<Manifest> {
+    let manifest: Manifest = serde_json::from_slice(manifest).ok()?;
+    Some(Manifest { parent: None, settings: Default::default(), evaluation: Default::default(), ..manifest })
 }
 
 /// Signs a policy that is in the store already, if it passes the evaluator's own checks: when signatures are introduced,
@@ -210,6 +234,39 @@ mod tests {
         let error = sign_stored(&world, &package.sha256, &key).await.unwrap_err();
         assert!(error.to_string().contains("is not one to sign"), "{error}");
         assert!(!signed(&world, &package, &trusted).await);
+    }
+
+    /// The shipped policy with another evaluation, and with another limit of what it may do.
+    fn judged_anew(change: impl Fn(&mut Manifest)) -> Package {
+        let mut package = shipped();
+        let mut manifest: Manifest = serde_json::from_slice(&package.manifest).unwrap();
+        change(&mut manifest);
+        package.manifest = serde_json::to_vec(&manifest).unwrap();
+        package.files.push((REPORT, package.manifest.clone()));
+        package
+    }
+
+    #[tokio::test]
+    async fn who_stopped_between_the_files_goes_on_although_it_has_judged_anew_meanwhile() {
+        let (world, (key, trusted)) = (world(), key(1));
+        let first = judged_anew(|_| ());
+        world.fail_after(op::POLICIES_PUT_FILE, fault("PutObject", "Timeout", Kind::Unavailable));
+        assert!(keep(&world, &first, Some(&key)).await.is_err());
+        keep(&world, &first, None).await.unwrap();
+        let evaluated = |manifest: &mut Manifest| drop(manifest.evaluation.insert("candidate_usd".into(), 1.0));
+        keep(&world, &judged_anew(evaluated), Some(&key)).await.unwrap();
+        assert_eq!(world.manifest(&first.sha256).await.unwrap(), first.manifest);
+        assert!(signed(&world, &first, &trusted).await, "what is there is what is signed");
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_lets_the_policy_do_other_things_is_not_signed() {
+        let (world, (key, trusted)) = (world(), key(1));
+        let forged = judged_anew(|manifest| manifest.machines_per_action_max += 1);
+        keep(&world, &forged, None).await.unwrap();
+        let refused = keep(&world, &judged_anew(|_| ()), Some(&key)).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Conflict);
+        assert!(!signed(&world, &forged, &trusted).await);
     }
 
     #[tokio::test]
