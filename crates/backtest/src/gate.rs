@@ -1,5 +1,6 @@
 //! The promotion gate: a candidate replaces the policy in charge only if it surely saves money against it, and against
-//! every tuned rule, in the same held-out episodes of a twin that is known to be right, and does nothing else worse.
+//! every tuned rule that the policy in charge does not itself lose to, in the same held-out episodes of a twin that is known to
+//! be right, and does nothing else worse.
 //!
 //! "Surely" is two things that must both hold of the paired savings: the signed-rank test ([`crate::rank`]), which a few
 //! extreme episodes cannot sway, and the lower end of the bootstrap interval of the mean ([`crate::bootstrap`]), which
@@ -81,6 +82,9 @@ pub struct Judgement {
 /// The candidate must win every duel. Each is tested at alpha and that needs no correction for their number: promoting a
 /// candidate that is no better than one of them takes a false win of that very duel, which has probability alpha at most
 /// (intersection-union test, Berger 1982).
+///
+/// A rule that the policy in charge surely loses to is no bar: a rule cannot take over, so that whoever fails on it would leave
+/// the fleet to the dearer of two policies. The duel with the policy in charge has to be won all the same.
 pub fn judge(comparison: &Comparison, twin_error: Option<f64>, config: &GateConfig) -> Judgement {
     let candidate = &comparison.candidate;
     let candidate_usd = candidate.iter().map(|p| p.outcome.total_usd).sum::<f64>() / candidate.len() as f64;
@@ -124,7 +128,16 @@ fn duels(comparison: &Comparison, config: &GateConfig) -> Vec<Duel> {
         let duel = if takes_over { duel.guarded(candidate, opponent, config) } else { duel };
         duel.decided(config)
     };
-    comparison.opponents().enumerate().map(duel).collect()
+    let mut duels: Vec<Duel> = comparison.opponents().enumerate().map(duel).collect();
+    if let Some(incumbent) = &comparison.incumbent {
+        for (duel, rule) in duels.iter_mut().skip(1).zip(&comparison.rules) {
+            let is_no_bar = Duel::of(&rule.played, incumbent, config).decided(config).objection.is_none();
+            if is_no_bar {
+                (duel.incumbent_loses, duel.objection) = (true, None);
+            }
+        }
+    }
+    duels
 }
 
 fn twin_objection(twin_error: Option<f64>, config: &GateConfig) -> Option<String> {

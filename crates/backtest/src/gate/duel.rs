@@ -84,7 +84,9 @@ pub struct Duel {
     pub unfinished: usize,
     /// The guards, where this is whom the candidate takes over from.
     pub guards: Option<Guards>,
-    /// Why the candidate does not win; none if it does.
+    /// Whether the policy in charge surely loses to this opponent, a rule: then the candidate need not win.
+    pub incumbent_loses: bool,
+    /// Why the candidate does not win; none if it does, or need not.
     pub objection: Option<String>,
 }
 
@@ -116,6 +118,7 @@ impl Duel {
             windows_lost: by_window.values().filter(|pair| pair.0 <= 0.0).count(),
             unfinished: pairs().filter(|(c, o)| leaves_undone(c, o)).count(),
             guards: None,
+            incumbent_loses: false,
             objection: None,
         }
     }
@@ -146,7 +149,9 @@ impl Duel {
         let (low, high) = (percent(self.saving_usd_low), percent(self.saving_usd_high));
         let (saving, usd) = (percent(self.saving_usd), self.opponent_usd);
         let p = if self.p_value < 0.001 { "p < 0.001".into() } else { format!("p = {:.3}", self.p_value) };
-        format!("saves {saving:.2} % [{low:.2}, {high:.2}] of ${usd:.2} an episode against {} ({p})", self.opponent)
+        let no_bar = if self.incumbent_loses { ", which the policy in charge surely loses to" } else { "" };
+        let against = format!("{} ({p}){no_bar}", self.opponent);
+        format!("saves {saving:.2} % [{low:.2}, {high:.2}] of ${usd:.2} an episode against {against}")
     }
 
     fn unfinished_words(&self) -> Option<String> {

@@ -71,19 +71,29 @@ fn luck_with_the_windows_is_luck_however_many_seeds_are_played() {
     assert!(promoted > 3 * ALLOWED, "{promoted}");
 }
 
-#[test]
-fn a_candidate_no_better_than_one_of_two_opponents_is_promoted_no_more_often_than_alpha() {
+/// Promotions of a candidate that costs 1 on average.
+fn promotions_beside_a_rule(incumbent: f64, rule: f64) -> usize {
     let is_promoted = |seed: &u64| {
         let mut draws = Draws::new(*seed);
         let loads = draws.loads(24);
         let mut costs = |share| draws.costs(&loads, share, |d| 0.3 * d.normal());
-        let (candidate, incumbent, rule) = (costs(1.0), costs(1.3), costs(1.0));
+        let (candidate, incumbent, rule) = (costs(1.0), costs(incumbent), costs(rule));
         let mut comparison = comparison(1, &candidate, &incumbent);
         comparison.rules.push(opponent("rule:queue=1.5,0", 1, &rule));
         judged(&comparison, 0.0).promoted
     };
-    let promoted = (0..GATES).filter(is_promoted).count();
-    assert!((1..=ALLOWED).contains(&promoted), "{promoted}");
+    (0..GATES).filter(is_promoted).count()
+}
+
+/// Against a rule that is worse, and against one that is better, to which the policy in charge loses.
+#[test]
+fn a_candidate_no_better_than_the_incumbent_is_promoted_no_more_often_than_alpha_whatever_the_rule() {
+    for rule in [0.9, 1.3] {
+        let promoted = promotions_beside_a_rule(1.0, rule);
+        assert!((1..=ALLOWED).contains(&promoted), "{promoted} with a rule that costs {rule}");
+    }
+    assert!(promotions_beside_a_rule(1.0, 1.0) <= ALLOWED);
+    assert!(promotions_beside_a_rule(1.3, 1.0) > GATES as usize * 9 / 10, "the better of two that could be in charge");
 }
 
 /// The same policy, simulated, against what it really cost; the simulation is 2 % too cheap, well within its limit.

@@ -1,9 +1,9 @@
 //! Better, equal and worse candidates, and what is said of them.
 
-use backtest::gate::{Gate, GateConfig, Unit, judge, judge_published};
+use backtest::gate::{Gate, GateConfig, Judgement, Opponent, Unit, judge, judge_published};
 use proptest::prelude::*;
 
-use crate::planted::{Draws, RIGHT, comparison, judged, opponent};
+use crate::planted::{Draws, RIGHT, comparison, judged, opponent, played};
 
 /// A candidate that costs this share of the incumbent's cost, with noise of both.
 fn planted(windows: usize, share: f64, seed: u64) -> backtest::gate::Comparison {
@@ -66,18 +66,40 @@ fn the_interval_holds_the_saving_and_what_is_said_of_it() {
     assert!(judgement.because.contains(&low), "{}", judgement.because);
 }
 
+/// Everybody costs a share of what the policy in charge costs, in every episode.
+fn beside_a_rule(candidate: f64, rule: f64) -> Judgement {
+    let loads = Draws::new(1).loads(24);
+    let costs = |share: f64| loads.iter().map(|load| share * load).collect::<Vec<_>>();
+    let mut all = comparison(1, &costs(candidate), &loads);
+    all.rules.push(opponent("rule:backlog=0.65,1,2", 1, &costs(rule)));
+    judged(&all, 0.005)
+}
+
 #[test]
 fn winning_against_the_incumbent_alone_is_not_enough() {
-    let mut both = planted(1, 0.9, 1);
-    let mut draws = Draws::new(2);
-    let usd: Vec<f64> = both.candidate.iter().map(|p| p.outcome.total_usd + 0.2 * draws.normal()).collect();
-    both.rules.push(opponent("rule:backlog=0.65,1,2", 1, &usd));
-    let judgement = judged(&both, 0.005);
+    // 0.7 % less than the policy in charge, and 0.3 % less than the rule
+    let judgement = beside_a_rule(0.993, 0.996);
     assert!(judgement.duels[0].objection.is_none() && !judgement.promoted);
     assert!(judgement.because.contains("against rule:backlog=0.65,1,2"), "{}", judgement.because);
-    both.rules = vec![opponent("rule:backlog=0.65,1,2", 1, &usd.iter().map(|usd| usd + 1.0).collect::<Vec<_>>())];
-    let judgement = judged(&both, 0.005);
+    let judgement = beside_a_rule(0.99, 0.996);
     assert!(judgement.promoted && judgement.because.contains(") and saves"), "{}", judgement.because);
+}
+
+#[test]
+fn a_rule_that_the_incumbent_loses_to_does_not_keep_it_in_charge() {
+    // the rule costs 5 % less than the policy in charge, and the candidate a little more than the rule
+    let judgement = beside_a_rule(0.951, 0.95);
+    assert!(judgement.promoted && judgement.duels[1].incumbent_loses, "{}", judgement.because);
+    assert!(judgement.because.ends_with(", which the policy in charge surely loses to"), "{}", judgement.because);
+    // who does not surely beat the policy in charge stays out whatever the rule
+    let judgement = beside_a_rule(0.996, 0.95);
+    assert!(!judgement.promoted && judgement.because.contains("the policy in charge"), "{}", judgement.because);
+    // nobody is in charge: the rule is what the candidate takes over from
+    let mut first = comparison(1, &[19.0; 12], &[20.0; 12]);
+    first.rules.push(Opponent { name: "rule:queue".into(), ..first.incumbent.take().unwrap() });
+    assert!(judged(&first, 0.005).promoted);
+    first.candidate = played(1, &[19.95; 12]);
+    assert!(!judged(&first, 0.005).promoted);
 }
 
 /// The mean is far better and the interval sure of it, but half of the episodes are worse.

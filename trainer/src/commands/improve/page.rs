@@ -58,7 +58,9 @@ impl Page<'_> {
     fn duels(&self) -> Vec<Vec<String>> {
         let row = |d: &backtest::gate::Duel| {
             let saving = format!("{:.3} ({:.3} to {:.3})", d.saving_usd, d.saving_usd_low, d.saving_usd_high);
-            vec![d.opponent.clone(), format!("{:.3}", d.opponent_usd), saving, format!("{:.4}", d.p_value)]
+            let no_bar = if d.incumbent_loses { " (which the policy in charge surely loses to)" } else { "" };
+            let against = format!("{}{no_bar}", d.opponent);
+            vec![against, format!("{:.3}", d.opponent_usd), saving, format!("{:.4}", d.p_value)]
         };
         self.judgement.duels.iter().map(row).collect()
     }
@@ -103,8 +105,11 @@ mod tests {
 
     #[test]
     fn the_judged_candidates_curve_comes_first_and_a_page_of_a_thousand_can_be_opened() {
-        let candidate =
-            |i: usize| Candidate { weights: Weights::new(2, i as u64), curve: vec![(0.0, 2.0), (9.0, 1.0)] };
+        let candidate = |i: usize| Candidate {
+            weights: Weights::new(2, i as u64),
+            parent: None,
+            curve: vec![(0.0, 2.0), (9.0, 1.0)],
+        };
         let candidates: Vec<_> = (0..40).map(candidate).collect();
         let html = learning(&candidates, 37);
         assert!(html.starts_with("<h2>Learning</h2><h3>Candidate 37, the one that was judged</h3>"), "{html}");
