@@ -36,10 +36,9 @@ use twinscaler::compare::{best_of, tuned_rules};
 use twinscaler::contender::{Learned, Named};
 use twinscaler::course::{Course, cheapest, with_drawn_boots};
 use twinscaler::device::{DeviceChoice, select};
-use twinscaler::learn::learn;
+use twinscaler::learn::{better_start, learn};
 use twinscaler::load::{LoadName, LoadOptions, PERTURBATION, load};
 use twinscaler::ppo::config::PpoConfig;
-use twinscaler::ppo::train::Start;
 use twinscaler::ppo::weights::Weights;
 
 /// Compares policies with rules that were tuned on the load at hand.
@@ -239,8 +238,9 @@ fn improved(policy: &str, row: &Row, rule: Rule, steps: u64) -> Weights {
     let tuned = Tuned { rule, usd: mean(&of_seeds(&rule, exact, seeds)) };
     let spec = Arc::new(EnvSpec::clone(exact).perturbed(PERTURBATION));
     let course = Course::with_rules(&row.name, spec, exact.clone(), vec![tuned]).expect("a load that can be learned");
-    let start = Start::Weights(parent.weights);
-    learn(&[course], start, &settings, 1, &device, &mut |_, _| ControlFlow::Continue(())).expect("training").best
+    let courses = [course];
+    let start = better_start(&courses, parent.weights, &settings, 1, &device).expect("a policy to go on from");
+    learn(&courses, start, &settings, 1, &device, &mut |_, _| ControlFlow::Continue(())).expect("training").best
 }
 
 fn of_seeds(contender: &dyn Contender, spec: &Arc<EnvSpec>, seeds: &[u64]) -> Vec<f64> {

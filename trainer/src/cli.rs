@@ -228,7 +228,7 @@ fn env(name: &str) -> Option<String> {
 /// Where policies are kept.
 fn store(place: Option<&str>, config: &aws::SdkConfig) -> Result<Store, Failure> {
     if let Some(place) = place {
-        return Ok(Store::at(place, config));
+        return Store::at(place, config).map_err(|error| failure(true, error));
     }
     Ok(Store::Bucket(PolicyBucket::new(config, bucket(env).into_diagnostic().map_err(Failure::Input)?)))
 }

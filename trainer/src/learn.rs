@@ -5,11 +5,11 @@ use burn::tensor::Device;
 use crate::course::{Course, Teachers, to_evaluate, to_learn};
 use crate::ppo::cloning::clone_teacher;
 use crate::ppo::config::PpoConfig;
-use crate::ppo::train::{Job, Start, Trained, Watcher, train};
-use crate::ppo::{TrainError, Weights};
+use crate::ppo::train::{Job, Start, Trained, Watcher, evaluation_seeds, train};
+use crate::ppo::{Choice, TrainError, Weights, evaluate, mean_reward};
 
 /// Trains on courses from `start`; fresh weights are first taught what the best rules do, for PPO from nothing tends to
-/// settle on always launching.
+/// settle on always launching. The scale of given weights' rewards is that of the loads that they come from: it is measured anew.
 ///
 /// # Errors
 /// As for training.
@@ -21,15 +21,10 @@ pub fn learn(
     device: &Device,
     watch: &mut Watcher,
 ) -> Result<Trained, TrainError> {
-    // every course is learned, and evaluated as often as the others
-    let config = &PpoConfig {
-        n_envs: config.n_envs.next_multiple_of(courses.len()),
-        evaluate_episodes: config.evaluate_episodes.next_multiple_of(courses.len() as u64),
-        ..config.clone()
-    };
+    let config = &for_all(courses, config);
     let is_paired = is_paired(&start, config);
     let start = match start {
-        Start::Fresh => Start::Weights(first_weights(courses, config, seed, device)?),
+        Start::Fresh => Start::Taught(first_weights(courses, config, seed, device)?),
         start => start,
     };
     let advise = config.advice_coefficient > 0.0;
@@ -41,6 +36,55 @@ pub fn learn(
         device: device.clone(),
     };
     train(job, config, seed, watch)
+}
+
+/// The settings with which every course is learned, and evaluated as often as the others.
+fn for_all(courses: &[Course], config: &PpoConfig) -> PpoConfig {
+    PpoConfig {
+        n_envs: config.n_envs.next_multiple_of(courses.len()),
+        evaluate_episodes: config.evaluate_episodes.next_multiple_of(courses.len() as u64),
+        ..config.clone()
+    }
+}
+
+/// How much less than the policy at hand a clone of the best rules must cost to be learned on from in its place: what a clone
+/// has not learned yet, learning may still bring, but it takes long.
+const CLONE_SAVES_MIN: f64 = 0.02;
+
+/// What a policy's successor begins with: the policy, or a clone of the best rules where that one clearly costs less. A policy
+/// that is at a loss on a load may be far from any good one, and then learning on from it finds nothing.
+///
+/// # Errors
+/// As for training.
+pub fn better_start(
+    courses: &[Course],
+    weights: Weights,
+    config: &PpoConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<Start, TrainError> {
+    weights.check(config)?;
+    if config.cloning.steps == 0 {
+        return Ok(Start::Weights(weights));
+    }
+    let clone = first_weights(courses, &for_all(courses, config), seed, device)?;
+    let (usd, clone_usd) = (usd(&weights, courses, config), usd(&clone, courses, config));
+    let is_clone = clone_usd < (1.0 - CLONE_SAVES_MIN) * usd;
+    if !is_clone {
+        return Ok(Start::Weights(weights));
+    }
+    tracing::warn!(
+        usd,
+        clone_usd,
+        "the policy costs more an episode than a clone of the tuned rules, which is learned on from"
+    );
+    Ok(Start::Taught(clone))
+}
+
+/// What an episode costs in the mean.
+fn usd(weights: &Weights, courses: &[Course], config: &PpoConfig) -> f64 {
+    let mut envs = to_evaluate(courses, rayon::current_num_threads());
+    -mean_reward(&evaluate(weights, &mut envs, &evaluation_seeds(&for_all(courses, config)), Choice::Argmax))
 }
 
 /// What training from nothing begins with: a clone of the best rules, unless the settings want fresh weights.
@@ -60,7 +104,46 @@ fn first_weights(courses: &[Course], config: &PpoConfig, seed: u64, device: &Dev
 pub fn is_paired(start: &Start, config: &PpoConfig) -> bool {
     match start {
         Start::Fresh => config.paired_rewards,
-        Start::Weights(weights) => weights.paired,
+        Start::Weights(weights) | Start::Taught(weights) => weights.paired,
         Start::Resume(state) => state.last.paired,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use backtest::tune::Tuned;
+    use twin::EnvSpec;
+
+    use super::*;
+    use crate::device::{DeviceChoice, select};
+    use crate::ppo::CloningConfig;
+
+    fn settings(cloning_steps: u64) -> PpoConfig {
+        let cloning = CloningConfig { steps: cloning_steps, ..CloningConfig::default() };
+        PpoConfig { lstm_cells: 16, n_envs: 8, evaluate_episodes: 4, cloning, ..PpoConfig::default() }
+    }
+
+    fn begin(weights: &Weights, cloning_steps: u64) -> Weights {
+        let spec = Arc::new(EnvSpec::published());
+        let tuned = Tuned { rule: "rule:backlog=0.65,1,2".parse().unwrap(), usd: 20.0 };
+        let courses = [Course::with_rules("paper", spec.clone(), spec, vec![tuned]).unwrap()];
+        let (config, device) = (settings(cloning_steps), select(DeviceChoice::Cpu).unwrap());
+        match better_start(&courses, weights.clone(), &config, 1, &device).unwrap() {
+            Start::Weights(weights) | Start::Taught(weights) => weights,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_policy_that_is_at_a_loss_gives_way_to_a_clone_of_the_rules_and_a_good_one_does_not() {
+        let fresh = Weights::fresh(&settings(1), 3);
+        let clone = begin(&fresh, 40_000);
+        assert_ne!(clone.values, fresh.values);
+        // of a teacher that was hardly listened to there is no good clone, and without cloning there is none
+        for cloning_steps in [1, 0] {
+            assert_eq!(begin(&clone, cloning_steps).values, clone.values);
+        }
     }
 }

@@ -191,7 +191,7 @@ pub fn load(name: &LoadName, options: &LoadOptions, seeds: Range<u64>) -> Result
     Ok(Load { name: called, spec: Arc::new(finished(spec, options)?), notes })
 }
 
-/// A window of a pool's history as a load.
+/// A window of a pool's history as a load, in the twin that its records make.
 ///
 /// # Errors
 /// If it does not make a valid twin.
@@ -199,8 +199,17 @@ pub fn of_pool(recorded: Recorded, options: &LoadOptions) -> Result<Load, LoadEr
     let recorded = recorded.begun_with_the_fleet();
     let (spec, left_out) = recorded.twin()?;
     let notes = (left_out > 0).then(|| format!("{left_out} tasks that fit on no machine of the pool are left out"));
-    let name = format!("pool:{}", recorded.config.pool);
-    Ok(Load { name, spec: Arc::new(finished(EnvSpec::clone(&spec), options)?), notes: notes.into_iter().collect() })
+    let name = pool_name(&recorded);
+    let spec = spec.configured(|config| calibration::fit::fit(&recorded).apply(config))?;
+    Ok(Load { name, spec: Arc::new(finished(spec, options)?), notes: notes.into_iter().collect() })
+}
+
+/// The name of a pool's window with its beginning and end: it is the same at any other time.
+fn pool_name(recorded: &Recorded) -> String {
+    let time = |ms: u64| i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let time = |ms: u64| time(ms).map_or_else(|| ms.to_string(), |time| time.to_string());
+    let Window { from_ms, until_ms } = recorded.window;
+    format!("pool:{}@{}/{}", recorded.config.pool, time(from_ms), time(until_ms))
 }
 
 /// The profile and the perturbation of the options.

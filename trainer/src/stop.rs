@@ -1,5 +1,5 @@
 //! What Ctrl-C does to a run: while it learns, it ends with what it has. Before that nothing is written, and after it the state
-//! is, so that the program may end at once.
+//! is, so that the program may end at once, but not between the files of a policy.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -13,6 +13,8 @@ pub enum Phase {
     Learning,
     /// Compares what was learned; the state is kept.
     Comparing,
+    /// Writes the policy, file by file: a moment that is not to be cut short.
+    Writing,
 }
 
 /// Where a run is, and whether somebody asked it to stop.
@@ -50,6 +52,7 @@ impl Stop {
             p if p == Phase::Comparing as u8 => {
                 Answer::Now("stopped before the policy was written; --resume goes on from what was learned")
             }
+            p if p == Phase::Writing as u8 => Answer::Soon("writing the policy"),
             _ if again => Answer::Now("given up"),
             _ => Answer::Soon("ending with what there is; once more to give up"),
         }
@@ -80,5 +83,7 @@ mod tests {
         assert_eq!(stop.ask(), Answer::Now("given up"));
         stop.enter(Phase::Comparing);
         assert!(matches!(stop.ask(), Answer::Now(words) if words.contains("--resume")));
+        stop.enter(Phase::Writing);
+        assert_eq!(stop.ask(), Answer::Soon("writing the policy"), "however often it is asked");
     }
 }

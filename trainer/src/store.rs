@@ -30,13 +30,23 @@ pub struct DirStore {
 
 impl Store {
     /// The store that a place names: `s3://BUCKET`, or a directory.
-    pub fn at(place: &str, config: &aws::SdkConfig) -> Self {
-        match place.strip_prefix("s3://") {
-            Some(bucket) => Self::Bucket(PolicyBucket::new(config, bucket.trim_end_matches('/'))),
-            None => Self::Dir(DirStore::new(place)),
+    ///
+    /// # Errors
+    /// If it names something within a bucket.
+    pub fn at(place: &str, config: &aws::SdkConfig) -> Result<Self, StoreError> {
+        let Some(bucket) = place.strip_prefix("s3://") else { return Ok(Self::Dir(DirStore::new(place))) };
+        let bucket = bucket.trim_end_matches('/');
+        if bucket.is_empty() || bucket.contains('/') {
+            return Err(StoreError(place.to_owned()));
         }
+        Ok(Self::Bucket(PolicyBucket::new(config, bucket)))
     }
 }
+
+/// A place that is no store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("keep policies in {0:?}: give s3://BUCKET, a whole bucket, or a directory")]
+pub struct StoreError(String);
 
 /// A policy of a store as the evaluator would run it, or why this version refuses it.
 ///
@@ -209,6 +219,18 @@ mod tests {
 
     fn pointer(sha256: &str, serial: u64) -> Pointer {
         Pointer { version: 1, sha256: sha256.into(), previous: None, serial }
+    }
+
+    #[tokio::test]
+    async fn a_place_is_a_directory_or_a_whole_bucket() {
+        let config = aws::config::load().await;
+        for bucket in ["s3://policies", "s3://policies/"] {
+            assert!(matches!(Store::at(bucket, &config), Ok(Store::Bucket(_))), "{bucket}");
+        }
+        assert!(matches!(Store::at("some/where", &config), Ok(Store::Dir(_))));
+        for wrong in ["s3://policies/of/mine", "s3://"] {
+            assert!(Store::at(wrong, &config).unwrap_err().to_string().contains(wrong), "{wrong}");
+        }
     }
 
     #[tokio::test]

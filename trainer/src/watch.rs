@@ -37,11 +37,13 @@ fn scalars(progress: &Progress, steps_per_s: f64) -> Vec<(&'static str, f64)> {
         ("losses/value_loss", f64::from(losses.value)),
         ("losses/entropy", f64::from(losses.entropy)),
         ("losses/approx_kl", f64::from(losses.kl)),
+        ("losses/clipfrac", f64::from(losses.clipped)),
         ("losses/grad_norm", f64::from(losses.grad_norm)),
         ("losses/explained_variance", progress.explained_variance),
     ];
     let sometimes = [
         ("charts/episodic_return", progress.episode_reward),
+        ("charts/episodic_length", progress.episode_steps),
         ("charts/evaluation_return", progress.evaluation),
         ("charts/best_return", progress.best),
     ];
@@ -337,12 +339,23 @@ mod tests {
             steps,
             steps_total: 1000,
             episode_reward: Some(-21.5),
+            episode_steps: Some(196.0),
             evaluation,
             best: Some(best),
             learning_rate: 1e-3,
             explained_variance: 0.5,
             losses: Default::default(),
         }
+    }
+
+    #[test]
+    fn scalars_have_the_names_that_tools_know() {
+        let names: Vec<_> = scalars(&progress(1, -19.0, Some(-20.0)), 1.0).into_iter().map(|(name, _)| name).collect();
+        let charts = ["episodic_return", "episodic_length", "evaluation_return", "best_return", "learning_rate", "SPS"];
+        let losses = ["total_loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "grad_norm"];
+        let charts = charts.map(|name| format!("charts/{name}"));
+        let losses = losses.map(|name| format!("losses/{name}"));
+        assert_eq!(names, [&charts[..], &losses, &["losses/explained_variance".to_owned()]].concat());
     }
 
     #[test]

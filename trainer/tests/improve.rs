@@ -1,6 +1,7 @@
 //! The improvement job against fakes: one at a time, once per run, on from where it was, alone or in an array.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use backtest::gate::{Gate, GateConfig, Tolerance};
 use calibration::Window;
@@ -12,6 +13,7 @@ use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
 use serde_json::json;
 use signing::{PublicKeys, SigningKey};
 use testkit::builders::{instance, pool_config, task};
+use testkit::fate::{Director, Fate};
 use testkit::{World, fault, op};
 use twinscaler::commands::improve::{ImproveError, Request, run, train_one};
 use twinscaler::commands::window::Ports;
@@ -167,11 +169,30 @@ async fn a_job_that_has_lost_its_lease_changes_nothing() {
     assert_eq!(held.map(|lease| lease.owner).as_deref(), Some("the other"), "the other's lease was not given back");
 }
 
+/// One call's answer is lost, after so many that work.
+struct CutAt {
+    operation: &'static str,
+    calls_left: usize,
+}
+
+impl Director for CutAt {
+    fn fate(&mut self, operation: &'static str) -> Fate {
+        if operation != self.operation {
+            return Fate::Fine;
+        }
+        let is_cut = self.calls_left == 0;
+        self.calls_left = self.calls_left.wrapping_sub(1);
+        if is_cut { Fate::Lost(fault(operation, "Cut", Kind::Unavailable)) } else { Fate::Fine }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_dies_goes_on_where_it_was() {
     let (world, request) = (world().await, request());
-    world.fail_after(op::RUNS_PUT, fault(op::RUNS_PUT, "Cut", Kind::Unavailable));
+    // the first file says what it learns on from, the second is its first state
+    world.direct(CutAt { operation: op::RUNS_PUT, calls_left: 1 });
     assert!(run(&ports(&world), &request, "job", &cpu(), &NEVER).await.is_err());
+    world.heal();
     let kept = world.run_file(&request.run(), "0/state", usize::MAX).await.unwrap().expect("it kept its state");
     assert!(State::from_bytes(&kept).unwrap().steps > 0);
     // a state that is nearly done, with a best that nothing beats: a run that goes on from it ends with that
@@ -260,10 +281,27 @@ async fn a_checkpoint_that_is_not_the_policys_in_charge_is_no_opponent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_asked_to_stop_says_how_to_go_on() {
-    let (world, stop) = (world().await, AtomicBool::new(true));
-    let error = run(&ports(&world), &request(), "job", &cpu(), &stop).await.unwrap_err();
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let (world, mut request) = (world().await, request());
+    request.settings[0].steps = 1 << 40;
+    let (of, run_of) = (world.clone(), request.run());
+    let asks = std::thread::spawn(move || {
+        while !of.run_files(&run_of).contains(&"0/state".to_owned()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        STOP.store(true, Ordering::Relaxed);
+    });
+    let error = run(&ports(&world), &request, "job", &cpu(), &STOP).await.unwrap_err();
+    asks.join().unwrap();
     assert!(error.to_string().contains("--until 2023-"), "{error}");
-    assert!(world.run_file(&request().run(), "0/state", usize::MAX).await.unwrap().is_some(), "its state is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_to_stop_before_it_learns_prepares_no_further() {
+    let world = world().await;
+    let error = run(&ports(&world), &request(), "job", &cpu(), &AtomicBool::new(true)).await.unwrap_err();
+    assert!(matches!(error, ImproveError::Stopped(_)), "{error}");
+    assert_eq!((world.count(op::TASKS_SUBMITTED), world.run_files(&request().run()).len()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,6 +372,23 @@ async fn report_of(world: &World, said: &serde_json::Value) -> String {
     let key = said["report"].as_str().unwrap().strip_prefix("candidates/").unwrap();
     let (run, name) = key.split_once('/').unwrap();
     String::from_utf8(world.run_file(run, name, usize::MAX).await.unwrap().unwrap()).unwrap()
+}
+
+/// The hash of the policy that the request's candidate learned on from; empty if it was a clone.
+async fn parent_of(world: &World, request: &Request) -> String {
+    train_one(&ports(world), request, 0, &cpu(), &NEVER).await.unwrap();
+    String::from_utf8(world.run_file(&request.run(), "0/parent", usize::MAX).await.unwrap().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_learns_on_from_the_policy_in_charge_unless_that_is_at_a_loss() {
+    let (first, mut request) = (world().await, thorough());
+    request.settings[0].steps = 2048;
+    put_in_charge(&first, &Weights::new(16, 3)).await;
+    assert_eq!(parent_of(&first, &request).await, "", "who knows nothing has nothing to go on from");
+    let (second, good) = (world().await, candidate_of(&first, &request).await);
+    let in_charge = put_in_charge(&second, &good).await;
+    assert_eq!(parent_of(&second, &request).await, in_charge);
 }
 
 #[tokio::test(flavor = "multi_thread")]

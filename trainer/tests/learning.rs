@@ -176,6 +176,21 @@ fn the_best_weights_are_kept_and_training_goes_on_from_the_last() {
 }
 
 #[test]
+fn weights_from_other_loads_learn_in_the_scale_of_these_and_come_back_as_they_were_if_nothing_is_better() {
+    let given = Weights { reward_scale: 100.0, ..Weights::new(16, 1) };
+    let trained = |start: Start| {
+        let config = PpoConfig { learning_rate: 1e-9, steps: 512, ..small() };
+        let (envs, evaluation) = (many(&Echo::boxed, 16), many(&Echo::boxed, 1));
+        let job = Job { envs, evaluation, start, device: Device::flex() };
+        train(job, &config, 1, &mut |_, _| ControlFlow::Continue(())).unwrap()
+    };
+    let from_elsewhere = trained(Start::Weights(given.clone()));
+    assert!((0.01..10.0).contains(&from_elsewhere.last.reward_scale), "{}", from_elsewhere.last.reward_scale);
+    assert_eq!(from_elsewhere.best, given);
+    assert_eq!(trained(Start::Taught(given)).last.reward_scale, 100.0);
+}
+
+#[test]
 fn as_many_steps_are_learned_from_as_are_evaluated_on() {
     // an episode of Echo has 20 steps, so that an evaluation of 64 takes 1280: five updates of 256
     let evaluated = |evaluate_every_steps: u64| {

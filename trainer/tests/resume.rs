@@ -70,6 +70,29 @@ fn every_256(last: u64) -> Vec<u64> {
 }
 
 #[test]
+fn a_run_goes_on_with_the_tasks_that_it_began_with_and_with_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log.csv");
+    let write = |runtime_s: u32| std::fs::write(&log, format!("submit_s,runtime_s\n0,{runtime_s}\n600,90\n")).unwrap();
+    let options = |more: &[&'static str]| {
+        let all = [&["--workload", log.to_str().unwrap()], more].concat();
+        all.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>()
+    };
+    let (first, again) = (options(&[]), options(&["--resume"]));
+    let [first, again] = [&first, &again].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+    write(60);
+    train_and_stop(dir.path(), &first);
+    write(61);
+    let error = train(dir.path(), &again).unwrap_err();
+    assert!(error.is_input() && error.to_string().contains("or data are others"), "{error}");
+    write(60);
+    train(dir.path(), &again).unwrap();
+    let twin: serde_json::Value = serde_json::from_str(&manifest(dir.path()).settings["twin"]).unwrap();
+    assert_eq!((&twin["profile"], &twin["exact"]), (&"published".into(), &true.into()), "{twin}");
+    assert_eq!(twin["data"].as_str().map(str::len), Some(12), "{twin}");
+}
+
+#[test]
 fn a_run_that_was_ended_goes_on_where_it_was_with_the_options_it_had() {
     let dir = tempfile::tempdir().unwrap();
     train_and_stop(dir.path(), &[]);
@@ -81,7 +104,7 @@ fn a_run_that_was_ended_goes_on_where_it_was_with_the_options_it_had() {
     assert!(report().contains("Ended after 256 of 4,096 steps"));
 
     let other = train(dir.path(), &["--resume", "--seed", "2"]).unwrap_err();
-    assert!(other.is_input() && other.to_string().contains("its options are others (paper "), "{other}");
+    assert!(other.is_input() && other.to_string().contains("its options or data are others (paper "), "{other}");
 
     train(dir.path(), &["--resume"]).unwrap();
     assert_eq!(steps(dir.path()), every_256(4096), "its lines go on");
@@ -104,7 +127,7 @@ fn a_run_of_a_version_with_fewer_settings_goes_on() {
     let with = |line: &str| std::fs::write(&path, settings.replace("gae_lambda = 0.95\n", line)).unwrap();
     with("gae_lambda = 0.5\n");
     let error = train(dir.path(), &["--resume"]).unwrap_err();
-    assert!(error.to_string().contains("its options are others"), "{error}");
+    assert!(error.to_string().contains("its options or data are others"), "{error}");
     with("");
     train(dir.path(), &["--resume"]).unwrap();
 }
@@ -221,7 +244,7 @@ fn a_run_goes_on_from_another_policy_and_says_from_which() {
     assert_eq!(manifest(dir.path()).parent, Some(of.sha256));
 
     let error = train(dir.path(), &["--resume", "--seed", "2"]).unwrap_err();
-    assert!(error.to_string().contains("its options are others"), "{error}");
+    assert!(error.to_string().contains("its options or data are others"), "{error}");
     train(dir.path(), &["--resume", "--seed", "2", "--from", &parent]).unwrap();
     assert_eq!(steps(dir.path()), every_256(4096));
 }

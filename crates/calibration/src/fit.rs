@@ -1,9 +1,13 @@
 //! What the records say about boots, run times, failed launches and the delay of metrics: the parameters of the twin.
+//!
+//! Boots that were observed are drawn from as they are, and run times are those of the window's own tasks; the rest is put into the
+//! twin by [`Fit::apply`].
 
 use contract::decision::{Decision, Outcome};
 use contract::record::{InstanceRecord, TaskRecord};
 use serde::Serialize;
-use twin::BootModel;
+use twin::boot::LaunchFailures;
+use twin::{BootModel, Ec2Profile, SimConfig, TimeRange};
 
 use crate::recorded::Recorded;
 use crate::replay::serves;
@@ -16,6 +20,9 @@ const OBSERVATIONS_MIN: usize = 5;
 const SHIFTS: usize = 50;
 /// Longest delay of a metric that is looked for, ticks.
 const LAG_TICKS_MAX: usize = 10;
+/// What the worst delay explains less than the best one at least, mean absolute difference of utilisation: a load that hardly
+/// changes says nothing of delays.
+const LAGS_DIFFER_MIN: f64 = 0.01;
 
 /// Everything that could be fitted; none where there are too few records.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -78,8 +85,35 @@ pub struct MetricFit {
     pub delay_s: f64,
     /// What is left unexplained at that delay: mean absolute difference of utilisation.
     pub error: f64,
-    /// Share of the ticks at which the metric was missing.
+    /// Share of the ticks with a machine in service at which the metric was missing.
     pub gap_share: f64,
+}
+
+impl Fit {
+    /// Puts into a twin's settings what a policy of the pool has to live with: outages of capacity, and metrics that are late or
+    /// missing. Where the records say nothing of them they are those of [`Ec2Profile`]: a few hours without an outage are no
+    /// reason to believe that there are none.
+    pub fn apply(&self, config: &mut SimConfig) {
+        let assumed = Ec2Profile::default();
+        let seen = self.failures.as_ref().and_then(FailureFit::outages);
+        config.launch_failures = seen.unwrap_or(assumed.launch_failures);
+        config.metric_delay = Some(self.metric.map_or(assumed.metric_delay, |metric| metric.delay()));
+        config.metric_gap_probability = self.metric.map_or(assumed.metric_gap_probability, |metric| metric.gap_share);
+    }
+}
+
+impl FailureFit {
+    fn outages(&self) -> Option<LaunchFailures> {
+        let (mean_up_s, mean_down_s) = self.mean_up_s.zip(self.mean_down_s)?;
+        (mean_up_s > 0.0 && mean_down_s > 0.0).then_some(LaunchFailures::Outages { mean_up_s, mean_down_s })
+    }
+}
+
+impl MetricFit {
+    fn delay(&self) -> TimeRange {
+        let ms = (1000.0 * self.delay_s) as u64;
+        TimeRange { low_ms: ms, high_ms: ms }
+    }
 }
 
 /// Fits everything.
@@ -199,11 +233,15 @@ pub fn failures(decisions: &[Decision], until_ms: u64) -> Option<FailureFit> {
     })
 }
 
-/// The delay at which the mean utilisation that tasks and machines show is nearest to the metric that was seen.
+/// The delay at which the mean utilisation that tasks and machines show is nearest to the metric that was seen; none where all
+/// delays explain it as well. Ticks without a machine in service have no metric, and miss none.
 pub fn metric(recorded: &Recorded) -> Option<MetricFit> {
     let tick_ms = recorded.config.tick_s * 1000;
-    let in_window = |d: &&Decision| d.tick * 1000 >= recorded.window.from_ms;
-    let decisions: Vec<&Decision> = recorded.decisions.iter().filter(in_window).collect();
+    let counts = |d: &&Decision| {
+        let at_ms = d.tick * 1000;
+        at_ms >= recorded.window.from_ms && recorded.instances.iter().any(|i| serves(i, at_ms))
+    };
+    let decisions: Vec<&Decision> = recorded.decisions.iter().filter(counts).collect();
     let seen: Vec<(u64, f64)> =
         decisions.iter().filter_map(|d| Some((d.tick * 1000, d.measured().cpu_util_avg?))).collect();
     let usable = seen.iter().filter(|(at_ms, _)| *at_ms >= recorded.window.from_ms + LAG_TICKS_MAX as u64 * tick_ms);
@@ -218,7 +256,8 @@ pub fn metric(recorded: &Recorded) -> Option<MetricFit> {
     };
     let errors: Vec<f64> = (0..=LAG_TICKS_MAX).map(error).collect();
     let best = (0..errors.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).expect("there are lags");
-    Some(MetricFit {
+    let worst = errors.iter().copied().fold(0.0, f64::max);
+    (worst - errors[best] >= LAGS_DIFFER_MIN).then(|| MetricFit {
         count: usable.len(),
         delay_s: (best as u64 * recorded.config.tick_s) as f64,
         error: errors[best],
@@ -333,5 +372,36 @@ mod tests {
         let fit = metric(&recorded).unwrap();
         assert_eq!((fit.delay_s, fit.error), (120.0, 0.0));
         assert!((fit.gap_share - 0.2).abs() < 1e-9);
+        let idle = Recorded { tasks: Vec::new(), decisions: (0..60).map(unused).collect(), ..recorded.clone() };
+        assert_eq!(metric(&idle), None, "a machine that nobody uses says nothing of delays");
+        let gone = vec![InstanceRecord { terminated_ms: Some(1_800_000), ..recorded.instances[0].clone() }];
+        let fit = metric(&Recorded { instances: gone, ..recorded }).unwrap();
+        assert!((fit.gap_share - 0.2).abs() < 1e-9, "without a machine there is no metric to miss: {fit:?}");
+    }
+
+    fn unused(k: u64) -> Decision {
+        let mut d = decision("p", k * 60, Action::Nothing);
+        d.observation.cpu_util_avg = Some(0.0);
+        d
+    }
+
+    #[test]
+    fn a_twin_has_what_the_records_say_and_what_is_assumed_of_ec2_where_they_say_nothing() {
+        let applied = |fit: &Fit| {
+            let mut config = SimConfig::default();
+            fit.apply(&mut config);
+            (config.launch_failures, config.metric_delay, config.metric_gap_probability)
+        };
+        let none = Fit { boot: None, runtime: None, failures: None, metric: None };
+        let assumed = Ec2Profile::default();
+        let of_ec2 = (assumed.launch_failures, Some(assumed.metric_delay), assumed.metric_gap_probability);
+        assert_eq!(applied(&none), of_ec2);
+        let rare = FailureFit { launches: 9, failed: 0, mean_down_s: None, mean_up_s: None };
+        assert_eq!(applied(&Fit { failures: Some(rare), ..none.clone() }), of_ec2);
+        let failures = Some(FailureFit { failed: 2, mean_down_s: Some(300.0), mean_up_s: Some(900.0), ..rare });
+        let metric = Some(MetricFit { count: 99, delay_s: 240.0, error: 0.01, gap_share: 0.125 });
+        let outages = LaunchFailures::Outages { mean_up_s: 900.0, mean_down_s: 300.0 };
+        let late = TimeRange { low_ms: 240_000, high_ms: 240_000 };
+        assert_eq!(applied(&Fit { failures, metric, ..none }), (outages, Some(late), 0.125));
     }
 }

@@ -30,15 +30,13 @@ impl RunDir {
         Self { path: path.to_owned(), settings }
     }
 
-    /// Lets a new run start from this.
+    /// Makes sure that a new run may begin.
     ///
     /// # Errors
     /// If the directory holds the state of a run that is not finished.
-    pub fn begin(&self, start: Start) -> Result<Start, TrainCommandError> {
-        if self.path.join(STATE).exists() {
-            return Err(TrainCommandError::Unfinished { dir: self.path.display().to_string() });
-        }
-        Ok(start)
+    pub fn begin(&self) -> Result<(), TrainCommandError> {
+        let is_taken = self.path.join(STATE).exists();
+        if is_taken { Err(TrainCommandError::Unfinished { dir: self.path.display().to_string() }) } else { Ok(()) }
     }
 
     /// Where the run in the directory is.
@@ -52,7 +50,10 @@ impl RunDir {
         if !self.is_about_the_same(&theirs) {
             let about = theirs.lines().next().unwrap_or_default().trim_start_matches("# ");
             let config = settings.display();
-            return Err(problem(format!("its options are others ({about}); give it the same, and --config {config}")));
+            return Err(problem(format!(
+                "its options or data are others ({about}); give it the same, and --config {config}; a pool's window like 6h \
+                 ends now, so that it takes FROM/UNTIL"
+            )));
         }
         match std::fs::read(self.path.join(STATE)) {
             Ok(bytes) => Ok(Start::Resume(Box::new(State::from_bytes(&bytes)?))),

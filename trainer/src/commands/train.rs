@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use backtest::play::{Contender, PlayError, Standing, outcomes, standing};
 use clap::Args;
+use contract::schema::sha256_hex;
 use indicatif::HumanCount;
 use serde::Serialize;
+use traces::Width;
 use twin::profile::Ec2Profile;
-use twin::{EnvSpec, ScenarioError};
+use twin::{EnvSpec, Job, ScenarioError, Workload};
 
 use crate::commands::backtest::{self as tables, BoundsLine};
 use crate::commands::learning::{Learning, SettingsError};
@@ -150,6 +152,17 @@ impl Twin {
 }
 
 impl Lesson {
+    /// Its settings, and a hash of each workload's tasks.
+    fn data(&self) -> String {
+        let numbers = |j: &Job| [j.id as u64, j.submit_ms, j.runtime_ms, u64::from(j.cores), j.memory_mb];
+        let hash = |workload: &Arc<Workload>| {
+            let bytes: Vec<u8> = workload.jobs().iter().flat_map(numbers).flat_map(u64::to_le_bytes).collect();
+            sha256_hex(&bytes)
+        };
+        let spec = &self.load.spec;
+        format!("{:?} {}", spec.config(), spec.workloads().iter().map(hash).collect::<Vec<_>>().join(" "))
+    }
+
     /// The same in another twin.
     fn in_twin(&self, twin: &Twin) -> Result<Self, ScenarioError> {
         let changed = |spec: &Arc<EnvSpec>| {
@@ -287,8 +300,14 @@ fn course(args: &TrainArgs, name: &str, lesson: &Lesson, is_ec2: bool) -> Result
 pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &Stop) -> Result<(), TrainCommandError> {
     let (config, device) = (args.learning.settings()?, select(args.learning.device)?);
     let parent = args.parent(&config)?;
-    let dir = RunDir::new(&args.out, &about(args, parent.as_ref()), &config);
-    let start = if args.resume { dir.resume()? } else { dir.begin(start(parent.as_ref()))? };
+    let loads = Loads::of(args, &lessons);
+    let dir = RunDir::new(&args.out, &about(args, &loads, parent.as_ref()), &config);
+    let start = if args.resume {
+        dir.resume()?
+    } else {
+        dir.begin()?;
+        start(parent.as_ref())
+    };
     eprintln!("training on {}", described(&device));
     let courses = all_courses(args, lessons)?;
     let log = Log::files(config.steps, &args.out, args.resume).map_err(|e| files(&args.out, e))?;
@@ -301,7 +320,8 @@ pub fn run(args: &TrainArgs, lessons: Vec<Lesson>, stop: &Stop) -> Result<(), Tr
         .map_err(|error| error.at(&args.out))?;
     stop.enter(Phase::Comparing);
     let compared = courses.iter().map(|course| compare(&trained, course)).collect::<Result<Vec<_>, _>>()?;
-    let bundle = bundle(args, &config, &trained, (&courses, parent), &compared)?;
+    let bundle = bundle(args, &config, &trained, (&loads, &courses, parent), &compared)?;
+    stop.enter(Phase::Writing);
     bundle.write(&args.out).map_err(|e| files(&args.out, e))?;
     if trained.steps >= config.steps {
         dir.finish().map_err(|e| files(&args.out, e))?;
@@ -321,18 +341,52 @@ fn all_courses(args: &TrainArgs, lessons: Vec<Lesson>) -> Result<Vec<Course>, Tr
     Ok(all.into_iter().flatten().collect())
 }
 
+/// What a run learns from, in words.
+struct Loads {
+    /// The loads, a window of a pool with its beginning and end.
+    names: String,
+    /// A hash of their tasks and settings, where these come from somewhere else than this program.
+    data: Option<String>,
+}
+
+impl Loads {
+    fn of(args: &TrainArgs, lessons: &[Lesson]) -> Self {
+        let names = lessons.iter().map(|lesson| lesson.load.name.as_str()).collect::<Vec<_>>().join(" ");
+        let is_own = |name: &String| matches!(name.parse(), Ok(LoadName::Paper(_) | LoadName::Generated(_)));
+        let is_given = args.load_options().config.is_some() || !args.workloads.iter().all(is_own);
+        let data = || sha256_hex(lessons.iter().map(Lesson::data).collect::<String>().as_bytes())[..12].to_owned();
+        Self { names, data: is_given.then(data) }
+    }
+}
+
 /// What a run depends on besides its settings.
-fn about(args: &TrainArgs, parent: Option<&Parent>) -> String {
+fn about(args: &TrainArgs, loads: &Loads, parent: Option<&Parent>) -> String {
     let from = parent.map(|parent| format!(" from {}", parent.sha256)).unwrap_or_default();
+    let data = loads.data.as_ref().map(|data| format!(" data {data}")).unwrap_or_default();
     format!(
-        "{} machines per action {:?} also ec2 {} {:?} seed {} exact {}{from}",
-        args.workloads.join(" "),
+        "{} machines per action {:?} also ec2 {} {:?} seed {} exact {}{data}{from}",
+        loads.names,
         args.machines_per_action,
         args.also_ec2,
         args.load_options(),
         args.learning.seed,
         args.exact
     )
+}
+
+/// The twins that a policy learned in, as the manifest keeps them.
+fn twins(args: &TrainArgs, data: Option<&String>) -> String {
+    let options = args.load_options();
+    let twins = serde_json::json!({
+        "profile": if options.is_ec2 { "ec2" } else { "published" },
+        "also_ec2": args.also_ec2,
+        "machines_per_action": args.machines_per_action,
+        "exact": args.exact,
+        "wide": if options.wide == Width::Split { "split" } else { "refuse" },
+        "settings": options.config,
+        "data": data,
+    });
+    twins.to_string()
 }
 
 fn files(dir: &Path, source: std::io::Error) -> TrainCommandError {
@@ -417,7 +471,7 @@ fn bundle(
     args: &TrainArgs,
     config: &PpoConfig,
     trained: &Trained,
-    (courses, parent): (&[Course], Option<Parent>),
+    (loads, courses, parent): (&Loads, &[Course], Option<Parent>),
     compared: &[Compared],
 ) -> Result<Bundle, TrainCommandError> {
     let evaluation = compared.iter().flat_map(|c| {
@@ -427,7 +481,8 @@ fn bundle(
             (format!("{}/rule_usd", c.workload), best_rule),
         ]
     });
-    let mut settings = settings(config, args.learning.seed, &args.workloads.join(" "));
+    let mut settings = settings(config, args.learning.seed, &loads.names);
+    settings.insert("twin".into(), twins(args, loads.data.as_ref()));
     // fewer than its steps where it was ended
     settings.insert("steps_done".into(), trained.steps.to_string());
     let machines_per_action_max = courses.iter().map(|c| c.spec.config().machines_per_action_max).max().unwrap_or(1);

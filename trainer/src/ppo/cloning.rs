@@ -9,7 +9,7 @@ use super::loss::Coefficients;
 use super::lost::unless_lost;
 use super::rollout::{Actor, Collector};
 use super::state::State;
-use super::train::{estimate, generator, set_reward_scale};
+use super::train::{Scaling, estimate, generator, set_reward_scale};
 use super::update::{Learner, Losses, Objective, Schedule};
 use super::weights::Weights;
 
@@ -50,9 +50,8 @@ fn imitate(
         let done = round as f64 / rounds as f64;
         collector.collect(&learner.weights, Actor::Teacher(cloning.student_share * done))?;
         let mut tracks = collector.tracks();
-        if round == 0 {
-            set_reward_scale(&mut learner.weights, &mut tracks, config);
-        }
+        let scaling = if round == 0 { Scaling::IfMissing } else { Scaling::Kept };
+        set_reward_scale(&mut learner.weights, &mut tracks, config, scaling);
         estimate(&mut tracks, &learner.weights, 1.0);
         losses.push(learner.learn(&tracks, &schedule(cloning, config, done))?);
     }

@@ -88,3 +88,8 @@ pub fn evaluate(
 pub fn mean_reward(outcomes: &[EpisodeOutcome]) -> f64 {
     outcomes.iter().map(|outcome| outcome.reward).sum::<f64>() / outcomes.len().max(1) as f64
 }
+
+/// Mean length of episodes, steps.
+pub fn mean_steps(outcomes: &[EpisodeOutcome]) -> f64 {
+    outcomes.iter().map(|outcome| outcome.steps as f64).sum::<f64>() / outcomes.len().max(1) as f64
+}

@@ -44,6 +44,8 @@ pub struct Loss {
     pub entropy: Tensor<1>,
     /// How far the policy has moved: mean of ratio − 1 − ln ratio, an estimate of the Kullback–Leibler divergence.
     pub kl: Tensor<1>,
+    /// Share of the steps whose ratio is beyond the clip range; 0 of cloning.
+    pub clipped: Tensor<1>,
 }
 
 /// PPO: the clipped surrogate, the value's error, the entropy bonus, and what departs from the teacher's actions (kickstarting,
@@ -54,10 +56,12 @@ pub fn ppo(logits: Tensor<2>, value: Tensor<2>, targets: &Targets, by: Coefficie
     let ratio = log_ratio.clone().exp();
     let clipped = ratio.clone().clamp(1.0 - by.clip, 1.0 + by.clip);
     let surrogate = (ratio.clone() * targets.advantage.clone()).min_pair(clipped * targets.advantage.clone());
-    let kl = (ratio.sub_scalar(1.0) - log_ratio).mean();
+    let moved = ratio.sub_scalar(1.0);
+    let clipped = moved.clone().abs().greater_elem(by.clip).float().mean();
+    let kl = (moved - log_ratio).mean();
     let departs = of_action(&log_probs, &targets.advice).mean().neg();
     let loss = total(surrogate.neg().mean(), value, log_probs, kl, targets, by);
-    Loss { total: loss.total + departs.mul_scalar(by.advice), ..loss }
+    Loss { total: loss.total + departs.mul_scalar(by.advice), clipped, ..loss }
 }
 
 /// Behaviour cloning: the cross entropy to the teacher's action, the value's error on the side.
@@ -85,7 +89,7 @@ fn total(
     // a refused action has probability 0 and a finite logarithm, so it adds 0
     let entropy = (log_probs.clone().exp() * log_probs).sum_dim(1).mean().neg();
     let total = policy.clone() + value.clone().mul_scalar(by.value) - entropy.clone().mul_scalar(by.entropy);
-    Loss { total, policy, value, entropy, kl }
+    Loss { total, policy, value, entropy, clipped: kl.zeros_like(), kl }
 }
 
 #[cfg(test)]
@@ -126,6 +130,7 @@ mod tests {
         near(loss.value.clone(), 0.5 * (1.0 + 4.0) / 2.0);
         near(loss.entropy.clone(), 2f32.ln());
         near(loss.kl, (1.0 - 2f32.ln()) / 2.0);
+        near(loss.clipped, 0.5);
         let total = 0.9 + 0.5 * 1.25 - 0.01 * 2f32.ln();
         near(loss.total, total);
         // advice for the first step alone, probability ½
@@ -145,6 +150,7 @@ mod tests {
         let (logits, value, targets) = example([0.5, 0.5], [0.0, 0.0]);
         let loss = cloning(logits, value, &targets, BY);
         near(loss.policy, 2f32.ln());
+        near(loss.clipped, 0.0);
         near(loss.total, 2f32.ln() + 0.5 * 1.25 - 0.01 * 2f32.ln());
     }
 }

@@ -46,7 +46,7 @@ pub enum TrainError {
     NoEnvironment,
     /// A number became NaN or infinite.
     #[error(
-        "{what} is not a finite number (update {update}); nothing was kept; lower learning_rate or check the rewards"
+        "{what} is not a finite number (update {update}); no policy is made of it; lower learning_rate or check the rewards"
     )]
     NotFinite {
         /// Which number.

@@ -10,7 +10,7 @@ use twin::env::Environment;
 
 use super::TrainError;
 use super::config::{PpoConfig, RewardScale};
-use super::evaluate::{Choice, evaluate, mean_reward};
+use super::evaluate::{Choice, evaluate, mean_reward, mean_steps};
 use super::gae;
 use super::loss::Coefficients;
 use super::lost::unless_lost;
@@ -22,6 +22,11 @@ use super::weights::Weights;
 
 /// The first seed of evaluation episodes; training draws its seeds from a 64-bit generator and all but never meets them.
 const EVALUATION_SEED: u64 = 0x0E7A_1000;
+
+/// The seeds of the episodes that weights are compared by.
+pub fn evaluation_seeds(config: &PpoConfig) -> Vec<u64> {
+    (0..config.evaluate_episodes).map(|i| EVALUATION_SEED + i).collect()
+}
 
 /// What a training run works on.
 pub struct Job {
@@ -40,8 +45,10 @@ pub struct Job {
 pub enum Start {
     /// Fresh weights.
     Fresh,
-    /// These weights.
+    /// These weights, which learned elsewhere: the scale of the rewards is measured anew.
     Weights(Weights),
+    /// Weights that were taught in these very environments.
+    Taught(Weights),
     /// A run that was interrupted.
     Resume(Box<State>),
 }
@@ -55,6 +62,8 @@ pub struct Progress {
     pub steps_total: u64,
     /// Mean total reward of the training episodes that ended during this rollout, dollars.
     pub episode_reward: Option<f64>,
+    /// Mean length of these episodes, steps.
+    pub episode_steps: Option<f64>,
     /// Mean total reward at the evaluation after this update, if there was one, dollars.
     pub evaluation: Option<f64>,
     /// The best evaluation so far.
@@ -129,9 +138,11 @@ fn learn(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result
     let mut learner = Learner::new(start, generator(seed ^ steps, 1), &job.device);
     judge.look(&learner.weights, steps)?;
     let (mut average, mut curve) = (None, Vec::new());
+    let mut scaling = if matches!(job.start, Start::Weights(_)) { Scaling::Anew } else { Scaling::IfMissing };
     while steps < config.steps {
         let how = schedule(config, steps as f64 / config.steps as f64);
-        let learned = rollout_and_learn(&mut collector, &mut learner, config, &how, average.is_none())?;
+        let learned = rollout_and_learn(&mut collector, &mut learner, config, &how, scaling)?;
+        scaling = Scaling::Kept;
         steps += learned.steps;
         let averaged = follow(&mut average, &learner.weights, config.average_updates);
         let evaluation = judge.look_if_due(averaged, steps, steps >= config.steps)?;
@@ -140,6 +151,7 @@ fn learn(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result
             steps,
             steps_total: config.steps,
             episode_reward: (!outcomes.is_empty()).then(|| mean_reward(&outcomes)),
+            episode_steps: (!outcomes.is_empty()).then(|| mean_steps(&outcomes)),
             evaluation,
             best: judge.best_reward(),
             learning_rate: how.learning_rate,
@@ -160,7 +172,7 @@ fn learn(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result
 fn starting_state(job: &Job, config: &PpoConfig, seed: u64) -> Result<(State, u64), TrainError> {
     let state = match &job.start {
         Start::Resume(state) => State::clone(state),
-        Start::Weights(weights) => State::of(weights.clone()),
+        Start::Weights(weights) | Start::Taught(weights) => State::of(weights.clone()),
         Start::Fresh => State::of(Weights::fresh(config, seed)),
     };
     state.last.check(config)?;
@@ -191,13 +203,11 @@ fn rollout_and_learn(
     learner: &mut Learner,
     config: &PpoConfig,
     how: &Schedule,
-    first: bool,
+    scaling: Scaling,
 ) -> Result<Learned, TrainError> {
     collector.collect(&learner.weights, Actor::Policy)?;
     let mut tracks = collector.tracks();
-    if first {
-        set_reward_scale(&mut learner.weights, &mut tracks, config);
-    }
+    set_reward_scale(&mut learner.weights, &mut tracks, config, scaling);
     estimate(&mut tracks, &learner.weights, config.gae_lambda);
     let explained_variance = explained_variance(&tracks);
     if config.normalise_advantages {
@@ -245,16 +255,25 @@ pub(super) fn estimate(tracks: &mut [&mut Track], weights: &Weights, lambda: f64
     tracks.iter_mut().for_each(|track| track.estimate(weights.reward_scale, lambda));
 }
 
-/// Sets the scale of the rewards after the first rollout, as the settings say; the value head and what it said are
-/// converted.
-pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &mut [&mut Track], config: &PpoConfig) {
+/// Whether the scale of the rewards is measured on a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scaling {
+    /// It stays as it is: this is not the first rollout.
+    Kept,
+    /// If the weights have none yet.
+    IfMissing,
+    /// Whatever they have: it is right for other loads.
+    Anew,
+}
+
+/// Sets the scale of the rewards as the settings say; the value head and what it said are converted.
+pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &mut [&mut Track], config: &PpoConfig, scaling: Scaling) {
     let before = weights.reward_scale;
-    match config.reward_scale {
-        RewardScale::Fixed(scale) => weights.set_reward_scale(scale as f32),
-        RewardScale::Named(_) if weights.reward_scale == 1.0 => {
-            weights.set_reward_scale(measured_scale(tracks));
-        }
-        RewardScale::Named(_) => {}
+    match (scaling, config.reward_scale) {
+        (Scaling::Kept, _) => return,
+        (_, RewardScale::Fixed(scale)) => weights.set_reward_scale(scale as f32),
+        (Scaling::IfMissing, RewardScale::Named(_)) if before != 1.0 => return,
+        (_, RewardScale::Named(_)) => weights.set_reward_scale(measured_scale(tracks)),
     }
     let factor = weights.reward_scale / before;
     tracks.iter_mut().flat_map(|track| &mut track.values).for_each(|value| *value *= factor);
@@ -277,7 +296,7 @@ struct Judge {
 
 impl Judge {
     fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig, best: Option<(f64, Weights)>) -> Self {
-        let seeds = (0..config.evaluate_episodes).map(|i| EVALUATION_SEED + i).collect();
+        let seeds = evaluation_seeds(config);
         let every = config.evaluate_every_steps;
         Self { envs, seeds, every, next: every, best }
     }

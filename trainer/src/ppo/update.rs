@@ -40,6 +40,8 @@ pub struct Losses {
     pub entropy: f32,
     /// How far the policy has moved from the one that acted.
     pub kl: f32,
+    /// Share of the steps whose probability ratio is beyond the clip range.
+    pub clipped: f32,
     /// Norm of the gradient before clipping.
     pub grad_norm: f32,
 }
@@ -284,6 +286,7 @@ fn numbers(loss: Loss) -> Losses {
         value: number(loss.value),
         entropy: number(loss.entropy),
         kl: number(loss.kl),
+        clipped: number(loss.clipped),
         grad_norm: 0.0,
     }
 }
@@ -390,6 +393,7 @@ fn weighted<'a>(parts: impl Iterator<Item = (f32, &'a Losses)>) -> Losses {
         value: sum.value + share * part.value,
         entropy: sum.entropy + share * part.entropy,
         kl: sum.kl + share * part.kl,
+        clipped: sum.clipped + share * part.clipped,
         grad_norm: sum.grad_norm + share * part.grad_norm,
     })
 }
@@ -402,6 +406,7 @@ fn mean(losses: &[Losses]) -> Losses {
         value: mean(|l| l.value),
         entropy: mean(|l| l.entropy),
         kl: mean(|l| l.kl),
+        clipped: mean(|l| l.clipped),
         grad_norm: mean(|l| l.grad_norm),
     }
 }

@@ -10,6 +10,10 @@ use tokio::runtime::Handle;
 use super::windows::Windows;
 use super::{ImproveError, Incumbent, Request};
 use crate::commands::train::watched;
+use crate::course::Course;
+use crate::learn::better_start;
+use crate::ppo::TrainError;
+use crate::ppo::config::PpoConfig;
 use crate::ppo::state::State;
 use crate::ppo::train::{Progress, Start};
 use crate::ppo::weights::Weights;
@@ -17,10 +21,14 @@ use crate::watch::Log;
 
 /// Larger curves are not ours: an evaluation is a line of some tens of bytes, and a run has about a hundred.
 const CURVE_BYTES_MAX: usize = 1 << 20;
+/// A hash in hexadecimal.
+const SHA256_BYTES: usize = 64;
 
 /// A candidate.
 pub(super) struct Candidate {
     pub weights: Weights,
+    /// The hash of the policy that it learned on from; none if that was a clone of the rules.
+    pub parent: Option<String>,
     /// Steps, and what an episode of the evaluation after them cost; empty if it was not kept.
     pub curve: Vec<(f64, f64)>,
 }
@@ -32,6 +40,11 @@ impl Name {
     /// Where it is while it is trained.
     fn state(&self) -> String {
         format!("{}/state", self.0)
+    }
+
+    /// The hash of the policy that it learns on from; empty if that is a clone of the rules.
+    fn parent(&self) -> String {
+        format!("{}/parent", self.0)
     }
 
     fn curve(&self) -> String {
@@ -52,10 +65,17 @@ pub(super) async fn kept<R: Runs>(store: &R, run: &str, index: u32) -> Result<Op
     let curve = store.run_file(run, &name.curve(), CURVE_BYTES_MAX).await?;
     let curve = curve.map(|bytes| serde_json::from_slice(&bytes)).transpose();
     let curve = curve.map_err(|e| PortError::invalid("read a curve", e.to_string()))?.unwrap_or_default();
-    Ok(Some(Candidate { weights, curve }))
+    Ok(Some(Candidate { weights, curve, parent: parent(store, run, &name).await? }))
 }
 
-/// Trains a candidate: from where the run was, or from the policy in charge, or from a clone of the best rules.
+async fn parent<R: Runs>(store: &R, run: &str, name: &Name) -> Result<Option<String>, ImproveError> {
+    let bytes = store.run_file(run, &name.parent(), SHA256_BYTES).await?.unwrap_or_default();
+    let sha256 = String::from_utf8(bytes).map_err(|e| PortError::invalid("read a parent", e.to_string()))?;
+    Ok((!sha256.is_empty()).then_some(sha256))
+}
+
+/// Trains a candidate: from where the run was, or from the policy in charge, or from a clone of the best rules if there is none or
+/// that is clearly better.
 pub(super) async fn trained<R: Runs>(
     store: &R,
     request: &Request,
@@ -69,8 +89,16 @@ pub(super) async fn trained<R: Runs>(
     if let Some(candidate) = kept(store, &run, index).await? {
         return Ok(candidate);
     }
-    let start = start(store.run_file(&run, &name.state(), 4 * POLICY_BYTES_MAX).await?, incumbent)?;
     let courses = windows.learned();
+    let start = match store.run_file(&run, &name.state(), 4 * POLICY_BYTES_MAX).await? {
+        Some(bytes) => Start::Resume(Box::new(State::from_bytes(&bytes)?)),
+        None => {
+            let begin = || start(incumbent, &courses, request.settings_of(index), device);
+            let (start, parent) = tokio::task::block_in_place(begin)?;
+            store.put_run_file(&run, &name.parent(), parent.into_bytes()).await?;
+            start
+        }
+    };
     let log = log(request, index)?;
     let runtime = Handle::current();
     let keep =
@@ -81,7 +109,8 @@ pub(super) async fn trained<R: Runs>(
     if stopped() {
         return Err(ImproveError::Stopped(request.until()));
     }
-    let candidate = Candidate { curve: evaluations(&trained.curve), weights: trained.best };
+    let parent = parent(store, &run, &name).await?;
+    let candidate = Candidate { curve: evaluations(&trained.curve), weights: trained.best, parent };
     let curve = serde_json::to_vec(&candidate.curve).expect("numbers are plain data");
     store.put_run_file(&run, &name.curve(), curve).await?;
     store.put_run_file(&run, &name.checkpoint(), candidate.weights.to_checkpoint()).await?;
@@ -92,11 +121,18 @@ fn evaluations(curve: &[Progress]) -> Vec<(f64, f64)> {
     curve.iter().filter_map(|p| Some((p.steps as f64, -p.evaluation?))).collect()
 }
 
-fn start(state: Option<Vec<u8>>, incumbent: Option<&Incumbent>) -> Result<Start, ImproveError> {
-    if let Some(bytes) = state {
-        return Ok(Start::Resume(Box::new(State::from_bytes(&bytes)?)));
-    }
-    Ok(incumbent.and_then(|i| i.weights.clone()).map_or(Start::Fresh, Start::Weights))
+/// What a new candidate begins with, and the hash of the policy that this is.
+fn start(
+    incumbent: Option<&Incumbent>,
+    courses: &[Course],
+    (config, seed): (&PpoConfig, u64),
+    device: &Device,
+) -> Result<(Start, String), TrainError> {
+    let weights = incumbent.and_then(|i| Some((i.weights.clone()?, &i.pointer.0.sha256)));
+    let Some((weights, sha256)) = weights else { return Ok((Start::Fresh, String::new())) };
+    let start = better_start(courses, weights, config, seed, device)?;
+    let parent = if matches!(start, Start::Weights(_)) { sha256.clone() } else { String::new() };
+    Ok((start, parent))
 }
 
 fn log(request: &Request, index: u32) -> io::Result<Log<'static>> {

@@ -40,7 +40,9 @@ pub(super) fn judged(
 ) -> Result<Judged, ImproveError> {
     let (index, candidate) = best(candidates, windows)?;
     let (judgement, standings) = judgement(request, candidate, windows, incumbent)?;
-    let (onnx, manifest) = parity::package(candidate, origin(request, index, windows, incumbent, &judgement))?;
+    let origin = origin(request, index, windows, &judgement);
+    let parent = candidates[index as usize].parent.clone();
+    let (onnx, manifest) = parity::package(candidate, Origin { parent, ..origin })?;
     let judgement = unless_the_same(judgement, &manifest, incumbent);
     let page = Page { request, candidates, chosen: index, windows, incumbent, judgement: &judgement, standings };
     let report = page.html(&manifest.sha256)?.into_bytes();
@@ -111,13 +113,16 @@ fn standings(candidate: &[Played], opponents: &[&Opponent]) -> Vec<Standing> {
 }
 
 /// One rule with one setting, as somebody would run it: of those tuned on each window that was learned from, the one that is
-/// best on all of them.
+/// best on all of them. Where an episode is cut off its cost leaves out what was still to come: who leaves the fewest undone
+/// comes first.
 fn best_rule(courses: &[Course]) -> Result<Rule, PlayError> {
-    let mut best: Option<(f64, Rule)> = None;
+    let mut best: Option<((usize, f64), Rule)> = None;
     for rule in courses.iter().flat_map(|course| &course.rules).map(|tuned| tuned.rule) {
-        let usd: f64 = played(&rule, courses, CHOOSE_SEEDS)?.iter().map(|p| p.outcome.total_usd).sum();
-        if best.is_none_or(|(least, _)| usd < least) {
-            best = Some((usd, rule));
+        let played = played(&rule, courses, CHOOSE_SEEDS)?;
+        let undone = played.iter().filter(|p| p.outcome.truncated).count();
+        let costs = (undone, played.iter().map(|p| p.outcome.total_usd).sum());
+        if best.is_none_or(|(least, _)| costs < least) {
+            best = Some((costs, rule));
         }
     }
     let (_, rule) = best.expect("every course has its rules");
@@ -141,13 +146,7 @@ fn unless_the_same(judgement: Judgement, manifest: &Manifest, incumbent: Option<
 }
 
 /// What the manifest says of where the candidate came from.
-fn origin(
-    request: &Request,
-    index: u32,
-    windows: &Windows,
-    incumbent: Option<&Incumbent>,
-    judgement: &Judgement,
-) -> Origin {
+fn origin(request: &Request, index: u32, windows: &Windows, judgement: &Judgement) -> Origin {
     let mut evaluation = BTreeMap::from([("candidate_usd".to_owned(), judgement.candidate_usd)]);
     evaluation.extend(windows.last.error.relative().map(|error| ("twin_error".to_owned(), error)));
     for duel in &judgement.duels {
@@ -158,11 +157,10 @@ fn origin(
     }
     evaluation.retain(|_, value| value.is_finite());
     let machines_per_action_max = windows.last.course.spec.config().machines_per_action_max;
-    let parent = incumbent.map(|i| i.pointer.0.sha256.clone());
     let (config, seed) = request.settings_of(index);
     let mut settings = settings(config, seed, "the pool's own history");
     settings.insert("run".into(), request.run());
     let twin = serde_json::to_string(&windows.last.fit).expect("plain data");
     settings.insert("twin".into(), twin);
-    Origin { settings, evaluation, parent, machines_per_action_max }
+    Origin { settings, evaluation, parent: None, machines_per_action_max }
 }

@@ -269,7 +269,7 @@ where
     if candidate::kept(&ports.policies, &request.run(), index).await?.is_some() {
         return Ok(());
     }
-    let windows = windows::read(ports, request).await?;
+    let windows = windows::read(ports, request, stop).await?;
     let incumbent = incumbent(&ports.policies, &request.pool).await?;
     let stopped = || stop.load(Ordering::Relaxed);
     candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await?;
@@ -369,7 +369,7 @@ where
     if let Some(said) = said_before(&ports.policies, request, stop).await? {
         return Ok(said);
     }
-    let windows = windows::read(ports, request).await?;
+    let windows = windows::read(ports, request, stop).await?;
     let incumbent = incumbent(&ports.policies, &request.pool).await?;
     let mut candidates = Vec::new();
     for index in 0..request.population {

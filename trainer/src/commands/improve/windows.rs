@@ -5,13 +5,14 @@
 //! by none.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use calibration::fit::{Fit, fit};
 use calibration::{Recorded, TwinError, Window, twin_error};
 use controller::ports::{Control, Decisions, Instances, Tasks};
 use twin::{EnvSpec, Perturbation};
 
-use super::{ImproveError, Request};
+use super::{ImproveError, Request, unless_stopped};
 use crate::commands::window::{self, Ports};
 use crate::course::Course;
 
@@ -29,7 +30,7 @@ pub struct OneWindow {
     pub fit: Fit,
     /// The twin against reality.
     pub error: TwinError,
-    /// The window in the twin, its tuned rules with it.
+    /// The window in the twin with all that the fit says, its tuned rules with it.
     pub course: Course,
 }
 
@@ -103,7 +104,7 @@ fn is_held_out(index: u64) -> bool {
     (index % 2 == 1) == is_second
 }
 
-/// Reads the windows of a request.
+/// Reads the windows of a request, and tunes the rules of each, until it is asked to stop.
 ///
 /// # Errors
 /// If a table fails, or the last window says too little or makes no valid twin. Windows of the grid that say too little are
@@ -111,6 +112,7 @@ fn is_held_out(index: u64) -> bool {
 pub(super) async fn read<T, I, D, C, P>(
     ports: &Ports<T, I, D, C, P>,
     request: &Request,
+    stop: &AtomicBool,
 ) -> Result<Windows, ImproveError>
 where
     T: Tasks,
@@ -118,9 +120,11 @@ where
     D: Decisions,
     C: Control,
 {
+    unless_stopped(stop, request)?;
     let last = one(ports, &request.pool, request.window).await?;
     let (mut to_learn, mut held_out) = (Vec::new(), Vec::new());
     for Part { window, is_held_out } in parts(request.window, request.older) {
+        unless_stopped(stop, request)?;
         match one(ports, &request.pool, window).await {
             Ok(one) => {
                 tracing::info!(course = one.course.name, is_held_out, twin_error = one.error.relative(), "a window");
@@ -156,7 +160,8 @@ fn of_records(pool: &str, recorded: Recorded) -> Result<OneWindow, ImproveError>
         tracing::warn!(tasks = too_large, "tasks that fit on no machine of the pool are left out");
     }
     let (fit, error) = (fit(&recorded), twin_error(&exact, &recorded));
-    let exact = Arc::new(exact.with_time_enough());
+    // real decisions are replayed without what the fleet cannot choose: it is in the records as it was
+    let exact = Arc::new(exact.configured(|config| fit.apply(config))?.with_time_enough());
     let spec = Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION));
     let until = jiff::Timestamp::from_millisecond(recorded.window.until_ms as i64);
     let name = format!("{pool} until {}", until.map_or_else(|e| e.to_string(), |t| t.to_string()));
