@@ -9,7 +9,7 @@ use crate::ppo::train::{Job, Start, Trained, Watcher, evaluation_seeds, train};
 use crate::ppo::{Choice, TrainError, Weights, evaluate, mean_reward};
 
 /// Trains on courses from `start`; fresh weights are first taught what the best rules do, for PPO from nothing tends to
-/// settle on always launching. The scale of given weights' rewards is that of the loads that they come from: it is measured anew.
+/// settle on always launching.
 ///
 /// # Errors
 /// As for training.

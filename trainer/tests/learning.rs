@@ -15,7 +15,7 @@ use twinscaler::ppo::{
     Choice, CloningConfig, EpisodeOutcome, Job, PpoConfig, Start, Tape, TrainError, Trained, Weights, clone_teacher,
     evaluate, mean_reward, train,
 };
-use worlds::{Broken, Echo, Recall, many};
+use worlds::{Broken, Dear, Echo, Recall, many};
 
 fn small() -> PpoConfig {
     PpoConfig {
@@ -175,19 +175,28 @@ fn the_best_weights_are_kept_and_training_goes_on_from_the_last() {
     assert!(second.best_reward.unwrap() >= best);
 }
 
+/// Learns in a world that is a thousand times as dear as the one whose rewards the start's scale is right for.
+fn learn_dearly(start: Start, config: &PpoConfig) -> Trained {
+    let (envs, evaluation) = (many(&Dear::boxed, 16), many(&Dear::boxed, 1));
+    let job = Job { envs, evaluation, start, device: Device::flex() };
+    train(job, config, 1, &mut |_, _| ControlFlow::Continue(())).unwrap()
+}
+
 #[test]
-fn weights_from_other_loads_learn_in_the_scale_of_these_and_come_back_as_they_were_if_nothing_is_better() {
-    let given = Weights { reward_scale: 100.0, ..Weights::new(16, 1) };
-    let trained = |start: Start| {
-        let config = PpoConfig { learning_rate: 1e-9, steps: 512, ..small() };
-        let (envs, evaluation) = (many(&Echo::boxed, 16), many(&Echo::boxed, 1));
-        let job = Job { envs, evaluation, start, device: Device::flex() };
-        train(job, &config, 1, &mut |_, _| ControlFlow::Continue(())).unwrap()
-    };
-    let from_elsewhere = trained(Start::Weights(given.clone()));
-    assert!((0.01..10.0).contains(&from_elsewhere.last.reward_scale), "{}", from_elsewhere.last.reward_scale);
-    assert_eq!(from_elsewhere.best, given);
-    assert_eq!(trained(Start::Taught(given)).last.reward_scale, 100.0);
+fn weights_from_elsewhere_learn_whatever_a_reward_is_worth_here() {
+    let given = Weights { reward_scale: 0.5, ..Weights::new(16, 1) };
+    let learned = |start: Start| score(&learn_dearly(start, &small()).last, Echo::boxed, Choice::Sample);
+    let (anew, as_before) = (learned(Start::Weights(given.clone())), learned(Start::Taught(given)));
+    assert!(anew > 0.8 * Echo::BEST && as_before < 0.6 * Echo::BEST, "{anew} {as_before}");
+}
+
+#[test]
+fn weights_from_elsewhere_come_back_as_they_were_if_nothing_is_better() {
+    let given = Weights { reward_scale: 0.5, ..Weights::new(16, 1) };
+    let config = PpoConfig { learning_rate: 1e-9, steps: 512, ..small() };
+    let trained = learn_dearly(Start::Weights(given.clone()), &config);
+    assert!(trained.last.reward_scale < 0.01, "{}", trained.last.reward_scale);
+    assert_eq!(trained.best, given);
 }
 
 #[test]

@@ -253,8 +253,8 @@ mod tests {
         world.fail_after(op::POLICIES_PUT_FILE, fault("PutObject", "Timeout", Kind::Unavailable));
         assert!(keep(&world, &first, Some(&key)).await.is_err());
         keep(&world, &first, None).await.unwrap();
-        let evaluated = |manifest: &mut Manifest| drop(manifest.evaluation.insert("candidate_usd".into(), 1.0));
-        keep(&world, &judged_anew(evaluated), Some(&key)).await.unwrap();
+        let anew = judged_anew(|manifest| manifest.evaluation = [("candidate_usd".into(), 1.0)].into());
+        keep(&world, &anew, Some(&key)).await.unwrap();
         assert_eq!(world.manifest(&first.sha256).await.unwrap(), first.manifest);
         assert!(signed(&world, &first, &trusted).await, "what is there is what is signed");
     }

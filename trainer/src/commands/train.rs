@@ -345,17 +345,22 @@ fn all_courses(args: &TrainArgs, lessons: Vec<Lesson>) -> Result<Vec<Course>, Tr
 struct Loads {
     /// The loads, a window of a pool with its beginning and end.
     names: String,
-    /// A hash of their tasks and settings, where these come from somewhere else than this program.
+    /// A hash of tasks and settings that come from files. Of a pool the window says enough: what was running at its end has ended since.
     data: Option<String>,
 }
 
 impl Loads {
     fn of(args: &TrainArgs, lessons: &[Lesson]) -> Self {
         let names = lessons.iter().map(|lesson| lesson.load.name.as_str()).collect::<Vec<_>>().join(" ");
-        let is_own = |name: &String| matches!(name.parse(), Ok(LoadName::Paper(_) | LoadName::Generated(_)));
-        let is_given = args.load_options().config.is_some() || !args.workloads.iter().all(is_own);
-        let data = || sha256_hex(lessons.iter().map(Lesson::data).collect::<String>().as_bytes())[..12].to_owned();
-        Self { names, data: is_given.then(data) }
+        let has_settings = args.load_options().config.is_some();
+        let is_given = |name: &String| match name.parse() {
+            Ok(LoadName::File(_)) => true,
+            Ok(LoadName::Pool { .. }) => false,
+            _ => has_settings,
+        };
+        let given = args.workloads.iter().zip(lessons).filter(|(name, _)| is_given(name));
+        let data: String = given.map(|(_, lesson)| lesson.data()).collect();
+        Self { names, data: (!data.is_empty()).then(|| sha256_hex(data.as_bytes())[..12].to_owned()) }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Job {
 pub enum Start {
     /// Fresh weights.
     Fresh,
-    /// These weights, which learned elsewhere: the scale of the rewards is measured anew.
+    /// These weights, which learned elsewhere: the scale of their rewards is lowered if it is too large here.
     Weights(Weights),
     /// Weights that were taught in these very environments.
     Taught(Weights),
@@ -138,7 +138,7 @@ fn learn(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result
     let mut learner = Learner::new(start, generator(seed ^ steps, 1), &job.device);
     judge.look(&learner.weights, steps)?;
     let (mut average, mut curve) = (None, Vec::new());
-    let mut scaling = if matches!(job.start, Start::Weights(_)) { Scaling::Anew } else { Scaling::IfMissing };
+    let mut scaling = if matches!(job.start, Start::Weights(_)) { Scaling::Lowered } else { Scaling::IfMissing };
     while steps < config.steps {
         let how = schedule(config, steps as f64 / config.steps as f64);
         let learned = rollout_and_learn(&mut collector, &mut learner, config, &how, scaling)?;
@@ -262,19 +262,21 @@ pub(super) enum Scaling {
     Kept,
     /// If the weights have none yet.
     IfMissing,
-    /// Whatever they have: it is right for other loads.
-    Anew,
+    /// If they have none, or one that is too large here: the value's error would drown the rest. A smaller one does no harm.
+    Lowered,
 }
 
 /// Sets the scale of the rewards as the settings say; the value head and what it said are converted.
 pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &mut [&mut Track], config: &PpoConfig, scaling: Scaling) {
     let before = weights.reward_scale;
-    match (scaling, config.reward_scale) {
-        (Scaling::Kept, _) => return,
-        (_, RewardScale::Fixed(scale)) => weights.set_reward_scale(scale as f32),
-        (Scaling::IfMissing, RewardScale::Named(_)) if before != 1.0 => return,
-        (_, RewardScale::Named(_)) => weights.set_reward_scale(measured_scale(tracks)),
-    }
+    let scale = match (scaling, config.reward_scale) {
+        (Scaling::Kept, _) => before,
+        (_, RewardScale::Fixed(scale)) => scale as f32,
+        (Scaling::IfMissing, RewardScale::Named(_)) if before != 1.0 => before,
+        (Scaling::Lowered, RewardScale::Named(_)) if before != 1.0 => measured_scale(tracks).min(before),
+        (_, RewardScale::Named(_)) => measured_scale(tracks),
+    };
+    weights.set_reward_scale(scale);
     let factor = weights.reward_scale / before;
     tracks.iter_mut().flat_map(|track| &mut track.values).for_each(|value| *value *= factor);
 }

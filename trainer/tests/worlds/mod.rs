@@ -59,6 +59,26 @@ impl Environment for Echo {
     }
 }
 
+/// Another world in which everything is worth a thousand times as much.
+pub struct Dear(Box<dyn Environment>);
+
+impl Dear {
+    pub fn boxed() -> Box<dyn Environment> {
+        Box::new(Self(Echo::boxed()))
+    }
+}
+
+impl Environment for Dear {
+    fn reset(&mut self, seed: u64) -> Seen {
+        self.0.reset(seed)
+    }
+
+    fn step(&mut self, action: Action) -> Step {
+        let step = self.0.step(action);
+        Step { reward: 1000.0 * step.reward, ..step }
+    }
+}
+
 /// Shows a cue at the start and asks for it five steps later: launch S for the one, stop S for the other.
 #[derive(Default)]
 pub struct Recall {
