@@ -16,6 +16,12 @@ fn strong(cells: usize) -> Weights {
     weights
 }
 
+/// The policy that new pools start with.
+fn shipped() -> Weights {
+    let checkpoint = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/initial/checkpoint");
+    Weights::from_checkpoint(&std::fs::read(checkpoint).unwrap()).unwrap()
+}
+
 /// What onnxruntime says to the inputs that the parity test uses.
 fn onnxruntime(weights: &Weights) -> Value {
     let dir = tempfile::tempdir().unwrap();
@@ -38,8 +44,7 @@ fn onnxruntime(weights: &Weights) -> Value {
 
 #[test]
 fn onnxruntime_computes_what_burn_computes() {
-    for cells in [16, 128] {
-        let weights = strong(cells);
+    for weights in [strong(16), strong(128), shipped()] {
         let theirs = onnxruntime(&weights);
         assert_eq!(theirs["steps"].as_array().unwrap().len(), PARITY_STEPS);
         for (i, burn) in expected(&weights, PARITY_STEPS).iter().enumerate() {
