@@ -187,7 +187,7 @@ fn weights_from_elsewhere_learn_whatever_a_reward_is_worth_here() {
     let given = Weights { reward_scale: 0.5, ..Weights::new(16, 1) };
     let learned = |start: Start| score(&learn_dearly(start, &small()).last, Echo::boxed, Choice::Sample);
     let (anew, as_before) = (learned(Start::Weights(given.clone())), learned(Start::Taught(given)));
-    assert!(anew > 0.8 * Echo::BEST && as_before < 0.6 * Echo::BEST, "{anew} {as_before}");
+    assert!(anew > 0.95 * Echo::BEST && as_before < 0.8 * Echo::BEST, "{anew} {as_before}");
 }
 
 #[test]

@@ -76,17 +76,24 @@ pub struct FailureFit {
     pub mean_up_s: Option<f64>,
 }
 
-/// How late a metric is.
+/// How late a metric is, and how often it is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MetricFit {
     /// Ticks compared.
     pub count: usize,
-    /// The delay that explains the metric best, seconds, in whole ticks.
+    /// The delay; none where there are too few ticks to compare, or all delays explain the metric as well.
+    pub delay: Option<DelayFit>,
+    /// Share of the ticks with a machine in service at which the metric was missing.
+    pub gap_share: f64,
+}
+
+/// The delay that explains a metric best.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DelayFit {
+    /// Seconds, in whole ticks.
     pub delay_s: f64,
     /// What is left unexplained at that delay: mean absolute difference of utilisation.
     pub error: f64,
-    /// Share of the ticks with a machine in service at which the metric was missing.
-    pub gap_share: f64,
 }
 
 impl Fit {
@@ -97,7 +104,8 @@ impl Fit {
         let assumed = Ec2Profile::default();
         let seen = self.failures.as_ref().and_then(FailureFit::outages);
         config.launch_failures = seen.unwrap_or(assumed.launch_failures);
-        config.metric_delay = Some(self.metric.map_or(assumed.metric_delay, |metric| metric.delay()));
+        let delay = self.metric.and_then(|metric| metric.delay);
+        config.metric_delay = Some(delay.map_or(assumed.metric_delay, |delay| delay.range()));
         config.metric_gap_probability = self.metric.map_or(assumed.metric_gap_probability, |metric| metric.gap_share);
     }
 }
@@ -109,8 +117,8 @@ impl FailureFit {
     }
 }
 
-impl MetricFit {
-    fn delay(&self) -> TimeRange {
+impl DelayFit {
+    fn range(&self) -> TimeRange {
         let ms = (1000.0 * self.delay_s) as u64;
         TimeRange { low_ms: ms, high_ms: ms }
     }
@@ -233,36 +241,42 @@ pub fn failures(decisions: &[Decision], until_ms: u64) -> Option<FailureFit> {
     })
 }
 
-/// The delay at which the mean utilisation that tasks and machines show is nearest to the metric that was seen; none where all
-/// delays explain it as well. Ticks without a machine in service have no metric, and miss none.
+/// How often the metric was missing at ticks with a machine in service (without one there is none to miss), and how late it was;
+/// none where there are too few of these ticks.
 pub fn metric(recorded: &Recorded) -> Option<MetricFit> {
-    let tick_ms = recorded.config.tick_s * 1000;
     let counts = |d: &&Decision| {
         let at_ms = d.tick * 1000;
         at_ms >= recorded.window.from_ms && recorded.instances.iter().any(|i| serves(i, at_ms))
     };
     let decisions: Vec<&Decision> = recorded.decisions.iter().filter(counts).collect();
-    let seen: Vec<(u64, f64)> =
-        decisions.iter().filter_map(|d| Some((d.tick * 1000, d.measured().cpu_util_avg?))).collect();
-    let usable = seen.iter().filter(|(at_ms, _)| *at_ms >= recorded.window.from_ms + LAG_TICKS_MAX as u64 * tick_ms);
-    let usable: Vec<&(u64, f64)> = usable.collect();
-    if usable.len() < OBSERVATIONS_MIN {
+    if decisions.len() < OBSERVATIONS_MIN {
         return None;
     }
+    let seen: Vec<(u64, f64)> =
+        decisions.iter().filter_map(|d| Some((d.tick * 1000, d.measured().cpu_util_avg?))).collect();
+    let longest_ms = LAG_TICKS_MAX as u64 * recorded.config.tick_s * 1000;
+    let usable: Vec<(u64, f64)> =
+        seen.iter().filter(|(at_ms, _)| *at_ms >= recorded.window.from_ms + longest_ms).copied().collect();
+    let gap_share = 1.0 - seen.len() as f64 / decisions.len() as f64;
+    Some(MetricFit { count: usable.len(), delay: delay(recorded, &usable), gap_share })
+}
+
+/// The delay at which the mean utilisation that tasks and machines show is nearest to what was seen.
+fn delay(recorded: &Recorded, seen: &[(u64, f64)]) -> Option<DelayFit> {
+    if seen.len() < OBSERVATIONS_MIN {
+        return None;
+    }
+    let tick_s = recorded.config.tick_s;
     let error = |lag: usize| {
-        let differences =
-            usable.iter().map(|(at_ms, seen)| (seen - utilisation(recorded, at_ms - lag as u64 * tick_ms)).abs());
-        differences.sum::<f64>() / usable.len() as f64
+        let before_ms = lag as u64 * tick_s * 1000;
+        let differences = seen.iter().map(|(at_ms, seen)| (seen - utilisation(recorded, at_ms - before_ms)).abs());
+        differences.sum::<f64>() / seen.len() as f64
     };
     let errors: Vec<f64> = (0..=LAG_TICKS_MAX).map(error).collect();
     let best = (0..errors.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).expect("there are lags");
     let worst = errors.iter().copied().fold(0.0, f64::max);
-    (worst - errors[best] >= LAGS_DIFFER_MIN).then(|| MetricFit {
-        count: usable.len(),
-        delay_s: (best as u64 * recorded.config.tick_s) as f64,
-        error: errors[best],
-        gap_share: 1.0 - seen.len() as f64 / decisions.len().max(1) as f64,
-    })
+    let delay_s = (best as u64 * tick_s) as f64;
+    (worst - errors[best] >= LAGS_DIFFER_MIN).then_some(DelayFit { delay_s, error: errors[best] })
 }
 
 /// Mean share of busy cores over the machines in service at a time; 0 of none.
@@ -370,18 +384,24 @@ mod tests {
             window: crate::Window { from_ms: 0, until_ms: 3_600_000 },
         };
         let fit = metric(&recorded).unwrap();
-        assert_eq!((fit.delay_s, fit.error), (120.0, 0.0));
+        assert_eq!(fit.delay, Some(DelayFit { delay_s: 120.0, error: 0.0 }));
         assert!((fit.gap_share - 0.2).abs() < 1e-9);
-        let idle = Recorded { tasks: Vec::new(), decisions: (0..60).map(unused).collect(), ..recorded.clone() };
-        assert_eq!(metric(&idle), None, "a machine that nobody uses says nothing of delays");
+        let unused = |seen: Option<f64>| Recorded {
+            tasks: Vec::new(),
+            decisions: (0..60).map(|k| saw_at(k, seen)).collect(),
+            ..recorded.clone()
+        };
+        let fit = metric(&unused(Some(0.0))).unwrap();
+        assert_eq!((fit.delay, fit.gap_share), (None, 0.0), "a machine that nobody uses says nothing of delays");
+        assert_eq!(metric(&unused(None)), Some(MetricFit { count: 0, delay: None, gap_share: 1.0 }));
         let gone = vec![InstanceRecord { terminated_ms: Some(1_800_000), ..recorded.instances[0].clone() }];
         let fit = metric(&Recorded { instances: gone, ..recorded }).unwrap();
         assert!((fit.gap_share - 0.2).abs() < 1e-9, "without a machine there is no metric to miss: {fit:?}");
     }
 
-    fn unused(k: u64) -> Decision {
+    fn saw_at(k: u64, seen: Option<f64>) -> Decision {
         let mut d = decision("p", k * 60, Action::Nothing);
-        d.observation.cpu_util_avg = Some(0.0);
+        d.observation.cpu_util_avg = seen;
         d
     }
 
@@ -399,7 +419,11 @@ mod tests {
         let rare = FailureFit { launches: 9, failed: 0, mean_down_s: None, mean_up_s: None };
         assert_eq!(applied(&Fit { failures: Some(rare), ..none.clone() }), of_ec2);
         let failures = Some(FailureFit { failed: 2, mean_down_s: Some(300.0), mean_up_s: Some(900.0), ..rare });
-        let metric = Some(MetricFit { count: 99, delay_s: 240.0, error: 0.01, gap_share: 0.125 });
+        let unsure = MetricFit { count: 99, delay: None, gap_share: 0.125 };
+        let (failures_of_ec2, delay_of_ec2, _) = of_ec2;
+        let fit = Fit { metric: Some(unsure), ..none.clone() };
+        assert_eq!(applied(&fit), (failures_of_ec2, delay_of_ec2, 0.125));
+        let metric = Some(MetricFit { delay: Some(DelayFit { delay_s: 240.0, error: 0.01 }), ..unsure });
         let outages = LaunchFailures::Outages { mean_up_s: 900.0, mean_down_s: 300.0 };
         let late = TimeRange { low_ms: 240_000, high_ms: 240_000 };
         assert_eq!(applied(&Fit { failures, metric, ..none }), (outages, Some(late), 0.125));

@@ -116,8 +116,11 @@ fn as_text(calibration: &Calibration) -> String {
         None => "launches: none decided\n".into(),
     };
     text += &match &fit.metric {
-        Some(m) => format!("metrics: {:.0} s late, missing at {:.1} % of the ticks\n", m.delay_s, 100.0 * m.gap_share),
-        None => "metrics: too few seen\n".into(),
+        Some(m) => {
+            let late = m.delay.map_or("delay unknown".into(), |delay| format!("{:.0} s late", delay.delay_s));
+            format!("metrics: {late}, missing at {:.1} % of the ticks\n", 100.0 * m.gap_share)
+        }
+        None => "metrics: too few ticks\n".into(),
     };
     let rows: Vec<Vec<String>> = comparison
         .quantities

@@ -45,7 +45,7 @@ pub struct Job {
 pub enum Start {
     /// Fresh weights.
     Fresh,
-    /// These weights, which learned elsewhere: the scale of their rewards is lowered if it is too large here.
+    /// These weights, which learned elsewhere: the scale of their rewards is lowered if it is far too large here.
     Weights(Weights),
     /// Weights that were taught in these very environments.
     Taught(Weights),
@@ -262,7 +262,7 @@ pub(super) enum Scaling {
     Kept,
     /// If the weights have none yet.
     IfMissing,
-    /// If they have none, or one that is too large here: the value's error would drown the rest. A smaller one does no harm.
+    /// If they have none, or one that is far too large here: the value's error would drown the rest. A smaller one does no harm.
     Lowered,
 }
 
@@ -273,12 +273,19 @@ pub(super) fn set_reward_scale(weights: &mut Weights, tracks: &mut [&mut Track],
         (Scaling::Kept, _) => before,
         (_, RewardScale::Fixed(scale)) => scale as f32,
         (Scaling::IfMissing, RewardScale::Named(_)) if before != 1.0 => before,
-        (Scaling::Lowered, RewardScale::Named(_)) if before != 1.0 => measured_scale(tracks).min(before),
+        (Scaling::Lowered, RewardScale::Named(_)) if before != 1.0 => lowered(before, measured_scale(tracks)),
         (_, RewardScale::Named(_)) => measured_scale(tracks),
     };
     weights.set_reward_scale(scale);
     let factor = weights.reward_scale / before;
     tracks.iter_mut().flat_map(|track| &mut track.values).for_each(|value| *value *= factor);
+}
+
+/// How many times too large a scale may be.
+const SCALE_OFF_MAX: f32 = 10.0;
+
+fn lowered(scale: f32, measured: f32) -> f32 {
+    if scale > SCALE_OFF_MAX * measured { measured } else { scale }
 }
 
 fn measured_scale(tracks: &[&mut Track]) -> f32 {
