@@ -345,14 +345,13 @@ fn thorough() -> Request {
         lstm_cells: 16,
         evaluate_every_steps: 4096,
         evaluate_episodes: 8,
-        cloning: CloningConfig { steps: 16_000, ..CloningConfig::default() },
+        cloning: CloningConfig::default(),
         ..request().settings.remove(0)
     };
     // to wait some seconds more is worth it where a size has become too dear
     let wait_s_p95 = Tolerance { relative: 0.1, absolute: 300.0 };
     let gate_config = GateConfig { twin_error_max: 1e9, wait_s_p95, ..GateConfig::default() };
-    // of seven seeds four find it in so short a time
-    Request { settings: vec![settings], gate_config, seed: 5, ..request() }
+    Request { settings: vec![settings], gate_config, ..request() }
 }
 
 async fn candidate_of(world: &World, request: &Request) -> Weights {
@@ -404,7 +403,7 @@ async fn a_policy_that_a_price_has_made_dear_is_replaced_and_does_not_come_back(
     let (pointer, _) = world.pointer("p").await.unwrap().unwrap();
     assert_eq!((json!(pointer.sha256), pointer.previous.as_ref()), (said["candidate"].clone(), Some(&old)));
     let manifest: Manifest = serde_json::from_slice(&world.manifest(&pointer.sha256).await.unwrap()).unwrap();
-    assert_eq!(manifest.parent, Some(old));
+    assert_eq!(manifest.parent, None, "so dear a policy is nothing to go on from: a clone of the rules was");
     let report = report_of(&world, &said).await;
     assert_eq!(world.file(&pointer.sha256, "report.html", usize::MAX).await.unwrap(), report.as_bytes());
     for part in ["<b>Promoted</b>", "Windows: 2, held out from learning", "<polyline", "<h3>the policy in charge</h3>"]
