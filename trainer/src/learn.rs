@@ -67,8 +67,9 @@ pub fn better_start(
     if config.cloning.steps == 0 {
         return Ok(Start::Weights(weights));
     }
-    let clone = first_weights(courses, &for_all(courses, config), seed, device)?;
-    let (usd, clone_usd) = (usd(&weights, courses, config), usd(&clone, courses, config));
+    let config = &for_all(courses, config);
+    let clone = first_weights(courses, config, seed, device)?;
+    let [usd, clone_usd] = [&weights, &clone].map(|weights| usd(weights, courses, config));
     let is_clone = clone_usd < (1.0 - CLONE_SAVES_MIN) * usd;
     if !is_clone {
         return Ok(Start::Weights(weights));
@@ -84,7 +85,7 @@ pub fn better_start(
 /// What an episode costs in the mean.
 fn usd(weights: &Weights, courses: &[Course], config: &PpoConfig) -> f64 {
     let mut envs = to_evaluate(courses, rayon::current_num_threads());
-    -mean_reward(&evaluate(weights, &mut envs, &evaluation_seeds(&for_all(courses, config)), Choice::Argmax))
+    -mean_reward(&evaluate(weights, &mut envs, &evaluation_seeds(config), Choice::Argmax))
 }
 
 /// What training from nothing begins with: a clone of the best rules, unless the settings want fresh weights.

@@ -286,13 +286,19 @@ async fn a_run_that_is_asked_to_stop_says_how_to_go_on() {
     request.settings[0].steps = 1 << 40;
     let (of, run_of) = (world.clone(), request.run());
     let asks = std::thread::spawn(move || {
-        while !of.run_files(&run_of).contains(&"0/state".to_owned()) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let is_there = || of.run_files(&run_of).contains(&"0/state".to_owned());
+        // a minute at most, so that a run that keeps no state fails and does not hang
+        let is_kept = (0..12_000).any(|_| {
+            is_there() || {
+                std::thread::sleep(Duration::from_millis(5));
+                false
+            }
+        });
         STOP.store(true, Ordering::Relaxed);
+        is_kept
     });
     let error = run(&ports(&world), &request, "job", &cpu(), &STOP).await.unwrap_err();
-    asks.join().unwrap();
+    assert!(asks.join().unwrap(), "its state is kept");
     assert!(error.to_string().contains("--until 2023-"), "{error}");
 }
 

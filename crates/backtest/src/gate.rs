@@ -126,18 +126,16 @@ fn duels(comparison: &Comparison, config: &GateConfig) -> Vec<Duel> {
         let duel = Duel::of(candidate, opponent, config);
         let takes_over = i == 0;
         let duel = if takes_over { duel.guarded(candidate, opponent, config) } else { duel };
-        duel.decided(config)
+        let is_no_bar = !takes_over && incumbent_loses(comparison, opponent, config);
+        if is_no_bar { duel.not_to_be_won() } else { duel.decided(config) }
     };
-    let mut duels: Vec<Duel> = comparison.opponents().enumerate().map(duel).collect();
-    if let Some(incumbent) = &comparison.incumbent {
-        for (duel, rule) in duels.iter_mut().skip(1).zip(&comparison.rules) {
-            let is_no_bar = Duel::of(&rule.played, incumbent, config).decided(config).objection.is_none();
-            if is_no_bar {
-                (duel.incumbent_loses, duel.objection) = (true, None);
-            }
-        }
-    }
-    duels
+    comparison.opponents().enumerate().map(duel).collect()
+}
+
+/// Whether the policy in charge, if there is one, surely loses to this rule.
+fn incumbent_loses(comparison: &Comparison, rule: &Opponent, config: &GateConfig) -> bool {
+    let wins = |incumbent| Duel::of(&rule.played, incumbent, config).decided(config).objection.is_none();
+    comparison.incumbent.as_ref().is_some_and(wins)
 }
 
 fn twin_objection(twin_error: Option<f64>, config: &GateConfig) -> Option<String> {

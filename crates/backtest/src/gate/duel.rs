@@ -143,6 +143,11 @@ impl Duel {
         Self { objection, ..self }
     }
 
+    /// The same against a rule that the policy in charge surely loses to.
+    pub(super) fn not_to_be_won(self) -> Self {
+        Self { incumbent_loses: true, ..self }
+    }
+
     /// The saving with its interval and p-value: "saves 0.80 % [0.31, 1.20] of $20.10 an episode against … (p = 0.003)".
     pub fn in_words(&self) -> String {
         let percent = |usd: f64| 100.0 * usd / self.opponent_usd;

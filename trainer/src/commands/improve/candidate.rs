@@ -90,13 +90,13 @@ pub(super) async fn trained<R: Runs>(
         return Ok(candidate);
     }
     let courses = windows.learned();
-    let start = match store.run_file(&run, &name.state(), 4 * POLICY_BYTES_MAX).await? {
-        Some(bytes) => Start::Resume(Box::new(State::from_bytes(&bytes)?)),
+    let (start, parent) = match store.run_file(&run, &name.state(), 4 * POLICY_BYTES_MAX).await? {
+        Some(bytes) => (Start::Resume(Box::new(State::from_bytes(&bytes)?)), parent(store, &run, &name).await?),
         None => {
             let begin = || start(incumbent, &courses, request.settings_of(index), device);
             let (start, parent) = tokio::task::block_in_place(begin)?;
-            store.put_run_file(&run, &name.parent(), parent.into_bytes()).await?;
-            start
+            store.put_run_file(&run, &name.parent(), parent.clone().unwrap_or_default().into_bytes()).await?;
+            (start, parent)
         }
     };
     let log = log(request, index)?;
@@ -109,7 +109,6 @@ pub(super) async fn trained<R: Runs>(
     if stopped() {
         return Err(ImproveError::Stopped(request.until()));
     }
-    let parent = parent(store, &run, &name).await?;
     let candidate = Candidate { curve: evaluations(&trained.curve), weights: trained.best, parent };
     let curve = serde_json::to_vec(&candidate.curve).expect("numbers are plain data");
     store.put_run_file(&run, &name.curve(), curve).await?;
@@ -121,17 +120,17 @@ fn evaluations(curve: &[Progress]) -> Vec<(f64, f64)> {
     curve.iter().filter_map(|p| Some((p.steps as f64, -p.evaluation?))).collect()
 }
 
-/// What a new candidate begins with, and the hash of the policy that this is.
+/// What a new candidate begins with, and the hash of the policy if it is one.
 fn start(
     incumbent: Option<&Incumbent>,
     courses: &[Course],
     (config, seed): (&PpoConfig, u64),
     device: &Device,
-) -> Result<(Start, String), TrainError> {
+) -> Result<(Start, Option<String>), TrainError> {
     let weights = incumbent.and_then(|i| Some((i.weights.clone()?, &i.pointer.0.sha256)));
-    let Some((weights, sha256)) = weights else { return Ok((Start::Fresh, String::new())) };
+    let Some((weights, sha256)) = weights else { return Ok((Start::Fresh, None)) };
     let start = better_start(courses, weights, config, seed, device)?;
-    let parent = if matches!(start, Start::Weights(_)) { sha256.clone() } else { String::new() };
+    let parent = matches!(start, Start::Weights(_)).then(|| sha256.clone());
     Ok((start, parent))
 }
 

@@ -40,9 +40,8 @@ pub(super) fn judged(
 ) -> Result<Judged, ImproveError> {
     let (index, candidate) = best(candidates, windows)?;
     let (judgement, standings) = judgement(request, candidate, windows, incumbent)?;
-    let origin = origin(request, index, windows, &judgement);
     let parent = candidates[index as usize].parent.clone();
-    let (onnx, manifest) = parity::package(candidate, Origin { parent, ..origin })?;
+    let (onnx, manifest) = parity::package(candidate, origin(request, index, parent, windows, &judgement))?;
     let judgement = unless_the_same(judgement, &manifest, incumbent);
     let page = Page { request, candidates, chosen: index, windows, incumbent, judgement: &judgement, standings };
     let report = page.html(&manifest.sha256)?.into_bytes();
@@ -146,7 +145,7 @@ fn unless_the_same(judgement: Judgement, manifest: &Manifest, incumbent: Option<
 }
 
 /// What the manifest says of where the candidate came from.
-fn origin(request: &Request, index: u32, windows: &Windows, judgement: &Judgement) -> Origin {
+fn origin(request: &Request, index: u32, parent: Option<String>, windows: &Windows, judgement: &Judgement) -> Origin {
     let mut evaluation = BTreeMap::from([("candidate_usd".to_owned(), judgement.candidate_usd)]);
     evaluation.extend(windows.last.error.relative().map(|error| ("twin_error".to_owned(), error)));
     for duel in &judgement.duels {
@@ -162,5 +161,5 @@ fn origin(request: &Request, index: u32, windows: &Windows, judgement: &Judgemen
     settings.insert("run".into(), request.run());
     let twin = serde_json::to_string(&windows.last.fit).expect("plain data");
     settings.insert("twin".into(), twin);
-    Origin { settings, evaluation, parent: None, machines_per_action_max }
+    Origin { settings, evaluation, parent, machines_per_action_max }
 }
