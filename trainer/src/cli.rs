@@ -235,7 +235,11 @@ fn store(place: Option<&str>, config: &aws::SdkConfig) -> Result<Store, Failure>
 
 /// The commands that reach AWS. Those that are about policies alone need no tables.
 async fn reach(command: Command, of: Option<(String, Window)>, place: Option<String>) -> Result<(), Failure> {
-    let config = aws::config::load().await;
+    let config = match place.as_deref().is_some_and(Store::is_dir) && needs_no_table(&command) {
+        // who looks for a region and credentials without need, waits for them and warns where there are none
+        true => aws::SdkConfig::builder().build(),
+        false => aws::config::load().await,
+    };
     let store = || store(place.as_deref(), &config);
     match command {
         Command::Promote { pool, policy, signing } => {
@@ -258,6 +262,10 @@ async fn reach(command: Command, of: Option<(String, Window)>, place: Option<Str
             reach_tables(other, of, store()?, Tables::new(&config, settings.tables)).await
         }
     }
+}
+
+fn needs_no_table(command: &Command) -> bool {
+    matches!(command, Command::Promote { .. } | Command::Key(_) | Command::Rollback { .. })
 }
 
 /// The commands that read or write tables.

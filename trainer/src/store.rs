@@ -28,13 +28,20 @@ pub struct DirStore {
     root: PathBuf,
 }
 
+const S3: &str = "s3://";
+
 impl Store {
+    /// Whether a place names a directory.
+    pub fn is_dir(place: &str) -> bool {
+        !place.starts_with(S3)
+    }
+
     /// The store that a place names: `s3://BUCKET`, or a directory.
     ///
     /// # Errors
     /// If it names something within a bucket.
     pub fn at(place: &str, config: &aws::SdkConfig) -> Result<Self, StoreError> {
-        let Some(bucket) = place.strip_prefix("s3://") else { return Ok(Self::Dir(DirStore::new(place))) };
+        let Some(bucket) = place.strip_prefix(S3) else { return Ok(Self::Dir(DirStore::new(place))) };
         let bucket = bucket.trim_end_matches('/');
         if bucket.is_empty() || bucket.contains('/') {
             return Err(StoreError(place.to_owned()));

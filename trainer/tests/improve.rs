@@ -412,7 +412,8 @@ async fn a_policy_that_a_price_has_made_dear_is_replaced_and_does_not_come_back(
     assert_eq!(manifest.parent, None, "so dear a policy is nothing to go on from: a clone of the rules was");
     let report = report_of(&world, &said).await;
     assert_eq!(world.file(&pointer.sha256, "report.html", usize::MAX).await.unwrap(), report.as_bytes());
-    for part in ["<b>Promoted</b>", "Windows: 2, held out from learning", "<polyline", "<h3>the policy in charge</h3>"]
+    for part in
+        ["<b>To be promoted</b>", "Windows: 2, held out from learning", "<polyline", "<h3>the policy in charge</h3>"]
     {
         assert!(report.contains(part), "{part}: {report}");
     }

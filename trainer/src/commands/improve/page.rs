@@ -36,7 +36,8 @@ impl Page<'_> {
     }
 
     fn verdict(&self) -> String {
-        let verdict = if self.judgement.promoted { "Promoted" } else { "Not promoted" };
+        // the page is there before the pointer is moved, which somebody else may do first
+        let verdict = if self.judgement.promoted { "To be promoted" } else { "Not promoted" };
         let run = report::escape(&self.request.run());
         format!("<p><b>{verdict}</b>: {}.</p><p>Run <code>{run}</code></p>", report::escape(&self.judgement.because))
     }
