@@ -31,9 +31,35 @@ pub fn interval_95(values: &[f64]) -> Option<Interval> {
     }
 }
 
+/// One-sided p-value of Student's t test (Student 1908) that the mean these values are drawn around is above 0; none of
+/// fewer than two. Values that are all the same have no spread: 0 if they are above 0, else 1.
+pub fn t_above_0(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    if values.len() < 2 {
+        return None;
+    }
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    if variance == 0.0 {
+        return Some(if mean > 0.0 { 0.0 } else { 1.0 });
+    }
+    let t = mean / (variance / n).sqrt();
+    Some(StudentsT::new(0.0, 1.0, n - 1.0).expect("one degree of freedom or more").sf(t))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_t_test_by_hand() {
+        // mean 4, s = 2: t = 4 / (2 / √3) = 3.4641 with 2 degrees of freedom, for which p = 1/2 − t / (2 √(2 + t²))
+        let p = 0.5 - 3.4641 / (2.0 * (2.0 + 12.0_f64).sqrt());
+        assert!((t_above_0(&[2.0, 4.0, 6.0]).unwrap() - p).abs() < 1e-5, "{p}");
+        assert!((t_above_0(&[-2.0, -4.0, -6.0]).unwrap() - (1.0 - p)).abs() < 1e-5);
+        assert_eq!((t_above_0(&[1.0]), t_above_0(&[])), (None, None));
+        assert_eq!((t_above_0(&[3.0, 3.0]), t_above_0(&[0.0, 0.0])), (Some(0.0), Some(1.0)));
+    }
 
     #[test]
     fn an_interval_by_hand() {

@@ -88,7 +88,7 @@ pub struct SimResult {
     pub rejected_actions: u64,
     /// Launches that failed for lack of capacity.
     pub failed_launches: u64,
-    /// Launches carried out.
+    /// Machines launched.
     pub launches: u64,
     /// Machines that were taken away; left out of the JSON if there are none.
     #[serde(skip_serializing_if = "is_zero")]

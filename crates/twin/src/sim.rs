@@ -251,6 +251,7 @@ impl Sim {
                 self.end_machine(id);
             }
         }
+        self.tally.stops += u64::from(machines);
         self.accept(action);
     }
 

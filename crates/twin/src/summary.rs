@@ -56,8 +56,10 @@ pub struct Outcome {
     pub accepted_actions: u64,
     /// Actions refused.
     pub rejected_actions: u64,
-    /// Launches carried out.
+    /// Machines launched.
     pub launches: u64,
+    /// Machines stopped.
+    pub stops: u64,
     /// Launches that failed for lack of capacity.
     pub failed_launches: u64,
     /// Steps taken.
@@ -102,6 +104,7 @@ impl Outcome {
             accepted_actions: tally.accepted_actions,
             rejected_actions: tally.rejected_actions,
             launches: tally.launches,
+            stops: tally.stops,
             failed_launches: tally.failed_launches,
             steps: tally.steps,
             hours: hours(sim.now_ms()),

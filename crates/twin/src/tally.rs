@@ -15,8 +15,10 @@ pub struct Tally {
     pub accepted_actions: u64,
     /// Actions that the guard refused.
     pub rejected_actions: u64,
-    /// Launches that were carried out.
+    /// Machines that were launched.
     pub launches: u64,
+    /// Machines that were stopped.
+    pub stops: u64,
     /// Launches that failed for lack of capacity.
     pub failed_launches: u64,
     /// Machines that were taken away: spot interruptions.

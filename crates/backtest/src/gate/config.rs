@@ -47,7 +47,7 @@ pub struct GateConfig {
     pub wait_s_p95: Tolerance,
     /// What interrupted runs may lose more, core-hours an episode.
     pub lost_core_hours: Tolerance,
-    /// Launches and stops more, an episode.
+    /// Machines launched and stopped more, an episode.
     pub churn: Tolerance,
     /// Bootstrap resamples.
     pub resamples: usize,
@@ -55,6 +55,9 @@ pub struct GateConfig {
     pub seed: u64,
     /// Episodes below which nothing is judged.
     pub episodes_min: usize,
+    /// Windows below which nobody is promoted. With 1 a single window may promote: alpha is then that of other episodes of
+    /// this very window, and says nothing of other windows.
+    pub windows_min: usize,
 }
 
 impl Default for GateConfig {
@@ -70,6 +73,7 @@ impl Default for GateConfig {
             resamples: 2000,
             seed: 0,
             episodes_min: 12,
+            windows_min: 2,
         }
     }
 }

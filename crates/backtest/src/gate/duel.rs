@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::comparison::{Opponent, Played};
 use super::config::{GateConfig, Tolerance};
 use crate::bootstrap::ratio_interval;
+use crate::interval::t_above_0;
 use crate::rank::signed_rank_above_0;
 
 /// What is counted as one independent observation of the saving.
@@ -15,8 +16,9 @@ use crate::rank::signed_rank_above_0;
 /// matters is which windows the future brings. So a window is one observation, whatever the number of its seeds
 /// (resampling whole clusters: Davison and Hinkley 1997, §3.8), and both the rank test and the bootstrap take the sums
 /// of windows. With fewer windows than the rank test needs to reach alpha at all (5 at 0.05: 2⁻⁵ = 0.031) that could
-/// never promote anybody. Then the episodes are the observations, resampled regardless of their window, which leaves
-/// the spread between windows in; what is concluded holds for these windows, and the candidate must save in each.
+/// never promote anybody. Then the episodes are the observations, resampled regardless of their window, the candidate must
+/// save in each window, and the lower end of Student's interval of the shares saved, whose confidence is 1 − alpha, must
+/// exceed the margin as well: two windows are enough where both save much, and four are not where savings come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -51,7 +53,7 @@ pub struct Guards {
     pub wait_s_p95: Guard,
     /// Core-hours of interrupted runs.
     pub lost_core_hours: Guard,
-    /// Launches and stops.
+    /// Machines launched and stopped.
     pub churn: Guard,
 }
 
@@ -80,6 +82,9 @@ pub struct Duel {
     pub windows: usize,
     /// Windows in which the candidate saves nothing.
     pub windows_lost: usize,
+    /// One-sided p-value of Student's t of the shares that are saved in the windows, beyond the margin, where episodes are
+    /// counted; none of one window, which says nothing of others.
+    pub windows_p_value: Option<f64>,
     /// Episodes in which the candidate leaves tasks undone that the opponent did, or is cut off where it is not.
     pub unfinished: usize,
     /// The guards, where this is whom the candidate takes over from.
@@ -103,6 +108,9 @@ impl Duel {
         let (saving_usd, opponent_usd) = (mean(|pair| pair.0), mean(|pair| pair.1));
         let share = ratio_interval(&units, 1.0 - config.alpha, config.resamples, config.seed);
         let beyond: Vec<f64> = units.iter().map(|(saving, usd)| saving - config.margin * usd).collect();
+        // shares, for windows may be of any size; where there is no cost, nothing is saved
+        let share_of = |(saving, usd): &Pair| if *usd > 0.0 { saving / usd } else { 0.0 };
+        let of_windows: Vec<f64> = by_window.values().map(|pair| share_of(pair) - config.margin).collect();
         Self {
             opponent: opponent.name.clone(),
             opponent_usd,
@@ -116,6 +124,7 @@ impl Duel {
             units: units.len(),
             windows: by_window.len(),
             windows_lost: by_window.values().filter(|pair| pair.0 <= 0.0).count(),
+            windows_p_value: (unit == Unit::Episode).then(|| t_above_0(&of_windows)).flatten(),
             unfinished: pairs().filter(|(c, o)| leaves_undone(c, o)).count(),
             guards: None,
             incumbent_loses: false,
@@ -132,7 +141,7 @@ impl Duel {
         let guards = Guards {
             wait_s_p95: guard(|p| p.outcome.wait_s_p95, config.wait_s_p95),
             lost_core_hours: guard(|p| p.outcome.lost_core_hours, config.lost_core_hours),
-            churn: guard(|p| p.outcome.accepted_actions as f64, config.churn),
+            churn: guard(|p| (p.outcome.launches + p.outcome.stops) as f64, config.churn),
         };
         Self { guards: Some(guards), ..self }
     }
@@ -178,8 +187,18 @@ impl Duel {
         if !is_significant {
             return unsure(format!("p must be at most {}", config.alpha));
         }
-        (self.unit == Unit::Episode && self.windows_lost > 0)
-            .then(|| unsure(format!("it saves nothing in {} of the {} windows", self.windows_lost, self.windows)))?
+        if self.unit == Unit::Episode && self.windows_lost > 0 {
+            return unsure(format!("it saves nothing in {} of the {} windows", self.windows_lost, self.windows));
+        }
+        if self.windows < config.windows_min {
+            let (windows, min) = (self.windows, config.windows_min);
+            return unsure(format!("windows: {windows}, and {min} at least must say so; wait, or look back further"));
+        }
+        // the interval has two ends
+        let p = self.windows_p_value?;
+        let is_sure = p <= config.alpha / 2.0;
+        let differ = || format!("the savings of its {} windows differ too much for so few (p = {p:.3})", self.windows);
+        if is_sure { None } else { unsure(differ()) }
     }
 
     fn guard_words(&self) -> Option<String> {

@@ -1,8 +1,8 @@
 //! How often the gate is wrong: over a thousand simulated gates each, with a margin of 0, the hardest case.
 
-use backtest::gate::judge_published;
+use backtest::gate::{GateConfig, judge, judge_published};
 
-use crate::planted::{Draws, comparison, judged, opponent};
+use crate::planted::{Draws, RIGHT, comparison, judged, opponent};
 
 const GATES: u64 = 1000;
 /// 5 % of the gates: the default alpha.
@@ -55,7 +55,7 @@ fn suits_some_windows(draws: &mut Draws, windows: usize) -> (Vec<f64>, Vec<f64>)
 
 #[test]
 fn luck_with_the_windows_is_luck_however_many_seeds_are_played() {
-    for windows in [5, 8] {
+    for windows in [2, 3, 4, 5, 8] {
         let play = |draws: &mut Draws| {
             let (candidate, incumbent) = suits_some_windows(draws, windows);
             (windows, candidate, incumbent)
@@ -69,6 +69,28 @@ fn luck_with_the_windows_is_luck_however_many_seeds_are_played() {
         (1, candidate, incumbent)
     });
     assert!(promoted > 3 * ALLOWED, "{promoted}");
+}
+
+/// A policy that is no better in the windows to come, judged by one of them: no number of seeds makes up for it.
+#[test]
+fn one_window_promotes_nobody_by_default() {
+    let mut draws = Draws::new(1);
+    let loads = draws.loads(24);
+    let candidate: Vec<f64> = loads.iter().map(|load| 0.5 * load).collect();
+    let judgement = judge(&comparison(1, &candidate, &loads), RIGHT, &GateConfig::default());
+    assert!(!judgement.promoted && judgement.because.contains("windows: 1, and 2 at least"), "{}", judgement.because);
+    assert!(judge(&comparison(2, &candidate, &loads), RIGHT, &GateConfig::default()).promoted);
+}
+
+#[test]
+fn savings_that_come_and_go_are_too_unsure_for_few_windows() {
+    let of_windows = |savings: [f64; 3]| {
+        let candidate: Vec<f64> = (0..24).map(|i| 20.0 * (1.0 - savings[i / 8]) - 0.001 * i as f64).collect();
+        judged(&comparison(3, &candidate, &[20.0; 24]), 0.0)
+    };
+    assert!(of_windows([0.05, 0.06, 0.07]).promoted, "{}", of_windows([0.05, 0.06, 0.07]).because);
+    let judgement = of_windows([0.01, 0.05, 0.12]);
+    assert!(judgement.because.contains("of its 3 windows differ too much"), "{}", judgement.because);
 }
 
 /// Promotions of a candidate that costs 1 on average.

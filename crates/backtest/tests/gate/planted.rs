@@ -33,6 +33,7 @@ pub fn outcome(total_usd: f64) -> Outcome {
         accepted_actions: 40,
         rejected_actions: 0,
         launches: 20,
+        stops: 20,
         failed_launches: 0,
         steps: 480,
         hours: 8.0,
@@ -63,9 +64,14 @@ pub fn opponent(name: &str, windows: usize, usd: &[f64]) -> Opponent {
     Opponent { name: name.into(), played: played(windows, usd) }
 }
 
+/// The defaults for what is told by the episodes of a single window.
+pub fn one_window() -> GateConfig {
+    GateConfig { windows_min: 1, ..GateConfig::default() }
+}
+
 /// Judges by the defaults but for the margin.
 pub fn judged(comparison: &Comparison, margin: f64) -> Judgement {
-    judge(comparison, RIGHT, &GateConfig { margin, ..GateConfig::default() })
+    judge(comparison, RIGHT, &GateConfig { margin, ..one_window() })
 }
 
 /// No tolerance at all.

@@ -3,7 +3,7 @@
 use backtest::gate::{Comparison, GateConfig, Judgement, Played, Tolerance, judge};
 use twin::Outcome;
 
-use crate::planted::{Draws, NONE, RIGHT, comparison, opponent};
+use crate::planted::{Draws, NONE, RIGHT, comparison, one_window, opponent};
 
 /// A candidate that saves a tenth, with its outcomes changed.
 fn better(change: impl Fn(usize, &mut Outcome)) -> Comparison {
@@ -19,7 +19,7 @@ fn config() -> GateConfig {
         wait_s_p95: Tolerance { relative: 0.1, absolute: 30.0 },
         lost_core_hours: Tolerance { relative: 0.1, absolute: 0.1 },
         churn: Tolerance { relative: 0.2, absolute: 4.0 },
-        ..GateConfig::default()
+        ..one_window()
     }
 }
 
@@ -33,13 +33,13 @@ fn is_refused(judgement: &Judgement, because: &str) {
 
 #[test]
 fn each_guard_refuses_beyond_its_tolerance_and_says_both_numbers() {
-    // the incumbent's: 600 s, 5 core-hours and 40 actions
+    // the incumbent's: 600 s, 5 core-hours, 20 launches and 20 stops; an action may be four of them
     assert!(judged(&better(|_, o| o.wait_s_p95 = 660.0)).promoted);
     is_refused(&judged(&better(|_, o| o.wait_s_p95 = 661.0)), "661 s an episode against 600 of the policy in charge");
     assert!(judged(&better(|_, o| o.lost_core_hours = 5.5)).promoted);
     is_refused(&judged(&better(|_, o| o.lost_core_hours = 5.51)), "5.51 core-hours an episode against 5.00");
-    assert!(judged(&better(|_, o| o.accepted_actions = 48)).promoted);
-    let one_more = judged(&better(|i, o| o.accepted_actions = if i == 0 { 49 } else { 48 }));
+    assert!(judged(&better(|_, o| o.stops = 28)).promoted);
+    let one_more = judged(&better(|i, o| o.stops = if i == 0 { 29 } else { 28 }));
     is_refused(&one_more, "48.0 launches and stops an episode against 40.0");
     is_refused(&one_more, "saves 10.00 %");
 }
@@ -54,15 +54,15 @@ fn where_the_opponent_has_next_to_nothing_the_fixed_amount_is_tolerated() {
     };
     assert!(judged(&with(30.0)).promoted);
     is_refused(&judged(&with(31.0)), "31 s an episode against 0");
-    let config = GateConfig { wait_s_p95: NONE, ..GateConfig::default() };
+    let config = GateConfig { wait_s_p95: NONE, ..one_window() };
     assert!(!judge(&with(1.0), RIGHT, &config).promoted && judge(&with(0.0), RIGHT, &config).promoted);
 }
 
 #[test]
 fn guards_are_against_whom_the_candidate_takes_over_from() {
-    let mut comparison = better(|_, o| o.accepted_actions = 45);
+    let mut comparison = better(|_, o| o.launches = 25);
     let mut calm = opponent("rule:static=1,1,7", 1, &Draws::new(1).loads(24));
-    calm.played.iter_mut().for_each(|p| p.outcome.accepted_actions = 0);
+    calm.played.iter_mut().for_each(|p| (p.outcome.launches, p.outcome.stops) = (0, 0));
     comparison.rules.push(calm);
     let judgement = judged(&comparison);
     assert!(judgement.promoted, "{}", judgement.because);
@@ -86,7 +86,7 @@ fn a_candidate_that_leaves_tasks_undone_is_refused() {
 #[test]
 fn a_twin_that_is_wrong_or_unmeasured_promotes_nobody() {
     let comparison = better(|_, _| {});
-    let config = GateConfig::default();
+    let config = one_window();
     assert!(judge(&comparison, Some(0.25), &config).promoted);
     is_refused(&judge(&comparison, Some(0.26), &config), "26.0 % of the real cost, more than the 25 %");
     for not_a_number in [f64::NAN, f64::INFINITY] {
@@ -100,7 +100,7 @@ fn a_twin_that_is_wrong_or_unmeasured_promotes_nobody() {
 fn the_same_policy_is_not_promoted_whatever_the_margin() {
     let loads = Draws::new(1).loads(24);
     for margin in [0.0, 0.005] {
-        let config = GateConfig { margin, ..GateConfig::default() };
+        let config = GateConfig { margin, ..one_window() };
         let judgement = judge(&comparison(1, &loads, &loads), RIGHT, &config);
         is_refused(&judgement, "0.00 % [0.00, 0.00]");
         assert_eq!(judgement.duels[0].p_value, 1.0);
@@ -141,7 +141,7 @@ fn episodes_that_show_nothing_are_refused() {
         c.incumbent.as_mut().unwrap().played.iter_mut().for_each(|p| p.outcome.total_usd = 0.0);
     };
     is_refused(&change(for_nothing), "costs nothing");
-    let config = GateConfig { margin: -1.0, ..GateConfig::default() };
+    let config = GateConfig { margin: -1.0, ..one_window() };
     is_refused(&judge(&better(|_, _| {}), RIGHT, &config), "the margin is -1");
 }
 

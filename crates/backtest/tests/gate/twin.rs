@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use backtest::gate::{Comparison, GateConfig, Judgement, Opponent, Played, judge};
+use backtest::gate::{Comparison, Judgement, Opponent, Played, judge};
 use backtest::play::outcomes;
 use backtest::rules::Rule;
 use twin::EnvSpec;
 
-use crate::planted::RIGHT;
+use crate::planted::{RIGHT, one_window};
 
 const SEEDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
@@ -19,7 +19,7 @@ fn played(rule: &str) -> Vec<Played> {
 fn judged(candidate: &str, incumbent: &str) -> Judgement {
     let incumbent = Opponent { name: incumbent.into(), played: played(incumbent) };
     let comparison = Comparison { candidate: played(candidate), incumbent: Some(incumbent), rules: Vec::new() };
-    judge(&comparison, RIGHT, &GateConfig::default())
+    judge(&comparison, RIGHT, &one_window())
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use backtest::gate::{Gate, GateConfig, Judgement, Opponent, Unit, judge, judge_published};
 use proptest::prelude::*;
 
-use crate::planted::{Draws, RIGHT, comparison, judged, opponent, played};
+use crate::planted::{Draws, RIGHT, comparison, judged, one_window, opponent, played};
 
 /// A candidate that costs this share of the incumbent's cost, with noise of both.
 fn planted(windows: usize, share: f64, seed: u64) -> backtest::gate::Comparison {
@@ -124,7 +124,7 @@ fn with_few_windows_the_candidate_must_save_in_each() {
     let costs = |of_last: f64| -> Vec<f64> {
         loads.iter().enumerate().map(|(i, load)| load - if i < 16 { 2.0 } else { of_last }).collect()
     };
-    assert!(judged(&comparison(3, &costs(0.5), &loads), 0.005).promoted);
+    assert!(judged(&comparison(3, &costs(1.8), &loads), 0.005).promoted);
     let judgement = judged(&comparison(3, &costs(-0.01), &loads), 0.005);
     assert!(judgement.duels[0].saving_usd_low > 0.1 && judgement.duels[0].p_value < 0.01, "{judgement:?}");
     assert!(!judgement.promoted && judgement.because.contains("1 of the 3 windows"), "{}", judgement.because);
@@ -156,7 +156,7 @@ fn an_interval_stays_within_what_can_be_saved_and_lost() {
 fn the_same_episodes_get_the_same_judgement() {
     let planted = planted(1, 0.98, 5);
     assert_eq!(judged(&planted, 0.005), judged(&planted, 0.005));
-    let other = judge(&planted, RIGHT, &GateConfig { seed: 1, ..GateConfig::default() });
+    let other = judge(&planted, RIGHT, &GateConfig { seed: 1, ..one_window() });
     assert_ne!(other.duels[0].saving_usd_low, judged(&planted, 0.005).duels[0].saving_usd_low);
 }
 
@@ -188,7 +188,7 @@ proptest! {
         let episodes = costs.len() / windows * windows;
         let one: Vec<f64> = costs[..episodes].iter().map(|(usd, _)| *usd).collect();
         let other: Vec<f64> = costs[..episodes].iter().map(|(usd, x)| (usd * share + noise * x).max(0.0)).collect();
-        let config = GateConfig { alpha, margin, resamples: 500, episodes_min: 1, ..GateConfig::default() };
+        let config = GateConfig { alpha, margin, resamples: 500, episodes_min: 1, ..one_window() };
         let there = judge(&comparison(windows, &one, &other), RIGHT, &config);
         let back = judge(&comparison(windows, &other, &one), RIGHT, &config);
         prop_assert!(!(there.promoted && back.promoted), "{} / {}", there.because, back.because);
