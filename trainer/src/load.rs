@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use calibration::fit::Fit;
 use calibration::{Recorded, Window};
 use indicatif::{ProgressBar, ProgressStyle};
 use traces::{Import, TraceError, Width, fit};
@@ -96,6 +97,8 @@ pub struct Load {
     pub spec: Arc<EnvSpec>,
     /// What people should know about it: bad lines, tasks split or left out.
     pub notes: Vec<String>,
+    /// What a pool's records say of its twin.
+    pub fit: Option<Fit>,
 }
 
 /// Why a load cannot be played.
@@ -188,7 +191,7 @@ pub fn load(name: &LoadName, options: &LoadOptions, seeds: Range<u64>) -> Result
     };
     let workloads = workloads.into_iter().map(|jobs: Vec<Job>| Arc::new(Workload::new(jobs))).collect();
     let spec = EnvSpec::new(config, workloads)?.with_time_enough();
-    Ok(Load { name: called, spec: Arc::new(finished(spec, options)?), notes })
+    Ok(Load { name: called, spec: Arc::new(finished(spec, options)?), notes, fit: None })
 }
 
 /// A window of a pool's history as a load, in the twin that its records make.
@@ -200,8 +203,9 @@ pub fn of_pool(recorded: Recorded, options: &LoadOptions) -> Result<Load, LoadEr
     let (spec, left_out) = recorded.twin()?;
     let notes = (left_out > 0).then(|| format!("{left_out} tasks that fit on no machine of the pool are left out"));
     let name = pool_name(&recorded);
-    let spec = spec.configured(|config| calibration::fit::fit(&recorded).apply(config))?;
-    Ok(Load { name, spec: Arc::new(finished(spec, options)?), notes: notes.into_iter().collect() })
+    let fit = calibration::fit::fit(&recorded);
+    let spec = spec.configured(|config| fit.apply(config))?.with_time_enough();
+    Ok(Load { name, spec: Arc::new(finished(spec, options)?), notes: notes.into_iter().collect(), fit: Some(fit) })
 }
 
 /// The name of a pool's window with its beginning and end: it is the same at any other time.

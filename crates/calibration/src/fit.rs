@@ -9,13 +9,15 @@ use serde::Serialize;
 use twin::boot::LaunchFailures;
 use twin::{BootModel, Ec2Profile, SimConfig, TimeRange};
 
-use crate::recorded::Recorded;
+use crate::recorded::{Recorded, Window};
 use crate::replay::serves;
 
 /// Boots above this are the long tail of the EC2 profile, seconds.
 const BOOT_TAIL_S: f64 = 180.0;
 /// Fewest observations of a distribution.
 const OBSERVATIONS_MIN: usize = 5;
+/// Fewest outages of capacity that say how often there is one.
+const OUTAGES_MIN: usize = 2;
 /// Candidates for the part of a boot that never varies, as shares of the shortest boot.
 const SHIFTS: usize = 50;
 /// Longest delay of a metric that is looked for, ticks.
@@ -70,6 +72,8 @@ pub struct FailureFit {
     pub launches: usize,
     /// Of them, those that failed for lack of capacity.
     pub failed: usize,
+    /// Times that a size had no capacity, however many launches failed meanwhile.
+    pub outages: usize,
     /// Mean time from the first failure of a size to its next launch that worked, seconds; none without failures.
     pub mean_down_s: Option<f64>,
     /// Mean time with capacity between two failures, seconds; none without failures.
@@ -102,7 +106,7 @@ impl Fit {
     /// reason to believe that there are none.
     pub fn apply(&self, config: &mut SimConfig) {
         let assumed = Ec2Profile::default();
-        let seen = self.failures.as_ref().and_then(FailureFit::outages);
+        let seen = self.failures.as_ref().and_then(FailureFit::launch_failures);
         config.launch_failures = seen.unwrap_or(assumed.launch_failures);
         let delay = self.metric.and_then(|metric| metric.delay);
         config.metric_delay = Some(delay.map_or(assumed.metric_delay, |delay| delay.range()));
@@ -111,7 +115,11 @@ impl Fit {
 }
 
 impl FailureFit {
-    fn outages(&self) -> Option<LaunchFailures> {
+    /// What a twin may take for the pool's own: one outage says nothing of how often there is one.
+    fn launch_failures(&self) -> Option<LaunchFailures> {
+        if self.launches < OBSERVATIONS_MIN || self.outages < OUTAGES_MIN {
+            return None;
+        }
         let (mean_up_s, mean_down_s) = self.mean_up_s.zip(self.mean_down_s)?;
         (mean_up_s > 0.0 && mean_down_s > 0.0).then_some(LaunchFailures::Outages { mean_up_s, mean_down_s })
     }
@@ -129,7 +137,7 @@ pub fn fit(recorded: &Recorded) -> Fit {
     Fit {
         boot: boot(&recorded.history().boots_s),
         runtime: runtime(&recorded.tasks),
-        failures: failures(&recorded.decisions, recorded.window.until_ms),
+        failures: failures(&recorded.decisions, recorded.window),
         metric: metric(recorded),
     }
 }
@@ -210,11 +218,11 @@ fn launches(decisions: &[Decision]) -> Vec<(usize, u64, bool)> {
     decisions.iter().filter_map(launch).collect()
 }
 
-/// How often launches fail and for how long a size then has no capacity. An outage that has not ended by `until_ms`
+/// How often launches fail and for how long a size then has no capacity. An outage that has not ended with the window
 /// counts as if it ended then.
-pub fn failures(decisions: &[Decision], until_ms: u64) -> Option<FailureFit> {
-    let launches = launches(decisions);
-    let first_s = launches.first()?.1;
+pub fn failures(decisions: &[Decision], window: Window) -> Option<FailureFit> {
+    let (launches, until_ms) = (launches(decisions), window.until_ms);
+    let first_s = launches.first()?.1.min(window.from_ms / 1000);
     let mut outages_s = Vec::new();
     for size in 0..contract::SIZE_COUNT {
         let mut began = None;
@@ -236,6 +244,7 @@ pub fn failures(decisions: &[Decision], until_ms: u64) -> Option<FailureFit> {
     Some(FailureFit {
         launches: launches.len(),
         failed: launches.iter().filter(|l| !l.2).count(),
+        outages: outages_s.len(),
         mean_down_s: (n > 0.0).then(|| down_s / n),
         mean_up_s: (n > 0.0).then(|| (span_s - down_s).max(0.0) / n),
     })
@@ -352,11 +361,16 @@ mod tests {
     fn outages_by_hand() {
         let decisions =
             [tried(0, 0, true), tried(60, 0, false), tried(120, 1, true), tried(240, 0, false), tried(360, 0, true)];
-        let fit = failures(&decisions, 400_000).unwrap();
-        assert_eq!((fit.launches, fit.failed, fit.mean_down_s), (5, 2, Some(300.0)));
+        let window = Window { from_ms: 0, until_ms: 400_000 };
+        let fit = failures(&decisions, window).unwrap();
+        assert_eq!((fit.launches, fit.failed, fit.outages, fit.mean_down_s), (5, 2, 1, Some(300.0)));
         // three sizes for 400 s, less the one outage
         assert_eq!(fit.mean_up_s, Some(900.0));
-        assert_eq!(failures(&[], 5), None);
+        assert_eq!(failures(&[], window), None);
+        assert_eq!(fit.launch_failures(), None, "one outage may be the only one in a year");
+        // the only launch of the window's last minutes fails: that is no outage for a third of the time
+        let only = failures(&[tried(390, 0, false)], window).unwrap();
+        assert_eq!((only.mean_down_s, only.mean_up_s), (Some(10.0), Some(1190.0)));
     }
 
     #[test]
@@ -416,9 +430,10 @@ mod tests {
         let assumed = Ec2Profile::default();
         let of_ec2 = (assumed.launch_failures, Some(assumed.metric_delay), assumed.metric_gap_probability);
         assert_eq!(applied(&none), of_ec2);
-        let rare = FailureFit { launches: 9, failed: 0, mean_down_s: None, mean_up_s: None };
+        let rare = FailureFit { launches: 9, failed: 0, outages: 0, mean_down_s: None, mean_up_s: None };
         assert_eq!(applied(&Fit { failures: Some(rare), ..none.clone() }), of_ec2);
-        let failures = Some(FailureFit { failed: 2, mean_down_s: Some(300.0), mean_up_s: Some(900.0), ..rare });
+        let failures =
+            Some(FailureFit { failed: 2, outages: 2, mean_down_s: Some(300.0), mean_up_s: Some(900.0), ..rare });
         let unsure = MetricFit { count: 99, delay: None, gap_share: 0.125 };
         let (failures_of_ec2, delay_of_ec2, _) = of_ec2;
         let fit = Fit { metric: Some(unsure), ..none.clone() };

@@ -68,7 +68,8 @@ impl Recorded {
             let mut sizes = d.measured().fleet.iter().zip(bounds);
             sizes.all(|(counts, bounds)| counts.booting == 0 && counts.ready >= bounds.min())
         };
-        let first = self.decisions.iter().filter(|d| d.tick * 1000 >= self.window.from_ms).find(whole);
+        let window = self.window.from_ms..self.window.until_ms;
+        let first = self.decisions.iter().filter(|d| window.contains(&(d.tick * 1000))).find(whole);
         self.window.from_ms = first.map_or(self.window.from_ms, |d| d.tick * 1000);
         self
     }

@@ -21,7 +21,8 @@ pub struct History {
 impl History {
     /// Reads the window `from_ms..until_ms`, milliseconds since the epoch. `until_ms` is also the time at which the
     /// records were read: a task that still runs then is taken to run as long as the median one, or as long as it has
-    /// already. Tasks before the window that were running at its start are left out.
+    /// already. Runs of more than a month are not believed: such a task is taken to run as long as the median one, too. Tasks
+    /// before the window that were running at its start are left out.
     pub fn from_records(tasks: &[TaskRecord], instances: &[InstanceRecord], from_ms: u64, until_ms: u64) -> Self {
         assert!(from_ms <= until_ms, "a window ends after its start");
         let median_ms = median(tasks.iter().filter_map(finished_run_ms).collect());
@@ -50,8 +51,15 @@ fn is_in_window(task: &TaskRecord, from_ms: u64, until_ms: u64) -> bool {
     waited_at_start || (from_ms..until_ms).contains(&task.submitted_ms)
 }
 
+/// Longer runs are not believed: a worker that writes microseconds would have an episode last for millennia.
+const RUN_MS_MAX: u64 = 30 * 24 * 3_600_000;
+
+fn believable(run_ms: u64) -> Option<u64> {
+    (run_ms <= RUN_MS_MAX).then_some(run_ms)
+}
+
 fn finished_run_ms(task: &TaskRecord) -> Option<u64> {
-    task.finished_ms?.checked_sub(task.started_ms?)
+    task.finished_ms?.checked_sub(task.started_ms?).and_then(believable)
 }
 
 fn run_ms(task: &TaskRecord, median_ms: Option<u64>, until_ms: u64) -> Option<u64> {
@@ -59,8 +67,8 @@ fn run_ms(task: &TaskRecord, median_ms: Option<u64>, until_ms: u64) -> Option<u6
         TaskState::Finished => finished_run_ms(task).or(median_ms),
         TaskState::Waiting => median_ms,
         TaskState::Running => {
-            let so_far_ms = until_ms.saturating_sub(task.started_ms?);
-            Some(median_ms.unwrap_or(so_far_ms).max(so_far_ms))
+            let so_far_ms = believable(until_ms.saturating_sub(task.started_ms?));
+            so_far_ms.max(median_ms)
         }
     }
 }

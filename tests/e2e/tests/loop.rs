@@ -136,6 +136,18 @@ async fn the_twin_is_measured_against(stack: &Stack, start_s: u64, end_s: u64) {
     let said = run(&arguments).await.unwrap_or_else(|e| panic!("{e}"));
     let compared: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert!(compared["results"][0]["total_usd"]["mean"].as_f64().unwrap() > 0.0, "{compared}");
+
+    let (out, settings) = (format!("{}/learned", env!("CARGO_TARGET_TMPDIR")), "../../trainer/tests/worlds/small.toml");
+    // one of before
+    let _ = std::fs::remove_dir_all(&out);
+    let settings = format!("{}/{settings}", env!("CARGO_MANIFEST_DIR"));
+    let arguments = ["train", "--workload", &load, "--steps", "512", "--device", "cpu", "--config", &settings];
+    run(&[&arguments[..], &["--out", &out]].concat()).await.unwrap_or_else(|e| panic!("{e}"));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(format!("{out}/manifest.json")).unwrap()).unwrap();
+    let twin: serde_json::Value = serde_json::from_str(manifest["settings"]["twin"].as_str().unwrap()).unwrap();
+    let (_, fit) = twin["pools"].as_object().unwrap().iter().next().expect("one pool");
+    assert_eq!(fit["runtime"]["count"], found["fit"]["runtime"]["count"], "{twin}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

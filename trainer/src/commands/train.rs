@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backtest::play::{Contender, PlayError, Standing, outcomes, standing};
+use calibration::fit::Fit;
 use clap::Args;
 use contract::schema::sha256_hex;
 use indicatif::HumanCount;
@@ -347,6 +348,8 @@ struct Loads {
     names: String,
     /// A hash of tasks and settings that come from files. Of a pool the window says enough: what was running at its end has ended since.
     data: Option<String>,
+    /// What the records of pools say of their twins, by the loads' names.
+    fits: BTreeMap<String, Fit>,
 }
 
 impl Loads {
@@ -360,7 +363,9 @@ impl Loads {
         };
         let given = args.workloads.iter().zip(lessons).filter(|(name, _)| is_given(name));
         let data: String = given.map(|(_, lesson)| lesson.data()).collect();
-        Self { names, data: (!data.is_empty()).then(|| sha256_hex(data.as_bytes())[..12].to_owned()) }
+        let fits = lessons.iter().filter_map(|lesson| Some((lesson.load.name.clone(), lesson.load.fit.clone()?)));
+        let data = (!data.is_empty()).then(|| sha256_hex(data.as_bytes())[..12].to_owned());
+        Self { names, data, fits: fits.collect() }
     }
 }
 
@@ -379,18 +384,21 @@ fn about(args: &TrainArgs, loads: &Loads, parent: Option<&Parent>) -> String {
     )
 }
 
-/// The twins that a policy learned in, as the manifest keeps them.
-fn twins(args: &TrainArgs, data: Option<&String>) -> String {
+/// The twins that a policy learned in, as the manifest keeps them: the options, and what a pool's own records say on top.
+fn twins(args: &TrainArgs, loads: &Loads) -> String {
     let options = args.load_options();
-    let twins = serde_json::json!({
+    let mut twins = serde_json::json!({
         "profile": if options.is_ec2 { "ec2" } else { "published" },
         "also_ec2": args.also_ec2,
         "machines_per_action": args.machines_per_action,
         "exact": args.exact,
         "wide": if options.wide == Width::Split { "split" } else { "refuse" },
         "settings": options.config,
-        "data": data,
+        "data": loads.data,
     });
+    if !loads.fits.is_empty() {
+        twins["pools"] = serde_json::to_value(&loads.fits).expect("plain data");
+    }
     twins.to_string()
 }
 
@@ -487,7 +495,7 @@ fn bundle(
         ]
     });
     let mut settings = settings(config, args.learning.seed, &loads.names);
-    settings.insert("twin".into(), twins(args, loads.data.as_ref()));
+    settings.insert("twin".into(), twins(args, loads));
     // fewer than its steps where it was ended
     settings.insert("steps_done".into(), trained.steps.to_string());
     let machines_per_action_max = courses.iter().map(|c| c.spec.config().machines_per_action_max).max().unwrap_or(1);
