@@ -19,10 +19,10 @@ use crate::ppo::rollout::probabilities;
 
 /// Recurrent steps that are compared.
 pub const PARITY_STEPS: usize = 200;
-/// Largest difference of the logarithm of an allowed action's probability (its logit, up to a constant), and of the value,
-/// relative to 1 or itself if larger.
+/// Largest difference of the logarithm of an allowed action's probability (its logit, up to a constant), relative to 1 or
+/// itself if larger.
 pub const PARITY_TOLERANCE: f32 = 1e-4;
-/// The same of the recurrent state. What tract's approximations of tanh and the logistic function leave out adds up in it, and more
+/// The same of the recurrent state, and of the value in the unit that it was learned in. What tract's approximations of tanh and the logistic function leave out adds up in it, and more
 /// so in a policy that has learned for long; what it does to the probabilities is held to [`PARITY_TOLERANCE`] in every step.
 pub const PARITY_STATE_TOLERANCE: f32 = 1e-3;
 /// Probabilities below it are compared as they are: no action of so small a one is ever taken, and its logarithm soon is none.
@@ -108,13 +108,15 @@ pub fn package(weights: &Weights, origin: Origin) -> Result<(Vec<u8>, Manifest),
 /// Compares burn and tract over [`PARITY_STEPS`] recurrent steps on random features and masks.
 ///
 /// # Errors
-/// The first difference above [`PARITY_TOLERANCE`].
+/// The first difference above [`PARITY_TOLERANCE`] or [`PARITY_STATE_TOLERANCE`].
 pub fn check(weights: &Weights, policy: &Policy) -> Result<(), ParityError> {
     let mut state = policy.zero_state();
     for (step, (burn, [h, c])) in played(weights, PARITY_STEPS).into_iter().enumerate() {
         let features = burn.features().expect("made from an array of the right length");
         let tract = policy.step(&features, &burn.mask, &mut state)?;
-        compare(step, format_args!("value"), burn.value, tract.value, PARITY_TOLERANCE)?;
+        // a dollar may be any number of the units of learning
+        let unit_usd = 1.0 / weights.reward_scale;
+        within(step, format_args!("value"), (burn.value, tract.value), PARITY_STATE_TOLERANCE, unit_usd)?;
         for (i, (burn, tract)) in burn.probabilities.into_iter().zip(tract.probabilities).enumerate() {
             compare_probability(step, i, burn, tract)?;
         }
@@ -135,7 +137,18 @@ fn compare_probability(step: usize, i: usize, burn: f32, tract: f32) -> Result<(
 }
 
 fn compare(step: usize, output: Arguments, burn: f32, tract: f32, tolerance: f32) -> Result<(), ParityError> {
-    if (burn - tract).abs() <= tolerance * burn.abs().max(1.0) {
+    within(step, output, (burn, tract), tolerance, 1.0)
+}
+
+/// Relative to `unit`, or to the number itself if that is larger.
+fn within(
+    step: usize,
+    output: Arguments,
+    (burn, tract): (f32, f32),
+    tolerance: f32,
+    unit: f32,
+) -> Result<(), ParityError> {
+    if (burn - tract).abs() <= tolerance * burn.abs().max(unit) {
         return Ok(());
     }
     Err(ParityError::Differs { step, output: output.to_string(), burn, tract })

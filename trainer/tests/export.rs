@@ -44,6 +44,19 @@ fn the_probabilities_are_far_from_uniform_and_the_value_is_in_dollars() {
     assert!((doubled.golden[3].value - 2.0 * manifest.golden[3].value).abs() < 1e-4);
 }
 
+/// What a large fleet wastes is many dollars, each of which is little to learn from.
+#[test]
+fn the_value_of_a_policy_of_a_large_fleet_is_compared_in_the_unit_that_it_was_learned_in() {
+    for seed in 0..20 {
+        let mut weights = Weights { reward_scale: 0.001, ..Weights::new(64, seed) };
+        let head = weights.values.len() - 65 * (ACTION_COUNT + 1);
+        weights.values[head..].iter_mut().for_each(|w| *w *= 150.0);
+        let (_, manifest) = packaged(&weights).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let largest = manifest.golden.iter().map(|golden| golden.value.abs()).fold(0.0, f32::max);
+        assert!(largest > 100.0, "{largest}");
+    }
+}
+
 #[test]
 fn other_weights_fail_the_parity_test() {
     let right = weights(16);
