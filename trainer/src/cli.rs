@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and how the programs' settings reach the commands.
 //!
-//! Exit codes: 0 done, 1 failed, 2 bad input (nothing was written).
+//! Exit codes: 0 done, or trained as far as it was let; 1 failed; 2 bad input (nothing was written); 130 ended at once by a
+//! second signal.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backtest::play::{Contender, Player};
 use backtest::rules::{Family, Rule, RuleError};
 use backtest::tune::{Tuned, tune, tune_all};
+use contract::actions_up_to;
 use contract::manifest::Manifest;
 use contract::observation::encode;
 use policy::{Policy, PolicyError};
@@ -108,10 +109,12 @@ impl Contender for Searched {
     }
 }
 
-/// A verified policy, run by tract as production runs it.
-struct PolicyFile {
-    name: String,
-    policy: Policy,
+/// A verified policy, run by tract as production runs it: it goes no further in one action than it has learned.
+pub struct PolicyFile {
+    /// What it is called.
+    pub name: String,
+    /// The policy.
+    pub policy: Policy,
 }
 
 impl PolicyFile {
@@ -136,9 +139,11 @@ impl Contender for PolicyFile {
     }
     fn player(&self) -> Player<'_> {
         let mut state = self.policy.zero_state();
+        let learned = actions_up_to(self.policy.machines_per_action_max()).len();
         Box::new(move |observation, mask| {
-            let step = self.policy.step(&encode(observation), mask, &mut state);
-            step.map(|out| out.best(mask)).map_err(|e| e.to_string())
+            let mask = std::array::from_fn(|action| action < learned && mask[action]);
+            let step = self.policy.step(&encode(observation), &mask, &mut state);
+            step.map(|out| out.best(&mask)).map_err(|e| e.to_string())
         })
     }
 }
@@ -164,7 +169,10 @@ impl Contender for Learned<'_> {
 
 #[cfg(test)]
 mod tests {
+    use contract::{Action, Observation};
+
     use super::*;
+    use crate::parity::package;
 
     #[test]
     fn names_are_rules_families_or_files() {
@@ -189,5 +197,20 @@ mod tests {
         assert!(total < 22.0, "{total}");
         let missing = Named::File("no/such.onnx".into()).contender(&spec, &[0]).err().unwrap();
         assert!(missing.to_string().contains("no/such.onnx"));
+    }
+
+    #[test]
+    fn a_policy_goes_no_further_in_one_action_than_it_has_learned() {
+        let (onnx, manifest) = package(&Weights::new(8, 1), Default::default()).unwrap();
+        let (observation, one) = (Observation::empty([2, 4, 8]), actions_up_to(1).len());
+        // one machine at once is refused here, more are not
+        let mask = std::array::from_fn(|action| action == 0 || action >= one);
+        let learned_up_to = |machines_per_action_max| {
+            let manifest = Manifest { machines_per_action_max, ..manifest.clone() };
+            PolicyFile { name: String::new(), policy: Policy::load(&onnx, &manifest).unwrap() }
+        };
+        let action = |policy: &PolicyFile| policy.player()(&observation, &mask).unwrap();
+        assert_eq!(action(&learned_up_to(1)), Action::Nothing);
+        assert!(action(&learned_up_to(4)).machines() > 1, "were it to be tried, it would do so");
     }
 }

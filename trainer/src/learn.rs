@@ -1,12 +1,14 @@
 //! The whole way from courses to a policy: clone the best rules, learn on, keep the best by evaluation.
 
+use std::cmp::Ordering;
+
 use burn::tensor::Device;
 
 use crate::course::{Course, Teachers, to_evaluate, to_learn};
 use crate::ppo::cloning::clone_teacher;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::train::{Job, Start, Trained, Watcher, evaluation_seeds, train};
-use crate::ppo::{Choice, TrainError, Weights, evaluate, mean_reward};
+use crate::ppo::{Choice, TrainError, Weights, Worth, evaluate};
 
 /// Trains on courses from `start`; fresh weights are first taught what the best rules do, for PPO from nothing tends to
 /// settle on always launching.
@@ -51,7 +53,8 @@ fn for_all(courses: &[Course], config: &PpoConfig) -> PpoConfig {
 /// has not learned yet, learning may still bring, but it takes long.
 const CLONE_SAVES_MIN: f64 = 0.02;
 
-/// What a policy's successor begins with: the policy, or a clone of the best rules where that one clearly costs less. A policy
+/// What a policy's successor begins with: the policy, or a clone of the best rules where that one clearly costs less, or gets
+/// done what the policy does not. A policy
 /// that is at a loss on a load may be far from any good one, and then learning on from it finds nothing.
 ///
 /// # Errors
@@ -69,8 +72,12 @@ pub fn better_start(
     }
     let config = &for_all(courses, config);
     let clone = first_weights(courses, config, seed, device)?;
-    let [usd, clone_usd] = [&weights, &clone].map(|weights| usd(weights, courses, config));
-    let is_clone = clone_usd < (1.0 - CLONE_SAVES_MIN) * usd;
+    let [own, of_clone] = [&weights, &clone].map(|weights| worth(weights, courses, config));
+    let (usd, clone_usd) = (-own.reward, -of_clone.reward);
+    let is_clone = match of_clone.finished.cmp(&own.finished) {
+        Ordering::Equal => clone_usd < (1.0 - CLONE_SAVES_MIN) * usd,
+        finishes_more => finishes_more == Ordering::Greater,
+    };
     if !is_clone {
         return Ok(Start::Weights(weights));
     }
@@ -82,10 +89,9 @@ pub fn better_start(
     Ok(Start::Taught(clone))
 }
 
-/// What an episode costs in the mean.
-fn usd(weights: &Weights, courses: &[Course], config: &PpoConfig) -> f64 {
+fn worth(weights: &Weights, courses: &[Course], config: &PpoConfig) -> Worth {
     let mut envs = to_evaluate(courses, rayon::current_num_threads());
-    -mean_reward(&evaluate(weights, &mut envs, &evaluation_seeds(config), Choice::Argmax))
+    Worth::of(&evaluate(weights, &mut envs, &evaluation_seeds(config), Choice::Argmax))
 }
 
 /// What training from nothing begins with: a clone of the best rules, unless the settings want fresh weights.

@@ -195,9 +195,9 @@ async fn a_run_that_dies_goes_on_where_it_was() {
     world.heal();
     let kept = world.run_file(&request.run(), "0/state", usize::MAX).await.unwrap().expect("it kept its state");
     assert!(State::from_bytes(&kept).unwrap().steps > 0);
-    // a state that is nearly done, with a best that nothing beats: a run that goes on from it ends with that
+    // a state that is done: a run that goes on from it ends with that
     let best = Weights::new(8, 77);
-    let state = State { steps: 2047, best: Some((1e9, best.clone())), ..State::of(Weights::new(8, 78)) };
+    let state = State { steps: 2048, ..State::of(best.clone()) };
     world.put_run_file(&request.run(), "0/state", state.to_bytes()).await.unwrap();
     run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
     let candidate = world.run_file(&request.run(), "0/checkpoint", usize::MAX).await.unwrap().unwrap();
@@ -277,6 +277,16 @@ async fn a_checkpoint_that_is_not_the_policys_in_charge_is_no_opponent() {
     let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
     assert_eq!(said["incumbent"], json!(bundle.manifest.sha256));
     assert_eq!(said["judgement"]["duels"][0]["opponent"], "the policy in charge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_in_charge_whose_checkpoint_is_damaged_is_an_opponent_all_the_same() {
+    let (world, request) = (world().await, request());
+    let in_charge = put_in_charge(&world, &Weights::new(8, 1)).await;
+    world.overwrite_file(&in_charge, "checkpoint", b"damaged".to_vec());
+    let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(said["judgement"]["duels"][0]["opponent"], "the policy in charge", "{said}");
+    assert_eq!(parent_of(&world, &request).await, "", "there is nothing to go on from");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -420,7 +430,7 @@ async fn a_policy_that_a_price_has_made_dear_is_replaced_and_does_not_come_back(
 
     // a run whose candidate is the policy of before, planted as the best that its training found
     let next = Request { seed: 2, ..request };
-    let state = State { steps: 39_999, best: Some((1e9, used_to_m.clone())), ..State::of(used_to_m) };
+    let state = State { steps: next.settings[0].steps, ..State::of(used_to_m) };
     world.put_run_file(&next.run(), "0/state", state.to_bytes()).await.unwrap();
     let said = run(&ports(&world), &next, "job", &cpu(), &NEVER).await.unwrap();
     let because = said["judgement"]["because"].as_str().unwrap();

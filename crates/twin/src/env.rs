@@ -51,6 +51,10 @@ pub trait Environment: Send {
     fn work_usd(&self) -> f64 {
         0.0
     }
+    /// Whether the episode was cut off with work left undone, whose cost no reward has then.
+    fn is_cut_off(&self) -> bool {
+        false
+    }
     /// The discount a step that fits the time for which what an action did is felt in this episode; 0 if that is not known.
     fn discount(&self) -> f64 {
         0.0
@@ -171,6 +175,10 @@ impl Environment for TwinEnv {
     fn step(&mut self, action: Action) -> Step {
         let reward = self.sim.step(action);
         Step { seen: self.see(), reward, done: self.is_over() }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.sim.phase() == Phase::Truncated
     }
 
     fn work_usd(&self) -> f64 {

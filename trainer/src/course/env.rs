@@ -159,6 +159,10 @@ impl Environment for CoursesEnv {
         self.advice
     }
 
+    fn is_cut_off(&self) -> bool {
+        self.places[self.at].env.is_cut_off()
+    }
+
     fn work_usd(&self) -> f64 {
         self.places[self.at].env.work_usd() * self.weight
     }

@@ -85,7 +85,8 @@ pub enum RewardScale {
     /// By this factor.
     Fixed(f64),
     /// `"auto"`: by one over the standard deviation of the discounted rewards to come over the first rollout, so that
-    /// the value head starts at the right size for any pool. A policy trained further keeps its own.
+    /// the value head starts at the right size for any pool. A policy trained further keeps its own, unless that is more than
+    /// ten times too large.
     Named(Auto),
 }
 

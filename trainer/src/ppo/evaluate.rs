@@ -54,13 +54,14 @@ impl Playing {
 /// One episode of environment number `index`.
 fn episode(weights: &Weights, index: usize, env: &mut dyn Environment, seed: u64, choice: Choice) -> EpisodeOutcome {
     let (mut policy, mut rng) = (Playing::new(weights), ChaCha8Rng::seed_from_u64(seed));
-    let mut outcome = EpisodeOutcome { env: index, seed, reward: 0.0, steps: 0 };
+    let mut outcome = EpisodeOutcome::begun(index, seed);
     let mut seen = env.reset(seed);
     loop {
         let step = env.step(policy.act(&seen.features, &seen.mask, choice, &mut rng));
         outcome.reward += step.reward;
         outcome.steps += 1;
         if step.done {
+            outcome.is_cut_off = env.is_cut_off();
             return outcome;
         }
         seen = step.seen;
@@ -84,6 +85,24 @@ pub fn evaluate(
     (0..seeds.len()).map(|i| by_env[i % n][i / n]).collect()
 }
 
+/// What weights are chosen by: first how many episodes were not cut off, for the dollars of one that was leave out what was
+/// left undone, then the mean reward.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Worth {
+    /// Episodes that came to their end.
+    pub finished: usize,
+    /// Mean total reward, dollars.
+    pub reward: f64,
+}
+
+impl Worth {
+    /// Of these episodes.
+    pub fn of(outcomes: &[EpisodeOutcome]) -> Self {
+        let finished = outcomes.iter().filter(|outcome| !outcome.is_cut_off).count();
+        Self { finished, reward: mean_reward(outcomes) }
+    }
+}
+
 /// Mean total reward of episodes, dollars.
 pub fn mean_reward(outcomes: &[EpisodeOutcome]) -> f64 {
     outcomes.iter().map(|outcome| outcome.reward).sum::<f64>() / outcomes.len().max(1) as f64
@@ -92,4 +111,34 @@ pub fn mean_reward(outcomes: &[EpisodeOutcome]) -> f64 {
 /// Mean length of episodes, steps.
 pub fn mean_steps(outcomes: &[EpisodeOutcome]) -> f64 {
     outcomes.iter().map(|outcome| outcome.steps as f64).sum::<f64>() / outcomes.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use twin::{EnvSpec, Job, SimConfig, TwinEnv, Workload};
+
+    use super::*;
+
+    #[test]
+    fn who_leaves_work_undone_is_worth_less_whatever_it_saves() {
+        // without a machine, and waiting for nothing: who does nothing pays nothing, and is cut off
+        let job = Job { id: 1, submit_ms: 0, runtime_ms: 60_000, cores: 1, memory_mb: 0 };
+        let mut config = SimConfig { max_steps: 20, queue_usd_per_task_hour: 0.0, ..SimConfig::default() };
+        config.types.iter_mut().for_each(|kind| kind.initial = 0);
+        let spec = EnvSpec::new(config, vec![Arc::new(Workload::new(vec![job]))]).unwrap();
+        let worth = |bias: f32| {
+            let mut weights = Weights::new(1, 0);
+            weights.values.fill(0.0);
+            // the bias of launching a small machine; of equal actions the first is taken, nothing
+            let head_b = weights.values.len() - (ACTION_COUNT + 1);
+            weights.values[head_b + 1] = bias;
+            let mut envs: Vec<Box<dyn Environment>> = vec![Box::new(TwinEnv::new(Arc::new(spec.clone())))];
+            Worth::of(&evaluate(&weights, &mut envs, &[1, 2], Choice::Argmax))
+        };
+        let (idle, at_work) = (worth(0.0), worth(1.0));
+        assert_eq!((idle.finished, at_work.finished), (0, 2));
+        assert!(idle.reward > at_work.reward && idle < at_work, "{idle:?} {at_work:?}");
+    }
 }

@@ -27,7 +27,7 @@ use thiserror::Error;
 
 pub use cloning::clone_teacher;
 pub use config::{CloningConfig, PpoConfig, RewardScale};
-pub use evaluate::{Choice, evaluate, mean_reward};
+pub use evaluate::{Choice, Worth, evaluate, mean_reward};
 pub use lstm::Tape;
 pub use rollout::EpisodeOutcome;
 pub use state::State;

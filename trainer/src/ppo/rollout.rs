@@ -38,6 +38,15 @@ pub struct EpisodeOutcome {
     pub reward: f64,
     /// Its length.
     pub steps: u64,
+    /// Whether it was cut off with work left undone.
+    pub is_cut_off: bool,
+}
+
+impl EpisodeOutcome {
+    /// Of an episode that begins.
+    pub fn begun(env: usize, seed: u64) -> Self {
+        Self { env, seed, reward: 0.0, steps: 0, is_cut_off: false }
+    }
 }
 
 /// An environment with all that belongs to its running episode. Each has its own source of random numbers, so that
@@ -60,7 +69,7 @@ impl Slot {
         rng.set_stream(index as u64);
         let seed = rng.next_u64();
         let seen = env.reset(seed);
-        let running = EpisodeOutcome { env: index, seed, reward: 0.0, steps: 0 };
+        let running = EpisodeOutcome::begun(index, seed);
         Self {
             env,
             rng,
@@ -99,6 +108,7 @@ impl Slot {
         self.seen = step.seen;
         self.starts = step.done;
         if step.done {
+            self.running.is_cut_off = self.env.is_cut_off();
             self.finished.push(self.running);
             self.restart();
         }
@@ -127,7 +137,7 @@ impl Slot {
         let seed = self.rng.next_u64();
         self.seen = self.env.reset(seed);
         self.work_usd = 0.0;
-        self.running = EpisodeOutcome { seed, reward: 0.0, steps: 0, ..self.running };
+        self.running = EpisodeOutcome::begun(self.running.env, seed);
     }
 }
 

@@ -10,7 +10,7 @@ use twin::env::Environment;
 
 use super::TrainError;
 use super::config::{PpoConfig, RewardScale};
-use super::evaluate::{Choice, evaluate, mean_reward, mean_steps};
+use super::evaluate::{Choice, Worth, evaluate, mean_reward, mean_steps};
 use super::gae;
 use super::loss::Coefficients;
 use super::lost::unless_lost;
@@ -105,7 +105,7 @@ impl Snapshot<'_> {
         State {
             steps: self.steps,
             last: self.learner.weights.clone(),
-            best: self.judge.best.clone(),
+            best: self.judge.best.as_ref().map(|(worth, weights)| (worth.reward, weights.clone())),
             mean: mean.to_vec(),
             square: square.to_vec(),
             updates,
@@ -132,7 +132,11 @@ fn learn(job: Job, config: &PpoConfig, seed: u64, watch: &mut Watcher) -> Result
         return Err(TrainError::NoEnvironment);
     }
     let (start, mut steps) = starting_state(&job, config, seed)?;
-    let mut judge = Judge::new(job.evaluation, config, start.best.clone());
+    let mut judge = Judge::new(job.evaluation, config);
+    // what the best was worth when the run was ended says nothing where the records of a pool have changed since
+    if let Some((_, best)) = &start.best {
+        judge.look(best, steps)?;
+    }
     // a run that goes on draws other episodes than those it began with
     let mut collector = Collector::new(job.envs, config, &start.last, config.mask_refused, seed ^ steps, &job.device);
     let mut learner = Learner::new(start, generator(seed ^ steps, 1), &job.device);
@@ -300,14 +304,14 @@ struct Judge {
     seeds: Vec<u64>,
     every: u64,
     next: u64,
-    best: Option<(f64, Weights)>,
+    best: Option<(Worth, Weights)>,
 }
 
 impl Judge {
-    fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig, best: Option<(f64, Weights)>) -> Self {
+    fn new(envs: Vec<Box<dyn Environment>>, config: &PpoConfig) -> Self {
         let seeds = evaluation_seeds(config);
         let every = config.evaluate_every_steps;
-        Self { envs, seeds, every, next: every, best }
+        Self { envs, seeds, every, next: every, best: None }
     }
 
     fn look_if_due(&mut self, weights: &Weights, steps: u64, last: bool) -> Result<Option<f64>, TrainError> {
@@ -321,23 +325,23 @@ impl Judge {
         let outcomes = evaluate(weights, &mut self.envs, &self.seeds, Choice::Argmax);
         // where episodes are long, as many steps are learned from as are evaluated on at least
         self.next = steps + self.every.max(outcomes.iter().map(|outcome| outcome.steps).sum());
-        let reward = mean_reward(&outcomes);
-        if !reward.is_finite() {
+        let worth = Worth::of(&outcomes);
+        if !worth.reward.is_finite() {
             return Err(TrainError::NotFinite { what: "a reward of the evaluation", update: 0 });
         }
-        if self.best_reward().is_none_or(|best| reward > best) {
-            self.best = Some((reward, weights.clone()));
+        if self.best.as_ref().is_none_or(|(best, _)| worth > *best) {
+            self.best = Some((worth, weights.clone()));
         }
-        Ok(Some(reward))
+        Ok(Some(worth.reward))
     }
 
     fn best_reward(&self) -> Option<f64> {
-        self.best.as_ref().map(|(reward, _)| *reward)
+        self.best.as_ref().map(|(worth, _)| worth.reward)
     }
 
     fn verdict(self, last: &Weights) -> (Weights, Option<f64>) {
         match self.best {
-            Some((reward, weights)) => (weights, Some(reward)),
+            Some((worth, weights)) => (weights, Some(worth.reward)),
             None => (last.clone(), None),
         }
     }

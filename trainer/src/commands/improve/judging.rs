@@ -51,12 +51,11 @@ pub(super) fn judged(
 
 /// The cheapest of the candidates, and its number.
 fn best<'a>(candidates: &'a [Candidate], windows: &Windows) -> Result<(u32, &'a Weights), PlayError> {
-    let (mut best, courses): (Option<(f64, u32, &Weights)>, _) = (None, windows.learned());
+    let (mut best, courses): (Option<(Costs, u32, &Weights)>, _) = (None, windows.learned());
     for (index, Candidate { weights, .. }) in (0..).zip(candidates) {
-        let played = played(&learned("candidate", weights), &courses, CHOOSE_SEEDS)?;
-        let usd: f64 = played.iter().map(|p| p.outcome.total_usd).sum();
-        if best.is_none_or(|(least, ..)| usd < least) {
-            best = Some((usd, index, weights));
+        let costs = costs(&played(&learned("candidate", weights), &courses, CHOOSE_SEEDS)?);
+        if best.is_none_or(|(least, ..)| costs < least) {
+            best = Some((costs, index, weights));
         }
     }
     let (_, index, weights) = best.expect("a request has at least one candidate");
@@ -90,9 +89,8 @@ fn judgement(
         return Ok((judgement, standings(&Played::of(0, &[0], simulated), &[])));
     }
     let courses = windows.judged(request.gate_config.twin_error_max);
-    let in_charge = incumbent.and_then(|i| i.weights.as_ref());
-    let in_charge = in_charge.map(|weights| opponent("the policy in charge", &learned("", weights), &courses));
-    let incumbent = in_charge.transpose()?;
+    let in_charge = incumbent.and_then(|i| i.policy.as_ref());
+    let incumbent = in_charge.map(|policy| opponent(&policy.name, policy, &courses)).transpose()?;
     let rule = best_rule(&windows.learned())?;
     let rules = vec![opponent(&format!("the tuned {rule}"), &rule, &courses)?];
     let candidate = played(&learned("candidate", candidate), &courses, COMPARE_SEEDS)?;
@@ -111,15 +109,21 @@ fn standings(candidate: &[Played], opponents: &[&Opponent]) -> Vec<Standing> {
     std::iter::once(of("the candidate", candidate)).chain(others).collect()
 }
 
+/// Episodes cut off, and dollars.
+type Costs = (usize, f64);
+
+/// Where an episode is cut off its cost leaves out what was still to come: who leaves the fewest undone comes first.
+fn costs(played: &[Played]) -> Costs {
+    let undone = played.iter().filter(|p| p.outcome.truncated).count();
+    (undone, played.iter().map(|p| p.outcome.total_usd).sum())
+}
+
 /// One rule with one setting, as somebody would run it: of those tuned on each window that was learned from, the one that is
-/// best on all of them. Where an episode is cut off its cost leaves out what was still to come: who leaves the fewest undone
-/// comes first.
+/// best on all of them.
 fn best_rule(courses: &[Course]) -> Result<Rule, PlayError> {
-    let mut best: Option<((usize, f64), Rule)> = None;
+    let mut best: Option<(Costs, Rule)> = None;
     for rule in courses.iter().flat_map(|course| &course.rules).map(|tuned| tuned.rule) {
-        let played = played(&rule, courses, CHOOSE_SEEDS)?;
-        let undone = played.iter().filter(|p| p.outcome.truncated).count();
-        let costs = (undone, played.iter().map(|p| p.outcome.total_usd).sum());
+        let costs = costs(&played(&rule, courses, CHOOSE_SEEDS)?);
         if best.is_none_or(|(least, _)| costs < least) {
             best = Some((costs, rule));
         }

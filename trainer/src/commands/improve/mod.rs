@@ -11,7 +11,6 @@ mod page;
 mod processes;
 mod windows;
 
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,6 +29,7 @@ use signing::{PublicKeys, SigningKey};
 
 use crate::commands::train::Watched;
 use crate::commands::window::Ports;
+use crate::contender::PolicyFile;
 use crate::device::described;
 use crate::ppo::config::PpoConfig;
 use crate::ppo::weights::Weights;
@@ -195,29 +195,30 @@ pub struct Improved {
 /// The policy in charge, as training and promotion need it.
 pub(crate) struct Incumbent {
     pub pointer: (Pointer, String),
-    /// None if this version cannot read its checkpoint: then training begins anew, and the rule is the opponent.
+    /// What candidates are compared with. None if the evaluator would refuse it as well: then the rule is the opponent.
+    pub policy: Option<PolicyFile>,
+    /// What is trained further. None if this version cannot read its checkpoint: then training begins anew.
     pub weights: Option<Weights>,
 }
 
 async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Result<Option<Incumbent>, ImproveError> {
     let Some(pointer) = store.pointer(pool).await? else { return Ok(None) };
     let sha256 = &pointer.0.sha256;
-    let bytes = store.file(sha256, "checkpoint", POLICY_BYTES_MAX).await?;
-    let unusable = |error: &dyn Display| tracing::warn!(%error, "the policy in charge cannot be trained further");
-    let weights = Weights::from_checkpoint(&bytes).inspect_err(|error| unusable(error)).ok();
-    let Some(weights) = weights else { return Ok(Some(Incumbent { pointer, weights: None })) };
-    let weights = match runnable(store, sha256).await? {
-        Ok(policy) => {
-            let differs = |source| ImproveError::Checkpoint { sha256: sha256.clone(), source };
-            parity::check(&weights, &policy).map_err(differs)?;
-            Some(weights)
-        }
+    let policy = match runnable(store, sha256).await? {
+        Ok(policy) => PolicyFile { name: "the policy in charge".to_owned(), policy },
         Err(error) => {
-            unusable(&error);
-            None
+            tracing::warn!(%error, "the policy in charge cannot run: the tuned rule alone is the opponent");
+            return Ok(Some(Incumbent { pointer, policy: None, weights: None }));
         }
     };
-    Ok(Some(Incumbent { pointer, weights }))
+    let bytes = store.file(sha256, "checkpoint", POLICY_BYTES_MAX).await?;
+    let cannot = |error: &_| tracing::warn!(%error, "the policy in charge cannot be trained further");
+    let weights = Weights::from_checkpoint(&bytes).inspect_err(cannot).ok();
+    if let Some(weights) = &weights {
+        let differs = |source| ImproveError::Checkpoint { sha256: sha256.clone(), source };
+        parity::check(weights, &policy.policy).map_err(differs)?;
+    }
+    Ok(Some(Incumbent { pointer, policy: Some(policy), weights }))
 }
 
 /// Trains candidate `index` alone and keeps it in the run, for [`run`] to find: one index of an array job. It takes no
@@ -392,7 +393,7 @@ where
         device: described(device),
         candidate: judged.bundle.manifest.sha256.clone(),
         incumbent: incumbent.as_ref().map(|i| i.pointer.0.sha256.clone()),
-        tasks: windows.last.recorded.tasks.len(),
+        tasks: windows.last.tasks,
         windows_learned: windows.learned().len(),
         windows_judged: windows.judged(request.gate_config.twin_error_max).len(),
         twin: windows.last.error,

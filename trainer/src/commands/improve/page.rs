@@ -69,9 +69,9 @@ impl Page<'_> {
     fn fleets(&self) -> Result<String, PlayError> {
         let course = &self.windows.last.course;
         let candidate = learned("the candidate", &self.candidates[self.chosen as usize].weights);
-        let in_charge = self.incumbent.and_then(|i| i.weights.as_ref()).map(|w| learned("the policy in charge", w));
+        let in_charge = self.incumbent.and_then(|i| i.policy.as_ref());
         let mut all: Vec<&dyn Contender> = vec![&candidate];
-        all.extend(in_charge.iter().map(|l| l as &dyn Contender));
+        all.extend(in_charge.map(|policy| policy as &dyn Contender));
         all.push(&course.teacher.rule);
         let mut html = "<h2>The last window in the twin</h2>".to_owned();
         for contender in all {

@@ -24,8 +24,8 @@ const PERTURBATION: Perturbation =
 
 /// One window.
 pub struct OneWindow {
-    /// Its records.
-    pub recorded: Recorded,
+    /// How many tasks its records have.
+    pub tasks: usize,
     /// What they say of boots, run times, failures and metrics.
     pub fit: Fit,
     /// The twin against reality.
@@ -165,7 +165,7 @@ fn of_records(pool: &str, recorded: Recorded) -> Result<OneWindow, ImproveError>
     let spec = Arc::new(EnvSpec::clone(&exact).perturbed(PERTURBATION));
     let until = jiff::Timestamp::from_millisecond(recorded.window.until_ms as i64);
     let name = format!("{pool} until {}", until.map_or_else(|e| e.to_string(), |t| t.to_string()));
-    Ok(OneWindow { fit, error, course: Course::new(&name, spec, exact)?, recorded })
+    Ok(OneWindow { fit, error, course: Course::new(&name, spec, exact)?, tasks: recorded.tasks.len() })
 }
 
 #[cfg(test)]
