@@ -337,6 +337,20 @@ async fn an_array_job_leaves_candidates_that_the_last_job_finds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_goes_astray_is_left_out_and_the_others_are_judged() {
+    let mut request = request();
+    let astray = PpoConfig { learning_rate: 1e30, ..request.settings[0].clone() };
+    request.settings.insert(0, astray);
+    let world = world().await;
+    let error = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap_err();
+    assert!(matches!(error, ImproveError::Train(_)), "there is no other: {error}");
+    request.population = 2;
+    let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
+    let report = report_of(&world, &said).await;
+    assert!(report.contains("Candidate 1, the one that was judged") && !report.contains("Candidate 0"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_says_too_little_is_refused_with_the_mend() {
     let world = World::with_pool(&pool_config("p"));
     let error = run(&ports(&world), &request(), "job", &cpu(), &NEVER).await.unwrap_err();

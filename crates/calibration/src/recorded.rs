@@ -125,6 +125,9 @@ mod tests {
             instances: Vec::new(),
             window: Window { from_ms: 60_000, until_ms: 600_000 },
         };
+        // what happened after the window, as an export may hold it, says nothing of its beginning
+        let short = Recorded { window: Window { from_ms: 60_000, until_ms: 120_000 }, ..recorded.clone() };
+        assert_eq!(short.begun_with_the_fleet().window.from_ms, 60_000);
         assert_eq!(recorded.begun_with_the_fleet().window.from_ms, 120_000);
     }
 }

@@ -133,6 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_millennia_are_not_believed() {
+        let tasks = [
+            task("a", 0, Some(1_000), Some(61_000)),
+            // microseconds in the place of milliseconds, and a start before there were machines
+            task("b", 1_700_000_000_000, Some(1_700_000_000_000), Some(1_700_000_060_000_000)),
+            task("c", 1_700_000_000_000, Some(0), None),
+        ];
+        let history = History::from_records(&tasks, &[], 0, 1_700_000_060_000);
+        assert_eq!(history.jobs.iter().map(|job| job.runtime_ms).collect::<Vec<_>>(), [60_000; 3]);
+    }
+
+    #[test]
     fn a_window_by_hand() {
         let tasks = [
             task("done-before", 100, Some(110), Some(900)),

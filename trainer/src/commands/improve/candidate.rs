@@ -26,6 +26,8 @@ const SHA256_BYTES: usize = 64;
 
 /// A candidate.
 pub(super) struct Candidate {
+    /// Its number in the run.
+    pub index: u32,
     pub weights: Weights,
     /// The hash of the policy that it learned on from; none if that was a clone of the rules.
     pub parent: Option<String>,
@@ -65,7 +67,7 @@ pub(super) async fn kept<R: Runs>(store: &R, run: &str, index: u32) -> Result<Op
     let curve = store.run_file(run, &name.curve(), CURVE_BYTES_MAX).await?;
     let curve = curve.map(|bytes| serde_json::from_slice(&bytes)).transpose();
     let curve = curve.map_err(|e| PortError::invalid("read a curve", e.to_string()))?.unwrap_or_default();
-    Ok(Some(Candidate { weights, curve, parent: parent(store, run, &name).await? }))
+    Ok(Some(Candidate { index, weights, curve, parent: parent(store, run, &name).await? }))
 }
 
 async fn parent<R: Runs>(store: &R, run: &str, name: &Name) -> Result<Option<String>, ImproveError> {
@@ -109,7 +111,7 @@ pub(super) async fn trained<R: Runs>(
     if stopped() {
         return Err(ImproveError::Stopped(request.until()));
     }
-    let candidate = Candidate { curve: evaluations(&trained.curve), weights: trained.best, parent };
+    let candidate = Candidate { index, curve: evaluations(&trained.curve), weights: trained.best, parent };
     let curve = serde_json::to_vec(&candidate.curve).expect("numbers are plain data");
     store.put_run_file(&run, &name.curve(), curve).await?;
     store.put_run_file(&run, &name.checkpoint(), candidate.weights.to_checkpoint()).await?;

@@ -38,28 +38,27 @@ pub(super) fn judged(
     windows: &Windows,
     incumbent: Option<&Incumbent>,
 ) -> Result<Judged, ImproveError> {
-    let (index, candidate) = best(candidates, windows)?;
-    let (judgement, standings) = judgement(request, candidate, windows, incumbent)?;
-    let parent = candidates[index as usize].parent.clone();
-    let (onnx, manifest) = parity::package(candidate, origin(request, index, parent, windows, &judgement))?;
+    let chosen = best(candidates, windows)?;
+    let (judgement, standings) = judgement(request, &chosen.weights, windows, incumbent)?;
+    let (onnx, manifest) = parity::package(&chosen.weights, origin(request, chosen, windows, &judgement))?;
     let judgement = unless_the_same(judgement, &manifest, incumbent);
-    let page = Page { request, candidates, chosen: index, windows, incumbent, judgement: &judgement, standings };
+    let page = Page { request, candidates, chosen, windows, incumbent, judgement: &judgement, standings };
     let report = page.html(&manifest.sha256)?.into_bytes();
-    let bundle = Bundle { onnx, manifest, checkpoint: candidate.to_checkpoint(), report };
+    let bundle = Bundle { onnx, manifest, checkpoint: chosen.weights.to_checkpoint(), report };
     Ok(Judged { judgement, bundle })
 }
 
-/// The cheapest of the candidates, and its number.
-fn best<'a>(candidates: &'a [Candidate], windows: &Windows) -> Result<(u32, &'a Weights), PlayError> {
-    let (mut best, courses): (Option<(Costs, u32, &Weights)>, _) = (None, windows.learned());
-    for (index, Candidate { weights, .. }) in (0..).zip(candidates) {
-        let costs = costs(&played(&learned("candidate", weights), &courses, CHOOSE_SEEDS)?);
-        if best.is_none_or(|(least, ..)| costs < least) {
-            best = Some((costs, index, weights));
+/// The cheapest of the candidates.
+fn best<'a>(candidates: &'a [Candidate], windows: &Windows) -> Result<&'a Candidate, PlayError> {
+    let (mut best, courses): (Option<(Costs, &Candidate)>, _) = (None, windows.learned());
+    for candidate in candidates {
+        let costs = costs(&played(&learned("candidate", &candidate.weights), &courses, CHOOSE_SEEDS)?);
+        if best.is_none_or(|(least, _)| costs < least) {
+            best = Some((costs, candidate));
         }
     }
-    let (_, index, weights) = best.expect("a request has at least one candidate");
-    Ok((index, weights))
+    let (_, candidate) = best.expect("a run has at least one candidate");
+    Ok(candidate)
 }
 
 pub(super) fn learned<'a>(name: &str, weights: &'a Weights) -> Learned<'a> {
@@ -149,7 +148,7 @@ fn unless_the_same(judgement: Judgement, manifest: &Manifest, incumbent: Option<
 }
 
 /// What the manifest says of where the candidate came from.
-fn origin(request: &Request, index: u32, parent: Option<String>, windows: &Windows, judgement: &Judgement) -> Origin {
+fn origin(request: &Request, candidate: &Candidate, windows: &Windows, judgement: &Judgement) -> Origin {
     let mut evaluation = BTreeMap::from([("candidate_usd".to_owned(), judgement.candidate_usd)]);
     evaluation.extend(windows.last.error.relative().map(|error| ("twin_error".to_owned(), error)));
     for duel in &judgement.duels {
@@ -160,12 +159,12 @@ fn origin(request: &Request, index: u32, parent: Option<String>, windows: &Windo
     }
     evaluation.retain(|_, value| value.is_finite());
     let machines_per_action_max = windows.last.course.spec.config().machines_per_action_max;
-    let (config, seed) = request.settings_of(index);
+    let (config, seed) = request.settings_of(candidate.index);
     let mut settings = settings(config, seed, "the pool's own history");
     settings.insert("run".into(), request.run());
     let twin = serde_json::to_string(&windows.last.fit).expect("plain data");
     settings.insert("twin".into(), twin);
-    Origin { settings, evaluation, parent, machines_per_action_max }
+    Origin { settings, evaluation, parent: candidate.parent.clone(), machines_per_action_max }
 }
 
 #[cfg(test)]

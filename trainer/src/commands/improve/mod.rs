@@ -353,6 +353,11 @@ fn unless_stopped(stop: &AtomicBool, request: &Request) -> Result<(), ImproveErr
     if stop.load(Ordering::Relaxed) { Err(ImproveError::Stopped(request.until())) } else { Ok(()) }
 }
 
+/// Whether the others of a population are judged all the same: training that went astray does so each time.
+fn is_left_out(error: &ImproveError) -> bool {
+    matches!(error, ImproveError::Train(ppo::TrainError::NotFinite { .. }))
+}
+
 async fn with_lease<T, I, D, C, P>(
     ports: &Ports<T, I, D, C, P>,
     request: &Request,
@@ -377,7 +382,14 @@ where
         let stopped = || lease.is_lost() || stop.load(Ordering::Relaxed);
         let candidate =
             candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await;
-        candidates.push(if lease.is_lost() { return Err(ImproveError::LeaseLost) } else { candidate? });
+        match candidate {
+            _ if lease.is_lost() => return Err(ImproveError::LeaseLost),
+            Ok(candidate) => candidates.push(candidate),
+            Err(error) if is_left_out(&error) && (index + 1 < request.population || !candidates.is_empty()) => {
+                tracing::warn!(index, %error, "a candidate is left out");
+            }
+            Err(error) => return Err(error),
+        }
     }
     unless_stopped(stop, request)?;
     let judged = tokio::task::block_in_place(|| judging::judged(request, &candidates, &windows, incumbent.as_ref()))?;

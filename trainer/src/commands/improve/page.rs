@@ -18,8 +18,8 @@ const CURVES_MAX: usize = 32;
 pub(super) struct Page<'a> {
     pub request: &'a Request,
     pub candidates: &'a [Candidate],
-    /// The number of the candidate that was judged.
-    pub chosen: u32,
+    /// The one that was judged.
+    pub chosen: &'a Candidate,
     pub windows: &'a Windows,
     pub incumbent: Option<&'a Incumbent>,
     pub judgement: &'a Judgement,
@@ -30,8 +30,8 @@ pub(super) struct Page<'a> {
 impl Page<'_> {
     /// The report of the policy with this hash.
     pub fn html(&self, sha256: &str) -> Result<String, PlayError> {
-        let body = [self.verdict(), self.comparison(), learning(self.candidates, self.chosen as usize), self.fleets()?]
-            .concat();
+        let body =
+            [self.verdict(), self.comparison(), learning(self.candidates, self.chosen.index), self.fleets()?].concat();
         Ok(report::page(&format!("twinscaler: policy {}", &sha256[..12]), &body))
     }
 
@@ -68,7 +68,7 @@ impl Page<'_> {
 
     fn fleets(&self) -> Result<String, PlayError> {
         let course = &self.windows.last.course;
-        let candidate = learned("the candidate", &self.candidates[self.chosen as usize].weights);
+        let candidate = learned("the candidate", &self.chosen.weights);
         let in_charge = self.incumbent.and_then(|i| i.policy.as_ref());
         let mut all: Vec<&dyn Contender> = vec![&candidate];
         all.extend(in_charge.map(|policy| policy as &dyn Contender));
@@ -83,16 +83,18 @@ impl Page<'_> {
 }
 
 /// The curves, that of the judged candidate first.
-fn learning(candidates: &[Candidate], chosen: usize) -> String {
-    let mut all: Vec<(usize, &Candidate)> = candidates.iter().enumerate().collect();
-    all.sort_by_key(|(i, _)| *i != chosen);
-    let curves: String = all.iter().take(CURVES_MAX).map(|(i, candidate)| curve(*i, candidate, *i == chosen)).collect();
+fn learning(candidates: &[Candidate], chosen: u32) -> String {
+    let mut all: Vec<&Candidate> = candidates.iter().collect();
+    all.sort_by_key(|candidate| candidate.index != chosen);
+    let curve = |candidate: &&Candidate| curve(candidate, candidate.index == chosen);
+    let curves: String = all.iter().take(CURVES_MAX).map(curve).collect();
     let left_out = all.len().saturating_sub(CURVES_MAX);
     let rest = if left_out > 0 { format!("<p>Curves left out: {left_out}</p>") } else { String::new() };
     format!("<h2>Learning</h2>{curves}{rest}")
 }
 
-fn curve(index: usize, candidate: &Candidate, is_judged: bool) -> String {
+fn curve(candidate: &Candidate, is_judged: bool) -> String {
+    let index = candidate.index;
     let judged = if is_judged { ", the one that was judged" } else { "" };
     let curve = Curve { name: "evaluated, most probable action", points: candidate.curve.clone() };
     let chart = report::curve_chart("scaled dollars an episode, mean over the windows", "environment steps", &[curve]);
@@ -106,8 +108,9 @@ mod tests {
 
     #[test]
     fn the_judged_candidates_curve_comes_first_and_a_page_of_a_thousand_can_be_opened() {
-        let candidate = |i: usize| Candidate {
-            weights: Weights::new(2, i as u64),
+        let candidate = |index: u32| Candidate {
+            index,
+            weights: Weights::new(2, u64::from(index)),
             parent: None,
             curve: vec![(0.0, 2.0), (9.0, 1.0)],
         };
