@@ -84,7 +84,9 @@ pub fn better_start(
     tracing::warn!(
         usd,
         clone_usd,
-        "the policy costs more an episode than a clone of the tuned rules, which is learned on from"
+        finished = own.finished,
+        clone_finished = of_clone.finished,
+        "the policy costs more an episode than a clone of the tuned rules, or leaves more undone: the clone is learned on from"
     );
     Ok(Start::Taught(clone))
 }
@@ -121,7 +123,7 @@ mod tests {
     use std::sync::Arc;
 
     use backtest::tune::Tuned;
-    use twin::EnvSpec;
+    use twin::{EnvSpec, Job, SimConfig, Workload};
 
     use super::*;
     use crate::device::{DeviceChoice, select};
@@ -152,5 +154,23 @@ mod tests {
         for cloning_steps in [1, 0] {
             assert_eq!(begin(&clone, cloning_steps).values, clone.values);
         }
+    }
+
+    #[test]
+    fn a_policy_that_leaves_work_undone_gives_way_however_little_it_costs() {
+        let job = |i| Job { id: i, submit_ms: 60_000 * i as u64, runtime_ms: 60_000, cores: 1, memory_mb: 0 };
+        let mut config = SimConfig { max_steps: 60, queue_usd_per_task_hour: 0.0, ..SimConfig::default() };
+        config.types.iter_mut().for_each(|kind| kind.initial = 0);
+        let workload = Arc::new(Workload::new((0..30).map(job).collect()));
+        let spec = Arc::new(EnvSpec::new(config, vec![workload]).unwrap());
+        let tuned = Tuned { rule: "rule:queue=0.5,5".parse().unwrap(), usd: 1.0 };
+        let courses = [Course::with_rules("a task a minute", spec.clone(), spec, vec![tuned]).unwrap()];
+        let mut idle = Weights::fresh(&settings(1), 3);
+        idle.values.fill(0.0);
+        let device = select(DeviceChoice::Cpu).unwrap();
+        let start = better_start(&courses, idle.clone(), &settings(40_000), 1, &device).unwrap();
+        let Start::Taught(clone) = start else { panic!("the clone") };
+        let [idle, clone] = [&idle, &clone].map(|weights| worth(weights, &courses, &settings(1)));
+        assert!(idle.finished < clone.finished && idle.reward > clone.reward, "{idle:?} {clone:?}");
     }
 }

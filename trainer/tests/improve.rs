@@ -7,6 +7,7 @@ use backtest::gate::{Gate, GateConfig, Tolerance};
 use calibration::Window;
 use contract::capacity::Bounds;
 use contract::control::Lease;
+use contract::limits::POLICY_BYTES_MAX;
 use contract::manifest::{Manifest, Pointer};
 use contract::pool::PoolConfig;
 use controller::ports::{Instances, Kind, Leases, PolicyStore, Runs, Tasks};
@@ -195,13 +196,18 @@ async fn a_run_that_dies_goes_on_where_it_was() {
     world.heal();
     let kept = world.run_file(&request.run(), "0/state", usize::MAX).await.unwrap().expect("it kept its state");
     assert!(State::from_bytes(&kept).unwrap().steps > 0);
-    // a state that is done: a run that goes on from it ends with that
-    let best = Weights::new(8, 77);
-    let state = State { steps: 2048, ..State::of(best.clone()) };
-    world.put_run_file(&request.run(), "0/state", state.to_bytes()).await.unwrap();
-    run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
-    let candidate = world.run_file(&request.run(), "0/checkpoint", usize::MAX).await.unwrap().unwrap();
-    assert_eq!(Weights::from_checkpoint(&candidate).unwrap(), best);
+    // a state that is done, with a best and a last: a run that goes on from it ends with the better one, whichever that is, for
+    // what the best was worth then says nothing now
+    let of = async |best: u64, last: u64| {
+        let (other, best) = (self::world().await, Some((1e9, Weights::new(8, best))));
+        let state = State { steps: 2048, best, ..State::of(Weights::new(8, last)) };
+        other.put_run_file(&request.run(), "0/state", state.to_bytes()).await.unwrap();
+        run(&ports(&other), &request, "job", &cpu(), &NEVER).await.unwrap();
+        candidate_of(&other, &request).await
+    };
+    let better = of(77, 78).await;
+    assert!([77, 78].iter().any(|seed| better == Weights::new(8, *seed)), "one of them");
+    assert_eq!(of(78, 77).await, better);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,6 +293,11 @@ async fn a_policy_in_charge_whose_checkpoint_is_damaged_is_an_opponent_all_the_s
     let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
     assert_eq!(said["judgement"]["duels"][0]["opponent"], "the policy in charge", "{said}");
     assert_eq!(parent_of(&world, &request).await, "", "there is nothing to go on from");
+    // one that is far too large is none either
+    world.overwrite_file(&in_charge, "checkpoint", vec![0; POLICY_BYTES_MAX + 1]);
+    let next = Request { seed: 2, ..request };
+    let said = run(&ports(&world), &next, "job", &cpu(), &NEVER).await.unwrap();
+    assert_eq!(said["judgement"]["duels"][0]["opponent"], "the policy in charge", "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -345,6 +356,8 @@ async fn a_candidate_that_goes_astray_is_left_out_and_the_others_are_judged() {
     let error = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap_err();
     assert!(matches!(error, ImproveError::Train(_)), "there is no other: {error}");
     request.population = 2;
+    // in a process of its own it is no failure, which would end the others' processes
+    train_one(&ports(&world), &request, 0, &cpu(), &NEVER).await.unwrap();
     let said = run(&ports(&world), &request, "job", &cpu(), &NEVER).await.unwrap();
     let report = report_of(&world, &said).await;
     assert!(report.contains("Candidate 1, the one that was judged") && !report.contains("Candidate 0"), "{report}");
@@ -442,7 +455,7 @@ async fn a_policy_that_a_price_has_made_dear_is_replaced_and_does_not_come_back(
         assert!(report.contains(part), "{part}: {report}");
     }
 
-    // a run whose candidate is the policy of before, planted as the best that its training found
+    // a run whose candidate is the policy of before, planted as what its training has come to
     let next = Request { seed: 2, ..request };
     let state = State { steps: next.settings[0].steps, ..State::of(used_to_m) };
     world.put_run_file(&next.run(), "0/state", state.to_bytes()).await.unwrap();

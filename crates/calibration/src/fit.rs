@@ -72,11 +72,12 @@ pub struct FailureFit {
     pub launches: usize,
     /// Of them, those that failed for lack of capacity.
     pub failed: usize,
-    /// Times that a size had no capacity, however many launches failed meanwhile.
+    /// Times that a size had no capacity until a launch worked again, however many failed meanwhile.
     pub outages: usize,
-    /// Mean time from the first failure of a size to its next launch that worked, seconds; none without failures.
+    /// Mean time from the first failure of a size to its next launch that worked, or to its last that failed, seconds; none
+    /// without either.
     pub mean_down_s: Option<f64>,
-    /// Mean time with capacity between two failures, seconds; none without failures.
+    /// Mean time with capacity between two outages, seconds; none without one.
     pub mean_up_s: Option<f64>,
 }
 
@@ -218,33 +219,35 @@ fn launches(decisions: &[Decision]) -> Vec<(usize, u64, bool)> {
     decisions.iter().filter_map(launch).collect()
 }
 
-/// How often launches fail and for how long a size then has no capacity. An outage that has not ended with the window
-/// counts as if it ended then.
+/// How often launches fail and for how long a size then has no capacity. Of an outage that no launch has ended nothing is known
+/// after the last one that failed, so that a single failure without a further try says nothing.
 pub fn failures(decisions: &[Decision], window: Window) -> Option<FailureFit> {
     let (launches, until_ms) = (launches(decisions), window.until_ms);
     let first_s = launches.first()?.1.min(window.from_ms / 1000);
-    let mut outages_s = Vec::new();
+    let (mut outages_s, mut open_s) = (Vec::new(), Vec::new());
     for size in 0..contract::SIZE_COUNT {
-        let mut began = None;
+        let mut began: Option<(u64, u64)> = None;
         for (_, at_s, worked) in launches.iter().filter(|l| l.0 == size) {
             match (began, worked) {
-                (None, false) => began = Some(*at_s),
-                (Some(since), true) => {
-                    outages_s.push((at_s - since) as f64);
+                (since, false) => began = Some((since.map_or(*at_s, |(first, _)| first), *at_s)),
+                (Some((first, _)), true) => {
+                    outages_s.push((at_s - first) as f64);
                     began = None;
                 }
-                _ => {}
+                (None, true) => {}
             }
         }
-        outages_s.extend(began.map(|since| (until_ms / 1000).saturating_sub(since) as f64));
+        open_s.extend(began.filter(|(first, last)| last > first).map(|(first, last)| (last - first) as f64));
     }
+    let ended = outages_s.len();
+    outages_s.append(&mut open_s);
     let n = outages_s.len() as f64;
     let down_s: f64 = outages_s.iter().sum();
     let span_s = contract::SIZE_COUNT as f64 * (until_ms / 1000).saturating_sub(first_s) as f64;
     Some(FailureFit {
         launches: launches.len(),
         failed: launches.iter().filter(|l| !l.2).count(),
-        outages: outages_s.len(),
+        outages: ended,
         mean_down_s: (n > 0.0).then(|| down_s / n),
         mean_up_s: (n > 0.0).then(|| (span_s - down_s).max(0.0) / n),
     })
@@ -370,7 +373,10 @@ mod tests {
         assert_eq!(fit.launch_failures(), None, "one outage may be the only one in a year");
         // the only launch of the window's last minutes fails: that is no outage for a third of the time
         let only = failures(&[tried(390, 0, false)], window).unwrap();
-        assert_eq!((only.mean_down_s, only.mean_up_s), (Some(10.0), Some(1190.0)));
+        assert_eq!((only.failed, only.outages, only.mean_down_s, only.mean_up_s), (1, 0, None, None));
+        // one that goes on is known until its last failure
+        let open = failures(&[tried(0, 0, false), tried(100, 0, false)], window).unwrap();
+        assert_eq!((open.outages, open.mean_down_s, open.mean_up_s), (0, Some(100.0), Some(1100.0)));
     }
 
     #[test]

@@ -133,6 +133,11 @@ fn golden_vectors_must_be_there_and_be_reproduced() {
     let error = Policy::load(&sample.onnx, &sample.manifest).unwrap_err();
     assert!(matches!(&error, PolicyError::Golden { step: 2, output, .. } if output == "probability 0"), "{error}");
     let mut sample = Sample::new(1);
+    let largest = sample.manifest.golden.iter().map(|golden| golden.value.abs()).fold(1.0, f32::max);
+    sample.manifest.golden[4].value += 3e-3 * largest;
+    let error = Policy::load(&sample.onnx, &sample.manifest).unwrap_err();
+    assert!(matches!(&error, PolicyError::Golden { step: 4, output, .. } if output == "value"), "{error}");
+    let mut sample = Sample::new(1);
     sample.manifest.golden[5].value = f32::NAN;
     assert!(matches!(Policy::load(&sample.onnx, &sample.manifest), Err(PolicyError::Golden { step: 5, .. })));
     sample.manifest.golden[1].features.pop();

@@ -12,7 +12,7 @@ pub struct History {
     pub jobs: Vec<Job>,
     /// Machines by size that were in service at the window's start.
     pub initial: [u32; SIZE_COUNT],
-    /// Observed boot times of all instances given, seconds.
+    /// Observed boot times of all instances given, seconds; more than six hours are not believed.
     pub boots_s: Vec<f64>,
     /// Tasks left out because nothing is known about how long they run.
     pub unknown_runtimes: usize,
@@ -53,6 +53,9 @@ fn is_in_window(task: &TaskRecord, from_ms: u64, until_ms: u64) -> bool {
 
 /// Longer runs are not believed: a worker that writes microseconds would have an episode last for millennia.
 const RUN_MS_MAX: u64 = 30 * 24 * 3_600_000;
+
+/// The same of boots, of which a worker writes the end.
+const BOOT_MS_MAX: u64 = 6 * 3_600_000;
 
 fn believable(run_ms: u64) -> Option<u64> {
     (run_ms <= RUN_MS_MAX).then_some(run_ms)
@@ -96,7 +99,7 @@ fn initial(instances: &[InstanceRecord], at_ms: u64) -> [u32; SIZE_COUNT] {
 
 fn boots_s(instances: &[InstanceRecord]) -> Vec<f64> {
     let boots = instances.iter().filter_map(|i| i.ready_ms?.checked_sub(i.launched_ms));
-    boots.map(crate::units::s_from_ms).collect()
+    boots.filter(|ms| *ms <= BOOT_MS_MAX).map(crate::units::s_from_ms).collect()
 }
 
 #[cfg(test)]
@@ -142,6 +145,8 @@ mod tests {
         ];
         let history = History::from_records(&tasks, &[], 0, 1_700_000_060_000);
         assert_eq!(history.jobs.iter().map(|job| job.runtime_ms).collect::<Vec<_>>(), [60_000; 3]);
+        let machines = [instance(0, 0, Some(71_000), None), instance(0, 0, Some(71_000_000_000), None)];
+        assert_eq!(History::from_records(&[], &machines, 0, 1).boots_s, [71.0]);
     }
 
     #[test]

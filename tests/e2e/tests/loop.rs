@@ -70,7 +70,9 @@ async fn the_whole_loop_turns_and_a_promoted_policy_takes_over() {
         assert!(run.next_tick() < start_s + 90 * 60, "the load takes too long");
         if run.next_tick() == start_s + 12 * 60 {
             let until = e2e::stack::rfc3339(run.next_tick());
+            let gate = concat!(env!("CARGO_MANIFEST_DIR"), "/one-window.toml");
             let arguments = ["improve", "--pool", "e2e", "--until", &until, "--steps", "4096", "--json"];
+            let arguments = [&arguments[..], &["--gate-config", gate]].concat();
             let said = stack.command(&arguments).await.unwrap_or_else(|e| panic!("{e}"));
             let judged: serde_json::Value = serde_json::from_str(&said).unwrap();
             let (pointer, tag) = stack.store.pointer("e2e").await.unwrap().unwrap();

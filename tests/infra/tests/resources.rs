@@ -210,10 +210,11 @@ fn command(template: &Template, job: &str, parameters: &[(&str, &str)]) -> Strin
 #[test]
 fn the_trainer_learns_as_it_is_told_or_as_a_gpu_wants() {
     let template = template();
-    let base = "improve --pool default --until Ref::until --population";
+    let base = "improve --pool default --until Ref::until --older 9 --population";
     let settings = "--config /usr/local/share/twinscaler/settings";
     for (parameters, expected) in [
         (vec![], format!("{base} 1")),
+        (vec![("TrainerOlder", "20")], format!("{} 1", base.replace("--older 9", "--older 20"))),
         (vec![("TrainerGpus", "1")], format!("{base} 1 {settings}/gpu.toml")),
         (
             vec![("TrainerPopulation", "4"), ("TrainerGpus", "1"), ("TrainerConfigs", "default,ablations/rate-3e-4")],

@@ -117,9 +117,11 @@ pub fn mean_steps(outcomes: &[EpisodeOutcome]) -> f64 {
 mod tests {
     use std::sync::Arc;
 
-    use twin::{EnvSpec, Job, SimConfig, TwinEnv, Workload};
+    use backtest::tune::Tuned;
+    use twin::{EnvSpec, Job, SimConfig, Workload};
 
     use super::*;
+    use crate::course::{Course, to_evaluate};
 
     #[test]
     fn who_leaves_work_undone_is_worth_less_whatever_it_saves() {
@@ -127,14 +129,16 @@ mod tests {
         let job = Job { id: 1, submit_ms: 0, runtime_ms: 60_000, cores: 1, memory_mb: 0 };
         let mut config = SimConfig { max_steps: 20, queue_usd_per_task_hour: 0.0, ..SimConfig::default() };
         config.types.iter_mut().for_each(|kind| kind.initial = 0);
-        let spec = EnvSpec::new(config, vec![Arc::new(Workload::new(vec![job]))]).unwrap();
+        let spec = Arc::new(EnvSpec::new(config, vec![Arc::new(Workload::new(vec![job]))]).unwrap());
+        let rule = Tuned { rule: "rule:queue=0.5,5".parse().unwrap(), usd: 1.0 };
+        let course = Course::with_rules("one task", spec.clone(), spec, vec![rule]).unwrap();
         let worth = |bias: f32| {
             let mut weights = Weights::new(1, 0);
             weights.values.fill(0.0);
             // the bias of launching a small machine; of equal actions the first is taken, nothing
             let head_b = weights.values.len() - (ACTION_COUNT + 1);
             weights.values[head_b + 1] = bias;
-            let mut envs: Vec<Box<dyn Environment>> = vec![Box::new(TwinEnv::new(Arc::new(spec.clone())))];
+            let mut envs = to_evaluate(std::slice::from_ref(&course), 1);
             Worth::of(&evaluate(&weights, &mut envs, &[1, 2], Choice::Argmax))
         };
         let (idle, at_work) = (worth(0.0), worth(1.0));

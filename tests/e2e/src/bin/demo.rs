@@ -144,9 +144,10 @@ async fn improve(stack: &Stack, options: &Options, now_s: u64) -> Result<(), Err
     say("retraining on the pool's own history (twinscaler improve), time stands still meanwhile");
     let (steps, seed) = (options.steps.to_string(), options.seed.to_string());
     let until = rfc3339(now_s);
+    let gate = concat!(env!("CARGO_MANIFEST_DIR"), "/one-window.toml");
     let arguments = ["improve", "--pool", "demo", "--until", &until, "--steps", &steps, "--seed", &seed];
     let began = Instant::now();
-    let said = stack.command(&arguments).await?;
+    let said = stack.command(&[&arguments[..], &["--gate-config", gate]].concat()).await?;
     say(&format!("{} ({:.0} s)", said.trim(), began.elapsed().as_secs_f64()));
     Ok(())
 }

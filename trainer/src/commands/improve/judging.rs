@@ -48,7 +48,7 @@ pub(super) fn judged(
     Ok(Judged { judgement, bundle })
 }
 
-/// The cheapest of the candidates.
+/// The candidate that leaves least undone, and of those the cheapest.
 fn best<'a>(candidates: &'a [Candidate], windows: &Windows) -> Result<&'a Candidate, PlayError> {
     let (mut best, courses): (Option<(Costs, &Candidate)>, _) = (None, windows.learned());
     for candidate in candidates {

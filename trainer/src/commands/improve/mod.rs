@@ -11,6 +11,7 @@ mod page;
 mod processes;
 mod windows;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +23,7 @@ use calibration::{TwinError, Window};
 use contract::limits::POLICY_BYTES_MAX;
 use contract::manifest::{Pointer, run_key};
 use contract::schema::sha256_hex;
-use controller::ports::{Control, Decisions, Instances, Leases, PolicyPublisher, PortError, Runs, Tasks};
+use controller::ports::{Control, Decisions, Instances, Kind, Leases, PolicyPublisher, PortError, Runs, Tasks};
 use serde::Serialize;
 use serde_json::Value;
 use signing::{PublicKeys, SigningKey};
@@ -211,14 +212,25 @@ async fn incumbent<P: PolicyPublisher>(store: &P, pool: &str) -> Result<Option<I
             return Ok(Some(Incumbent { pointer, policy: None, weights: None }));
         }
     };
-    let bytes = store.file(sha256, "checkpoint", POLICY_BYTES_MAX).await?;
-    let cannot = |error: &_| tracing::warn!(%error, "the policy in charge cannot be trained further");
-    let weights = Weights::from_checkpoint(&bytes).inspect_err(cannot).ok();
+    let weights = weights(store, sha256).await?;
     if let Some(weights) = &weights {
         let differs = |source| ImproveError::Checkpoint { sha256: sha256.clone(), source };
         parity::check(weights, &policy.policy).map_err(differs)?;
     }
     Ok(Some(Incumbent { pointer, policy: Some(policy), weights }))
+}
+
+/// The weights of a policy; none if they cannot be read, now or later.
+async fn weights<P: PolicyPublisher>(store: &P, sha256: &str) -> Result<Option<Weights>, ImproveError> {
+    let cannot = |error: &dyn Display| tracing::warn!(%error, "the policy in charge cannot be trained further");
+    match store.file(sha256, "checkpoint", POLICY_BYTES_MAX).await {
+        Ok(bytes) => Ok(Weights::from_checkpoint(&bytes).inspect_err(|error| cannot(error)).ok()),
+        Err(error) if matches!(error.kind, Kind::NotFound | Kind::Invalid) => {
+            cannot(&error);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Trains candidate `index` alone and keeps it in the run, for [`run`] to find: one index of an array job. It takes no
@@ -273,8 +285,13 @@ where
     let windows = windows::read(ports, request, stop).await?;
     let incumbent = incumbent(&ports.policies, &request.pool).await?;
     let stopped = || stop.load(Ordering::Relaxed);
-    candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await?;
-    Ok(())
+    match candidate::trained(&ports.policies, request, index, &windows, incumbent.as_ref(), device, &stopped).await {
+        Err(error) if is_left_out(&error) && request.population > 1 => {
+            tracing::warn!(index, %error, "a candidate is left out");
+            Ok(())
+        }
+        trained => trained.map(|_| ()),
+    }
 }
 
 /// The whole job for one pool: trains the candidates that the run does not have yet, compares, promotes or says why not.
