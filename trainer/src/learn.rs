@@ -54,8 +54,8 @@ fn for_all(courses: &[Course], config: &PpoConfig) -> PpoConfig {
 const CLONE_SAVES_MIN: f64 = 0.02;
 
 /// What a policy's successor begins with: the policy, or a clone of the best rules where that one clearly costs less, or gets
-/// done what the policy does not. A policy
-/// that is at a loss on a load may be far from any good one, and then learning on from it finds nothing.
+/// done what the policy does not. A policy that is at a loss on a load may be far from any good one, and then learning on from
+/// it finds nothing.
 ///
 /// # Errors
 /// As for training.

@@ -22,8 +22,9 @@ pub const PARITY_STEPS: usize = 200;
 /// Largest difference of the logarithm of an allowed action's probability (its logit, up to a constant), relative to 1 or
 /// itself if larger.
 pub const PARITY_TOLERANCE: f32 = 1e-4;
-/// The same of the recurrent state, and of the value in the unit that it was learned in. What tract's approximations of tanh and the logistic function leave out adds up in it, and more
-/// so in a policy that has learned for long; what it does to the probabilities is held to [`PARITY_TOLERANCE`] in every step.
+/// The same of the recurrent state, and of the value in the unit that it was learned in. What tract's approximations of tanh and
+/// the logistic function leave out adds up in the state, and more so in a policy that has learned for long; what that does to the
+/// probabilities is held to [`PARITY_TOLERANCE`] in every step.
 pub const PARITY_STATE_TOLERANCE: f32 = 1e-3;
 /// Probabilities below it are compared as they are: no action of so small a one is ever taken, and its logarithm soon is none.
 pub const PARITY_FLOOR: f32 = 1e-20;

@@ -14,7 +14,7 @@ pub struct State {
     pub steps: u64,
     /// The weights now.
     pub last: Weights,
-    /// The best weights so far, and their evaluation.
+    /// The best weights so far, and their evaluation, which a run that goes on makes anew.
     pub best: Option<(f64, Weights)>,
     /// Adam's means of the gradient.
     pub mean: Vec<f32>,
