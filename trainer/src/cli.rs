@@ -234,39 +234,41 @@ fn store(place: Option<&str>, config: &aws::SdkConfig) -> Result<Store, Failure>
     Ok(Store::Bucket(PolicyBucket::new(config, bucket(env).into_diagnostic().map_err(Failure::Input)?)))
 }
 
-/// The commands that reach AWS. Those that are about policies alone need no tables.
-async fn reach(command: Command, of: Option<(String, Window)>, place: Option<String>) -> Result<(), Failure> {
-    let config = match place.as_deref().is_some_and(Store::is_dir) && needs_no_table(&command) {
-        // who looks for a region and credentials without need, waits for them and warns where there are none
+/// The same for a command that needs nothing else. Who looks for a region and credentials without need, waits for them and warns
+/// where there are none.
+async fn store_alone(place: Option<&str>) -> Result<Store, Failure> {
+    let config = match place.is_some_and(Store::is_dir) {
         true => aws::SdkConfig::builder().build(),
         false => aws::config::load().await,
     };
-    let store = || store(place.as_deref(), &config);
+    store(place, &config)
+}
+
+/// The commands that reach AWS. Those that are about policies alone need no tables.
+async fn reach(command: Command, of: Option<(String, Window)>, place: Option<String>) -> Result<(), Failure> {
+    let place = place.as_deref();
     match command {
         Command::Promote { pool, policy, signing } => {
             let key = signing.key().map_err(|error| failure(true, error))?;
             let policy = pool::read_policy(&policy).into_diagnostic().map_err(Failure::Input)?;
-            Ok(pool::put_in_charge(&store()?, &pool, &policy, key.as_ref()).await?)
+            Ok(pool::put_in_charge(&store_alone(place).await?, &pool, &policy, key.as_ref()).await?)
         }
         Command::Key(KeyCommand::Sign { pool, signing }) => {
             let key = signing.key().and_then(|key| key.ok_or(KeyError::NotGiven));
             let key = key.map_err(|error| failure(true, error))?;
-            Ok(key::sign(&store()?, &pool, &key).await?)
+            Ok(key::sign(&store_alone(place).await?, &pool, &key).await?)
         }
         Command::Rollback { pool } => {
-            let pointer = roll_back(&store()?, &pool).await?;
+            let pointer = roll_back(&store_alone(place).await?, &pool).await?;
             println!("pool {pool}: policy {} is in charge again", pointer.sha256);
             Ok(())
         }
         other => {
             let settings = Settings::read(env).into_diagnostic().map_err(Failure::Input)?;
-            reach_tables(other, of, store()?, Tables::new(&config, settings.tables)).await
+            let config = aws::config::load().await;
+            reach_tables(other, of, store(place, &config)?, Tables::new(&config, settings.tables)).await
         }
     }
-}
-
-fn needs_no_table(command: &Command) -> bool {
-    matches!(command, Command::Promote { .. } | Command::Key(_) | Command::Rollback { .. })
 }
 
 /// The commands that read or write tables.

@@ -173,6 +173,20 @@ impl Course {
     }
 }
 
+/// So many one-minute tasks, one a minute, no machine at the start, and waiting that costs nothing: who does nothing pays nothing,
+/// and the episode is cut off. The rules are taken to cost a dollar.
+#[cfg(test)]
+pub(crate) fn where_idling_is_cheapest(tasks: i64, rules: &[Rule]) -> Course {
+    use twin::{Job, SimConfig, Workload};
+    let job = |id| Job { id, submit_ms: 60_000 * id as u64, runtime_ms: 60_000, cores: 1, memory_mb: 0 };
+    let mut config = SimConfig { max_steps: 60, queue_usd_per_task_hour: 0.0, ..SimConfig::default() };
+    config.types.iter_mut().for_each(|kind| kind.initial = 0);
+    let workload = Arc::new(Workload::new((0..tasks).map(job).collect()));
+    let spec = Arc::new(EnvSpec::new(config, vec![workload]).unwrap());
+    let rules = rules.iter().map(|rule| Tuned { rule: *rule, usd: 1.0 }).collect();
+    Course::with_rules("where idling is cheapest", spec.clone(), spec, rules).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,5 @@
 //! The whole way from courses to a policy: clone the best rules, learn on, keep the best by evaluation.
 
-use std::cmp::Ordering;
-
 use burn::tensor::Device;
 
 use crate::course::{Course, Teachers, to_evaluate, to_learn};
@@ -74,10 +72,8 @@ pub fn better_start(
     let clone = first_weights(courses, config, seed, device)?;
     let [own, of_clone] = [&weights, &clone].map(|weights| worth(weights, courses, config));
     let (usd, clone_usd) = (-own.reward, -of_clone.reward);
-    let is_clone = match of_clone.finished.cmp(&own.finished) {
-        Ordering::Equal => clone_usd < (1.0 - CLONE_SAVES_MIN) * usd,
-        finishes_more => finishes_more == Ordering::Greater,
-    };
+    let saves = of_clone.finished == own.finished && clone_usd < (1.0 - CLONE_SAVES_MIN) * usd;
+    let is_clone = of_clone.finished > own.finished || saves;
     if !is_clone {
         return Ok(Start::Weights(weights));
     }
@@ -123,9 +119,10 @@ mod tests {
     use std::sync::Arc;
 
     use backtest::tune::Tuned;
-    use twin::{EnvSpec, Job, SimConfig, Workload};
+    use twin::EnvSpec;
 
     use super::*;
+    use crate::course::where_idling_is_cheapest;
     use crate::device::{DeviceChoice, select};
     use crate::ppo::CloningConfig;
 
@@ -158,13 +155,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_leaves_work_undone_gives_way_however_little_it_costs() {
-        let job = |i| Job { id: i, submit_ms: 60_000 * i as u64, runtime_ms: 60_000, cores: 1, memory_mb: 0 };
-        let mut config = SimConfig { max_steps: 60, queue_usd_per_task_hour: 0.0, ..SimConfig::default() };
-        config.types.iter_mut().for_each(|kind| kind.initial = 0);
-        let workload = Arc::new(Workload::new((0..30).map(job).collect()));
-        let spec = Arc::new(EnvSpec::new(config, vec![workload]).unwrap());
-        let tuned = Tuned { rule: "rule:queue=0.5,5".parse().unwrap(), usd: 1.0 };
-        let courses = [Course::with_rules("a task a minute", spec.clone(), spec, vec![tuned]).unwrap()];
+        let courses = [where_idling_is_cheapest(30, &["rule:queue=0.5,5".parse().unwrap()])];
         let mut idle = Weights::fresh(&settings(1), 3);
         idle.values.fill(0.0);
         let device = select(DeviceChoice::Cpu).unwrap();

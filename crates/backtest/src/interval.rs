@@ -17,34 +17,38 @@ pub struct Interval {
 /// The mean of `values` with its 95 % interval by Student's t (Student 1908); of a single value the interval is that
 /// value, for one value says nothing about its spread. None of nothing.
 pub fn interval_95(values: &[f64]) -> Option<Interval> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    match values.len() {
-        0 => None,
-        1 => Some(Interval { mean, low: mean, high: mean }),
+    match *values {
+        [] => None,
+        [mean] => Some(Interval { mean, low: mean, high: mean }),
         _ => {
-            let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-            let t = StudentsT::new(0.0, 1.0, n - 1.0).expect("one degree of freedom or more").inverse_cdf(0.975);
-            let half = t * (variance / n).sqrt();
+            let (mean, error, student) = mean_and_error(values);
+            let half = student.inverse_cdf(0.975) * error;
             Some(Interval { mean, low: mean - half, high: mean + half })
         }
     }
 }
 
+/// The mean of two values or more, its standard error, and the distribution of their ratio.
+fn mean_and_error(values: &[f64]) -> (f64, f64, StudentsT) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let student = StudentsT::new(0.0, 1.0, n - 1.0).expect("one degree of freedom or more");
+    (mean, (variance / n).sqrt(), student)
+}
+
 /// One-sided p-value of Student's t test (Student 1908) that the mean these values are drawn around is above 0; none of
 /// fewer than two. Values that are all the same have no spread: 0 if they are above 0, else 1.
 pub fn t_above_0(values: &[f64]) -> Option<f64> {
-    let n = values.len() as f64;
     if values.len() < 2 {
         return None;
     }
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    if variance == 0.0 {
-        return Some(if mean > 0.0 { 0.0 } else { 1.0 });
-    }
-    let t = mean / (variance / n).sqrt();
-    Some(StudentsT::new(0.0, 1.0, n - 1.0).expect("one degree of freedom or more").sf(t))
+    let (mean, error, student) = mean_and_error(values);
+    Some(match error {
+        0.0 if mean > 0.0 => 0.0,
+        0.0 => 1.0,
+        _ => student.sf(mean / error),
+    })
 }
 
 #[cfg(test)]

@@ -115,23 +115,12 @@ pub fn mean_steps(outcomes: &[EpisodeOutcome]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use backtest::tune::Tuned;
-    use twin::{EnvSpec, Job, SimConfig, Workload};
-
     use super::*;
-    use crate::course::{Course, to_evaluate};
+    use crate::course::{to_evaluate, where_idling_is_cheapest};
 
     #[test]
     fn who_leaves_work_undone_is_worth_less_whatever_it_saves() {
-        // without a machine, and waiting for nothing: who does nothing pays nothing, and is cut off
-        let job = Job { id: 1, submit_ms: 0, runtime_ms: 60_000, cores: 1, memory_mb: 0 };
-        let mut config = SimConfig { max_steps: 20, queue_usd_per_task_hour: 0.0, ..SimConfig::default() };
-        config.types.iter_mut().for_each(|kind| kind.initial = 0);
-        let spec = Arc::new(EnvSpec::new(config, vec![Arc::new(Workload::new(vec![job]))]).unwrap());
-        let rule = Tuned { rule: "rule:queue=0.5,5".parse().unwrap(), usd: 1.0 };
-        let course = Course::with_rules("one task", spec.clone(), spec, vec![rule]).unwrap();
+        let course = where_idling_is_cheapest(1, &["rule:queue=0.5,5".parse().unwrap()]);
         let worth = |bias: f32| {
             let mut weights = Weights::new(1, 0);
             weights.values.fill(0.0);

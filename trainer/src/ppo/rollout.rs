@@ -108,6 +108,7 @@ impl Slot {
         self.seen = step.seen;
         self.starts = step.done;
         if step.done {
+            self.running.is_cut_off = self.env.is_cut_off();
             self.finished.push(self.running);
             self.restart();
         }

@@ -198,7 +198,7 @@ impl Duel {
         let p = self.windows_p_value?;
         let is_sure = p <= config.alpha / 2.0;
         let differ = || format!("the savings of its {} windows differ too much for so few (p = {p:.3})", self.windows);
-        if is_sure { None } else { unsure(differ()) }
+        (!is_sure).then(|| unsure(differ()))?
     }
 
     fn guard_words(&self) -> Option<String> {

@@ -61,6 +61,7 @@ fn luck_with_the_windows_is_luck_however_many_seeds_are_played() {
             (windows, candidate, incumbent)
         };
         let promoted = promotions(play);
+        println!("{promoted} of {GATES} with {windows} windows");
         assert!((1..=ALLOWED).contains(&promoted), "{promoted} with {windows} windows");
     }
     // the same episodes, passed off as one window

@@ -169,23 +169,13 @@ fn origin(request: &Request, candidate: &Candidate, windows: &Windows, judgement
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use backtest::tune::Tuned;
-    use twin::{EnvSpec, Job, SimConfig, Workload};
-
     use super::*;
+    use crate::course::where_idling_is_cheapest;
 
     #[test]
     fn a_rule_that_leaves_tasks_undone_is_not_the_one_to_beat_however_little_it_costs() {
-        let job = Job { id: 1, submit_ms: 0, runtime_ms: 60_000, cores: 1, memory_mb: 0 };
-        let workload = Arc::new(Workload::new(vec![job]));
-        let mut config = SimConfig { max_steps: 20, queue_usd_per_task_hour: 0.0, ..SimConfig::default() };
-        config.types.iter_mut().for_each(|kind| kind.initial = 0);
-        let spec = Arc::new(EnvSpec::new(config, vec![workload]).unwrap());
-        let rules: Vec<Rule> = ["rule:nothing", "rule:queue=0.5,5"].map(|rule| rule.parse().unwrap()).to_vec();
-        let tuned = rules.iter().map(|rule| Tuned { rule: *rule, usd: 1.0 }).collect();
-        let courses = [Course::with_rules("one task", spec.clone(), spec, tuned).unwrap()];
+        let rules = ["rule:nothing", "rule:queue=0.5,5"].map(|rule| rule.parse::<Rule>().unwrap());
+        let courses = [where_idling_is_cheapest(1, &rules)];
         let usd = |rule: &Rule| -> f64 {
             played(rule, &courses, CHOOSE_SEEDS).unwrap().iter().map(|p| p.outcome.total_usd).sum()
         };
