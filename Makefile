@@ -1,11 +1,11 @@
 # The façade: each target is a line or two; `make help` lists them.
-# build, demo, test, soak, train and check select the whole workspace (build with one small test), so that they share
-# one set of features and nothing is compiled twice (tests/localcloud/src/package.rs says why); test-gpu, test-parquet,
-# bench, bench-functions, mutants and functions select packages.
+# demo, build, test, soak, train and check share one set of features, so that nothing is compiled twice (tests/architecture
+# checks it); test-gpu, test-parquet, bench, bench-functions, mutants and functions select packages.
 
 TOOLS ?= $(or $(TWINSCALER_TOOLS),$(CURDIR)/target/tools)
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
-BUILD := cargo build --locked --workspace --bins --test parts
+# what the demo runs
+PROGRAMS := e2e twinscaler evaluator executor
 export TWINSCALER_TOOLS := $(TOOLS)
 
 .DEFAULT_GOAL := help
@@ -18,15 +18,20 @@ tools: ## set up the emulators, Graphite and cargo-lambda in a virtual environme
 	@sh tests/localcloud/setup.sh $(TOOLS)
 
 build: ## build every program for this machine
-	$(BUILD)
+	cargo build --locked --workspace --bins
 
-demo: tools build ## show the whole system at work on local parts, and write target/demo/report.html
-	$(TARGET)/debug/demo $(DEMO)
+demo: ## show the whole system at work on local parts, and write target/demo/report.html
+	@echo "make demo, step 1 of 3: Python environments for the emulators and Graphite (a minute or two the first time)"
+	@sh tests/localcloud/setup.sh $(TOOLS) cloud graphite
+	@echo "make demo, step 2 of 3: build the two functions, the twinscaler command and the demo (10 to 20 minutes the first time, on two cores)"
+	@cargo build --locked $(addprefix -p ,$(PROGRAMS)) --bins
+	@echo "make demo, step 3 of 3: run it (about two minutes)"
+	@$(TARGET)/debug/demo $(DEMO)
 
 nextest = $(shell command -v cargo-nextest || echo $(TOOLS)/bin/cargo-nextest)
 
 $(TOOLS)/bin/cargo-nextest:
-	cargo install --locked --root $(TOOLS) cargo-nextest@0.9.143
+	cargo install --locked --debug --root $(TOOLS) cargo-nextest@0.9.143
 
 test: tools $(nextest) test-parquet ## run all tests
 	PATH="$(TOOLS)/bin:$$PATH" cargo nextest run --locked --workspace --no-fail-fast
@@ -35,8 +40,8 @@ test-gpu: ## train a few steps on a GPU or a software Vulkan (Debian: mesa-vulka
 	XDG_RUNTIME_DIR="$${XDG_RUNTIME_DIR:-$$(mktemp -d)}" CARGO_TARGET_DIR=$(TARGET)/gpu \
 	  cargo test --locked -p twinscaler --features gpu --test gpu --test gpu_lost
 
-test-parquet: ## test the import of Parquet traces (part of test); a build of its own, as no program has it by default
-	CARGO_TARGET_DIR=$(TARGET)/parquet cargo test --locked -p traces --features parquet
+test-parquet: ## test the import of Parquet traces (part of test); no program has it by default
+	cargo test --locked --workspace --features traces/parquet --test parquet
 
 SEEDS ?= 20000
 
@@ -71,7 +76,7 @@ bench-functions: tools ## measure both functions as they are deployed: ticks, co
 deny = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
 
 $(TOOLS)/bin/cargo-deny:
-	cargo install --locked --root $(TOOLS) cargo-deny@0.20.2
+	cargo install --locked --debug --root $(TOOLS) cargo-deny@0.20.2
 
 check: tools $(deny) ## formatting, lints, documentation, licences and sources, the template
 	cargo fmt --all --check

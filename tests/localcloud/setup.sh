@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sets up the local cloud's tools: Python virtual environments under TOOLS_DIR: `cloud`, `graphite` and `onnx`.
+# Sets up the local cloud's tools: Python virtual environments under TOOLS_DIR, those named or all: `cloud`, `graphite`
+# and `onnx` (onnxruntime, for one test).
 # Idempotent: an environment whose stamp holds the hash of its requirements is left alone.
 set -eu
 
@@ -8,11 +9,13 @@ fail() {
     exit 1
 }
 
-[ $# -eq 1 ] || fail "usage: tests/localcloud/setup.sh TOOLS_DIR"
+[ $# -ge 1 ] || fail "usage: tests/localcloud/setup.sh TOOLS_DIR [ENVIRONMENT...]"
 
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1" || fail "cannot create $1; choose a directory you may write to"
 tools=$(cd "$1" && pwd)
+shift
+[ $# -gt 0 ] || set -- cloud graphite onnx
 
 # Graphite 1.1.10 does not install on Python 3.12 or newer; ministack does not on 3.9 or older.
 usable() {
@@ -34,6 +37,7 @@ find_python() {
 install_environment() {
     name=$1
     requirements=$here/requirements/$name.txt
+    [ -f "$requirements" ] || fail "there is no environment $name; there are cloud, graphite and onnx"
     environment=$tools/$name
     hash=$(sha256sum "$requirements" | cut -d ' ' -f 1)
     if [ "$(cat "$environment/.requirements" 2>/dev/null)" = "$hash" ]; then
@@ -55,6 +59,6 @@ install_environment() {
     printf '%s\n' "$hash" >"$environment/.requirements"
 }
 
-install_environment cloud
-install_environment graphite
-install_environment onnx
+for wanted in "$@"; do
+    install_environment "$wanted"
+done

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// Longer than it takes to begin.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Longer than it takes to end when asked to; a call to AWS that nobody ends gives up after twelve seconds.
 const SOON: Duration = Duration::from_secs(8);
 

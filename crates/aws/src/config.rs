@@ -18,6 +18,13 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time of a call, all attempts and pauses included: a function of 30 s survives one that uses it up.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// Time to connect to an emulator. It shares its processor with builds and tests.
+pub const EMULATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time of one attempt at an emulator: on a busy machine it has taken more than [`CALL_TIMEOUT`] to answer.
+pub const EMULATOR_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time of a call to an emulator, all attempts and pauses included.
+pub const EMULATOR_CALL_TIMEOUT: Duration = Duration::from_secs(150);
+
 /// A loader with our retries and time-outs; set an endpoint, a region or credentials on it, or just load it.
 pub fn loader() -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
@@ -46,10 +53,16 @@ pub struct Access<'a> {
     pub secret: &'a str,
 }
 
-/// A configuration for one endpoint, instead of AWS's own; for local clouds.
+/// A configuration for one endpoint, instead of AWS's own; for local clouds, with the time-outs of an emulator.
 pub async fn at(endpoint: &str, access: Access<'_>) -> SdkConfig {
     let credentials = aws_credential_types::Credentials::new(access.key_id, access.secret, None, None, "given");
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(EMULATOR_CONNECT_TIMEOUT)
+        .operation_attempt_timeout(EMULATOR_ATTEMPT_TIMEOUT)
+        .operation_timeout(EMULATOR_CALL_TIMEOUT)
+        .build();
     loader()
+        .timeout_config(timeouts)
         .endpoint_url(endpoint)
         .region(aws_config::Region::new(access.region.to_owned()))
         .credentials_provider(credentials)

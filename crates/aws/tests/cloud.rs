@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use aws::SdkConfig;
 use aws::cloudwatch::CloudWatch;
+use aws::config::Access;
 use aws::ec2::Ec2;
 use aws::graphite::Graphite;
 use aws::s3::PolicyBucket;
 use aws::sources::Sources;
 use aws::tables::{TableNames, Tables};
-use aws_config::Region;
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,
@@ -30,14 +28,9 @@ use tokio::io::AsyncWriteExt;
 
 async fn config(cloud: &LocalCloud, endpoint: &str) -> SdkConfig {
     let env: std::collections::BTreeMap<String, String> = cloud.env().into_iter().collect();
-    let of = |name: &str| env[name].clone();
-    let credentials = Credentials::new(of("AWS_ACCESS_KEY_ID"), of("AWS_SECRET_ACCESS_KEY"), None, None, "test");
-    aws::config::loader()
-        .endpoint_url(endpoint)
-        .region(Region::new(of("AWS_REGION")))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .load()
-        .await
+    let access =
+        Access { region: &env["AWS_REGION"], key_id: &env["AWS_ACCESS_KEY_ID"], secret: &env["AWS_SECRET_ACCESS_KEY"] };
+    aws::config::at(endpoint, access).await
 }
 
 /// One start for all of them: bringing the cloud up takes longer than everything that is tried in it.

@@ -144,3 +144,35 @@ fn the_functions_mains_are_wiring_only() {
         assert!(lines <= 60, "{} has {lines} lines", path.display());
     }
 }
+
+/// What the demo builds, by the Makefile's own line.
+fn programs() -> Vec<String> {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("readable");
+    let line = makefile.lines().find_map(|l| l.strip_prefix("PROGRAMS := ")).expect("the Makefile lists PROGRAMS");
+    line.split_whitespace().flat_map(|name| ["-p".to_owned(), name.to_owned()]).collect()
+}
+
+/// Each package that a selection compiles, with its features. Cargo may compile one package with several sets of them.
+fn with_features(selection: &[String], edges: &str) -> BTreeSet<String> {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p} {f}", "--edges", edges])
+        .args(selection)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let text = String::from_utf8(tree.stdout).expect("cargo writes UTF-8");
+    text.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).filter(|l| !l.is_empty()).collect()
+}
+
+/// A feature more or less would compile a package, and everything above it, a second time.
+#[test]
+fn the_demos_programs_the_functions_and_the_tests_share_one_build() {
+    let workspace = ["--workspace".to_owned()];
+    let tests = with_features(&workspace, "normal,build,dev");
+    for selection in [&programs()[..], &workspace] {
+        let alone = with_features(selection, "normal,build");
+        let again: Vec<&String> = alone.difference(&tests).collect();
+        assert!(again.is_empty(), "{selection:?} compiles with other features than `make test`: {again:#?}");
+    }
+}

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use crate::Error;
 
 /// Longest wait for the stream to start the executor and for it to settle.
-const SETTLE: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(120);
 /// Pause between two looks at a decision.
 const LOOK: Duration = Duration::from_millis(40);
 

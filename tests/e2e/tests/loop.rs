@@ -242,7 +242,7 @@ async fn an_executor_killed_in_mid_action_is_finished_by_the_reconciler_without_
         Decision { pool: stack.pool.clone(), ..testkit::builders::decision(&stack.pool, tick, Action::Launch(0, 1)) };
     stack.tables.decisions.put_once(&decision).await.unwrap();
 
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while machines(&stack).await == 0 {
         assert!(Instant::now() < deadline, "the executor never called EC2");
         tokio::time::sleep(Duration::from_millis(100)).await;

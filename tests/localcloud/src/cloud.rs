@@ -10,7 +10,7 @@ use crate::graphite::Graphite;
 use crate::service::{Program, Service, free_ports};
 use crate::{AwsClient, Error, Gate, ec2, tools};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// How to start.
 #[derive(Clone, Debug, Default)]

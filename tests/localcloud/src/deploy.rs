@@ -15,7 +15,7 @@ use crate::{Error, LocalCloud, Zips, ec2, xml};
 const VERSION: &str = "2010-05-15";
 
 /// The longest a stack may take.
-const CREATED: Duration = Duration::from_secs(120);
+const CREATED: Duration = Duration::from_secs(300);
 
 /// Log lines of a function that an error shows.
 const LOG_LINES: usize = 40;

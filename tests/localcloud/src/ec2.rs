@@ -9,7 +9,7 @@ use crate::{AwsClient, Error, tools, xml};
 /// EC2's API version.
 pub(crate) const VERSION: &str = "2016-11-15";
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// Starts moto; gives its URL.
 pub(crate) async fn start(dir: &Path, log_dir: &Path) -> Result<(String, Service), Error> {

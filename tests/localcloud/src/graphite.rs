@@ -8,7 +8,7 @@ use crate::service::{Program, Service, free_ports};
 use crate::{Error, tools};
 
 /// Start-up of Django on a busy machine.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// A running Graphite.
 #[derive(Debug)]

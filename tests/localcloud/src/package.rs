@@ -5,9 +5,8 @@
 //! subcommand of ours, `bin/cargo-host-build`, that drops the target, and finds the binaries through links where it
 //! looks for them.
 //!
-//! For the same reason the whole workspace is selected, and one small test with it: cargo then settles the features of
-//! every dependency (those of dev-dependencies included) as it does for `cargo test --workspace`. Any other selection
-//! would compile the AWS SDKs and tract once more, with a feature of `tower` or `regex-syntax` less.
+//! For the same reason the whole workspace is selected: cargo settles the features of every dependency over all that is
+//! selected, and with one function alone the AWS SDKs and tract would be compiled once more.
 
 use std::ffi::OsString;
 use std::os::unix::fs::symlink;
@@ -18,9 +17,6 @@ use crate::{Error, tools};
 
 /// The functions, by their package's and binary's name.
 const FUNCTIONS: [&str; 2] = ["evaluator", "executor"];
-
-/// A test of this crate: it makes cargo count the features of dev-dependencies too.
-const SMALL_TEST: &str = "parts";
 
 /// Lines of the build's output that an error shows.
 const OUTPUT_LINES: usize = 40;
@@ -45,7 +41,7 @@ pub fn package_functions(out_dir: &Path) -> Result<Zips, Error> {
     link_binaries(&target_dir())?;
     let mut command = Command::new(cargo_lambda);
     command
-        .args(["lambda", "build", "--workspace", "--test", SMALL_TEST, "--output-format", "zip", "--lambda-dir"])
+        .args(["lambda", "build", "--workspace", "--output-format", "zip", "--lambda-dir"])
         .arg(&out_dir)
         .args(FUNCTIONS.iter().flat_map(|function| ["--bin", function]))
         .current_dir(tools::workspace())

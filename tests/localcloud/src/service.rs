@@ -184,7 +184,7 @@ mod tests {
     /// True once no process of the group is left (a killed one may take a moment to be reaped by init).
     async fn gone(group: u32) -> bool {
         let group = Pid::from_raw(i32::try_from(group).unwrap()).unwrap();
-        for _ in 0..100 {
+        for _ in 0..1200 {
             if test_kill_process_group(group).is_err() {
                 return true;
             }
@@ -199,7 +199,7 @@ mod tests {
         let script = "sleep 600 & sleep 600 & echo up; wait";
         let mut service = Service::spawn(&shell("family", script, dir.path()), dir.path()).unwrap();
         let log = service.log().to_path_buf();
-        service.wait_ready(Duration::from_secs(10), async || tail(&log).contains("up")).await.unwrap();
+        service.wait_ready(Duration::from_secs(60), async || tail(&log).contains("up")).await.unwrap();
         let group = service.group();
 
         drop(service);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     async fn gone_after_reaping(service: &mut Service) -> bool {
-        for _ in 0..100 {
+        for _ in 0..1200 {
             if service.child.try_wait().unwrap().is_some() {
                 return gone(service.group()).await;
             }
@@ -231,7 +231,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut service = Service::spawn(&shell("brief", "echo port in use; exit 3", dir.path()), dir.path()).unwrap();
 
-        let error = service.wait_ready(Duration::from_secs(10), async || false).await.unwrap_err().to_string();
+        let error = service.wait_ready(Duration::from_secs(60), async || false).await.unwrap_err().to_string();
         assert!(error.starts_with("start brief: it ended with exit status: 3; the end of its log, "), "{error}");
         assert!(error.ends_with("brief.log:\nport in use"), "{error}");
     }

@@ -127,7 +127,7 @@ async fn only_decisions_to_act_reach_the_executor(stack: &Stack) {
     stack.put_decision(101, "act").await;
     stack.put_decision(102, "hold").await;
     stack.put_decision(103, "act").await;
-    for _ in 0..100 {
+    for _ in 0..600 {
         if stack.ticks_seen().await.contains(&"103".to_owned()) {
             break;
         }
